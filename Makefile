@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo up test check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised clean
+.PHONY: help install demo up test test-slow check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised clean
 
 help:            ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  /'
@@ -23,8 +23,11 @@ demo: $(INSTALLED)     ## the whole loop on this machine: data, base, train, ser
 up: $(INSTALLED)       ## chat with the demo's model in the browser
 	$(BIN)/phi3flow up
 
-test: $(INSTALLED)     ## every test
+test: $(INSTALLED)     ## every test but the slow ones
 	$(BIN)/pytest
+
+test-slow: $(INSTALLED)  ## the slow tests: every recipe on the real shape, and the like
+	$(BIN)/pytest -m slow
 
 check: $(INSTALLED)    ## formatting, lint and types
 	$(BIN)/ruff format --check .
