@@ -33,6 +33,13 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file, and all that need the trained model, run in one process of `pytest -n`."""
+    for item in items:
+        group = "demo" if "demo" in getattr(item, "fixturenames", ()) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def demo() -> DemoRun:
     """The demo itself, in `runs/test-demo`: trained once for a checkout, and compared anew each session."""
