@@ -1,26 +1,68 @@
-"""Load over HTTP from one thread. Raw streams: on two cores a comfortable client costs the server dear."""
+"""Load over HTTP from one thread: a closed loop, an open loop, and what they measured.
+
+On two cores the client's work is taken from the server. So a connection only looks for the first text and the
+end of an answer while the clock runs, and everything else is read from the bytes afterwards.
+"""
 
 import asyncio
 import json
 import random
+import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 LOOPBACK = "127.0.0.1"
+FIRST_TEXT = re.compile(rb'"content":"[^"]')
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True)
+class Answer:
     """What one request came to; times in seconds of `time.monotonic`. `complete`: its end was seen."""
 
     status: int
-    text: str
-    tokens: int
+    head: str
+    body: bytes
+    complete: bool
     began: float
     first: float
     ended: float
-    complete: bool
-    head: str = ""
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        lines = self.body.split(b"\n\n")
+        return [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+
+    @cached_property
+    def reply(self) -> Any:
+        """The JSON of a whole answer; None where there is none."""
+        return json.loads(self.body) if self.complete and not self.streamed else None
+
+    @property
+    def streamed(self) -> bool:
+        return "text/event-stream" in self.head
+
+    @property
+    def text(self) -> str:
+        if self.streamed:
+            pieces = [choice["delta"].get("content") for event in self.events for choice in event["choices"]]
+            return "".join(piece or "" for piece in pieces)
+        match self.reply:
+            case {"choices": [{"message": {"content": str(text)}}]}:
+                return text
+            case {"output": str(text)} | [str(text)] | {"predictions": [str(text)]}:
+                return text
+        return self.body.decode(errors="replace")
+
+    @property
+    def tokens(self) -> int:
+        """As the server counts them; 0 where it does not."""
+        usage = (event.get("usage") for event in (self.events if self.streamed else [self.reply or {}]))
+        return next((found["completion_tokens"] for found in usage if found), 0)
 
 
 class Load(NamedTuple):
@@ -36,100 +78,165 @@ class Load(NamedTuple):
     p99: float
 
 
-Ask = Callable[[int], Awaitable[Answer]]
+class Request(NamedTuple):
+    path: str
+    body: dict[str, Any]
 
 
-async def post(port: int, path: str, key: str, body: dict) -> Answer:
-    """One request on a connection of its own; of a stream, the time of its first text."""
-    began = time.monotonic()
-    raw = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nAuthorization: Bearer {key}\r\n"
-    head += f"Content-Type: application/json\r\nConnection: close\r\nContent-Length: {len(raw)}\r\n\r\n"
-    reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=1 << 20)
+@dataclass(frozen=True)
+class Target:
+    """A running server: what to ask it, and how many tokens an answer has."""
+
+    port: int
+    key: str
+    asked: Callable[[int], Request]
+    tokens: Callable[[Answer], int] = lambda answer: answer.tokens
+
+
+class Connection(asyncio.Protocol):
+    """A kept connection to one port, one request at a time; it is made again where the server closed it."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._port, self._key = port, key
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._head = 0  # its length once it is there
+        self._first = 0.0
+        self._done: asyncio.Future[bool] | None = None
+
+    async def ask(self, request: Request) -> Answer:
+        """Raises OSError where the connection breaks before an answer's head."""
+        raw = json.dumps(request.body).encode()
+        head = f"POST {request.path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nAuthorization: Bearer {self._key}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
+        loop = asyncio.get_running_loop()
+        began = time.monotonic()
+        if self._transport is None or self._transport.is_closing():
+            self._transport, _ = await loop.create_connection(lambda: self, LOOPBACK, self._port)
+        self._received.clear()
+        self._head, self._first, self._done = 0, 0.0, loop.create_future()
+        self._transport.write(head.encode() + raw)
+        complete = await self._done
+        return self._answer(complete, began)
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not self._head:
+            end = self._received.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            self._head = end + 4
+            head = bytes(self._received[: self._head]).lower()
+            declared = re.search(rb"\r\ncontent-length: *(\d+)", head)
+            self._length = int(declared[1]) if declared else None
+        if not self._first and FIRST_TEXT.search(data):
+            self._first = time.monotonic()
+        if self._is_complete() and self._done and not self._done.done():
+            self._done.set_result(True)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._done and not self._done.done():
+            if self._head:
+                self._done.set_result(False)
+            else:
+                self._done.set_exception(error or ConnectionResetError())
+
+    def _is_complete(self) -> bool:
+        if self._length is None:
+            return self._received.endswith(LAST_CHUNK)
+        return len(self._received) >= self._head + self._length
+
+    def _answer(self, complete: bool, began: float) -> Answer:
+        ended = time.monotonic()
+        head, body = (
+            bytes(self._received[: self._head]).decode("latin-1"),
+            bytes(self._received[self._head :]),
+        )
+        status = int(head.split(" ", 2)[1])
+        body = body if self._length is not None else _joined(body)
+        whole = complete and ("text/event-stream" not in head or body.endswith(b"data: [DONE]\n\n"))
+        return Answer(status, head, body, whole, began, self._first or ended, ended)
+
+
+def _joined(chunks: bytes) -> bytes:
+    """The body that these chunks (RFC 9112, 7.1) carry, as far as they go."""
+    body = bytearray()
+    at = 0
+    while (line := chunks.find(b"\r\n", at)) >= 0 and (size := int(chunks[at:line], 16)):
+        body += chunks[line + 2 : line + 2 + size]
+        at = line + 2 + size + 2
+    return bytes(body)
+
+
+async def post(port: int, key: str, request: Request) -> Answer:
+    """One request on a connection of its own."""
+    connection = Connection(port, key)
     try:
-        writer.write(head.encode() + raw)
-        answered = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        status = int(answered.split(" ", 2)[1])
-        if "text/event-stream" in answered:
-            return await _stream(reader, status, began, answered)
-        return _whole(await reader.read(), status, began, answered)
+        return await connection.ask(request)
     finally:
-        writer.close()
+        connection.close()
 
 
-async def _stream(reader: asyncio.StreamReader, status: int, began: float, head: str) -> Answer:
-    first, texts, tokens, done = 0.0, [], 0, False
-    async for line in reader:
-        if not line.startswith(b"data: "):
-            continue
-        if line.startswith(b"data: [DONE]"):
-            done = True
-            continue
-        event = json.loads(line[6:])
-        for choice in event["choices"]:
-            if piece := choice["delta"].get("content"):
-                first = first or time.monotonic()
-                texts.append(piece)
-        tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    ended = time.monotonic()
-    return Answer(status, "".join(texts), tokens, began, first or ended, ended, done, head)
-
-
-def _whole(raw: bytes, status: int, began: float, head: str) -> Answer:
-    """The body is complete where its length is the declared one, or its last chunk was seen."""
-    now = time.monotonic()
-    declared = [
-        line.split(":")[1] for line in head.lower().split("\r\n") if line.startswith("content-length:")
-    ]
-    complete = len(raw) == int(declared[0]) if declared else raw.endswith(b"0\r\n\r\n")
-    text, tokens = raw.decode(errors="replace"), 0
-    if status == 200 and complete:
-        reply = json.loads(raw)
-        match reply:
-            case {"choices": [{"message": {"content": text}}], "usage": {"completion_tokens": tokens}}:
-                pass
-            case {"output": str(text)} | [str(text)] | {"predictions": [str(text)]}:
-                pass
-    return Answer(status, text, tokens, began, now, now, complete, head)
-
-
-async def closed_loop(ask: Ask, clients: int, seconds: float) -> Load:
-    """Each client asks again as soon as it has its answer; after `seconds` nobody begins."""
+async def closed_loop(target: Target, clients: int, seconds: float) -> Load:
+    """Each client asks question after question on its connection; after `seconds` nobody begins."""
     began = time.monotonic()
     answers: list[Answer] = []
     numbers = iter(range(1 << 30))
 
-    async def client() -> None:
+    async def client(connection: Connection) -> None:
         while not answers or time.monotonic() - began < seconds:
-            answers.append(await ask(next(numbers)))
+            answers.append(await connection.ask(target.asked(next(numbers))))
 
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return measured(answers, began)
+    with ExitStack() as stack:
+        connections = [Connection(target.port, target.key) for _ in range(clients)]
+        for connection in connections:
+            stack.callback(connection.close)
+        await asyncio.gather(*map(client, connections))
+    return measured(answers, target)
 
 
-async def open_loop(ask: Ask, rate: float, seconds: float, seed: int = 0) -> Load:
-    """Arrivals at random (exponential gaps), `rate` a second on average, whatever the server does."""
+async def open_loop(target: Target, rate: float, seconds: float, seed: int = 0) -> Load:
+    """Arrivals at random (exponential gaps), `rate` a second on average, whatever the server does.
+
+    Connections are kept and used again, as an application's pool does.
+    """
+    idle: list[Connection] = []
+
+    async def ask(number: int) -> Answer:
+        connection = idle.pop() if idle else Connection(target.port, target.key)
+        answer = await connection.ask(target.asked(number))
+        idle.append(connection)
+        return answer
+
     draw = random.Random(seed)
     began = at = time.monotonic()
     tasks = []
-    number = 0
     while at - began < seconds:
         await asyncio.sleep(max(0.0, at - time.monotonic()))
-        tasks.append(asyncio.create_task(ask(number)))
+        tasks.append(asyncio.create_task(ask(len(tasks))))
         at += draw.expovariate(rate)
-        number += 1
-    return measured(await asyncio.gather(*tasks), began)
+    answers = await asyncio.gather(*tasks)
+    for connection in idle:
+        connection.close()
+    return measured(answers, target)
 
 
-def measured(answers: Sequence[Answer], began: float) -> Load:
+def measured(answers: Sequence[Answer], target: Target) -> Load:
     good = [answer for answer in answers if answer.status == 200 and answer.complete]
-    took = max((answer.ended for answer in good), default=began + 1) - began
-    first = sorted(1000 * (answer.first - answer.began) for answer in good) or [0.0]
-    whole = sorted(1000 * (answer.ended - answer.began) for answer in good) or [0.0]
+    if not good:
+        return Load(len(answers), len(answers), *([0.0] * 6))
+    took = max(answer.ended for answer in good) - min(answer.began for answer in answers)
+    first = sorted(1000 * (answer.first - answer.began) for answer in good)
+    whole = sorted(1000 * (answer.ended - answer.began) for answer in good)
     return Load(
         len(answers),
         len(answers) - len(good),
-        round(sum(answer.tokens for answer in good) / took, 1),
+        round(sum(map(target.tokens, good)) / took, 1),
         round(len(good) / took, 2),
         *(round(quantile(values, q), 1) for values in (first, whole) for q in (0.5, 0.99)),
     )

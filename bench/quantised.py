@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from deploy.export import export_openvino
-from deploy.quantise import GROUP_SIZES, _compress
+from deploy.quantise import GROUP_SIZES, compress
 from deploy.scoring.engine import GenerationRequest
 from deploy.scoring.engines import OPENVINO_FILE
 from deploy.scoring.openvino_engine import OpenVinoEngine
@@ -49,7 +49,7 @@ def variant(fp32: Path, out: Path, mode: str, group_size: int | None) -> Path:
     shutil.copytree(fp32, out)
     for suffix in (".xml", ".bin"):
         (out / OPENVINO_FILE).with_suffix(suffix).unlink()
-    _compress(fp32 / OPENVINO_FILE, out / OPENVINO_FILE, mode, group_size)
+    compress(fp32 / OPENVINO_FILE, out / OPENVINO_FILE, mode, group_size)
     return out
 
 

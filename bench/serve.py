@@ -1,11 +1,12 @@
 """Serving: our engines over HTTP against `mlflow models serve`, and against themselves without HTTP.
 
-    make bench-serve [ARGS="--model DIR --rounds N --seconds S --subjects tiny large"]
+    make bench-serve [ARGS="--model DIR --rounds N --seconds S --subjects tiny large --clients 1 4 16 64"]
 
 Closed loop at 1, 4, 16 and 64 clients, every target in turn, the whole turn again in each round; then an open
 loop at 0.7 of what each target reached at 16. All servers run all the time, one is asked at a time. Figures
-are means over the rounds; TTFT is the first text at the client (mlflow does not stream). Ends with one JSON
-object: tokens a second on the 120 M model at 16 clients, fp32 against mlflow.
+are means over the rounds. mlflow gives whole answers alone, so whole answers are compared with it; the first
+text at the client is that of streams. Ends with one JSON object: tokens a second on the tiny trained model at
+16 clients, fp32 against mlflow.
 """
 
 import argparse
@@ -13,17 +14,22 @@ import asyncio
 import json
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import fmean
 
 from http_load import Load, closed_loop, open_loop
-from serve_targets import PORTS, Subject, asking, limit_of, peak_mib, prepare, services
+from serve_targets import PORTS, Subject, limit_of, peak_mib, prepare, services, target_of
 
 from phi3flow.processes import Stack
 
-CLIENTS = (1, 4, 16, 64)
+JUDGED = 16  # clients
 LIMITED = ("fp32", "int4")  # the engines measured without HTTP too
 OPEN_SHARE = 0.7
+ASKED = [
+    ("mlflow", "whole"),
+    *((name, how) for name in PORTS if name != "mlflow" for how in ("whole", "stream")),
+]
 
 
 class Limit:
@@ -49,43 +55,51 @@ class Limit:
 
 
 def say(name: str, target: str, what: str, figures: object) -> None:
-    print(f"{name:5} {target:12} {what:10} {figures}", file=sys.stderr, flush=True)
+    print(f"{name:5} {target:12} {what:11} {figures}", file=sys.stderr, flush=True)
 
 
-def measure(subject: Subject, logs: Path, rounds: int, seconds: float) -> dict:
-    closed: dict[tuple[str, int], list[Load]] = {}
-    limits: dict[tuple[str, int], list[float]] = {}
-    with Stack(*services(subject, logs)) as stack:
-        alone = {name: Limit(subject, name) for name in LIMITED}
-        asks = {target: asking(subject, target) for target in PORTS}
-        for ask in asks.values():
-            asyncio.run(closed_loop(ask, 2, 1.0))  # warm up
-        for _ in range(rounds):
-            for clients in CLIENTS:
-                for target, ask in asks.items():
-                    load = asyncio.run(closed_loop(ask, clients, seconds))
-                    closed.setdefault((target, clients), []).append(load)
-                    say(subject.name, target, f"c{clients}", load)
-                    if target in alone:
-                        speed = alone[target].measure(clients, seconds)
-                        limits.setdefault((target, clients), []).append(speed)
-                        say(subject.name, target, f"c{clients} alone", speed)
-        opened = {}
-        for target, ask in asks.items():
-            rate = OPEN_SHARE * fmean(load.requests_per_second for load in closed[target, 16])
-            opened[target] = asyncio.run(open_loop(ask, rate, 2 * seconds))._asdict() | {
-                "rate": round(rate, 2)
-            }
-            say(subject.name, target, "open", opened[target])
-        peaks = {s.name: peak_mib(p.pid) for s, p in stack._running}
-        for limit in alone.values():
-            limit.close()
+def measure(subject: Subject, logs: Path, rounds: int, seconds: float, at: list[int]) -> dict:
+    closed: dict[str, list[Load]] = {}
+    speeds: dict[str, list[float]] = {}
+    with Stack(*services(subject, logs)) as stack, ExitStack() as limits:
+        alone = {name: limits.enter_context(closing(Limit(subject, name))) for name in LIMITED}
+        for name, how in ASKED:
+            load(subject, name, how, 2, 1.0)  # warm up
+        for clients in [*at] * rounds:
+            for name, how in ASKED:
+                found = load(subject, name, how, clients, seconds)
+                closed.setdefault(f"{name} {how} c{clients}", []).append(found)
+            for name, limit in alone.items():
+                speed = limit.measure(clients, seconds)
+                speeds.setdefault(f"{name} c{clients}", []).append(speed)
+                say(subject.name, name, f"alone c{clients}", speed)
+        opened = {
+            f"{name} {how}": arrivals(subject, name, how, closed[f"{name} {how} c{JUDGED}"], seconds)
+            for name, how in ASKED
+        }
+        peaks = dict(zip(PORTS, map(peak_mib, stack.pids.values()), strict=True))
     return {
-        "closed": {f"{t} c{c}": mean(loads) for (t, c), loads in closed.items()},
-        "alone": {f"{t} c{c}": round(fmean(speeds), 1) for (t, c), speeds in limits.items()},
+        "closed": {what: mean(loads) for what, loads in closed.items()},
+        "alone": {what: round(fmean(found), 1) for what, found in speeds.items()},
         "open": opened,
-        "peak_mib": dict(zip(PORTS, peaks.values(), strict=True)),
+        "peak_mib": peaks,
     }
+
+
+def load(subject: Subject, name: str, how: str, clients: int, seconds: float) -> Load:
+    target = target_of(subject, name, stream=how == "stream")
+    found = asyncio.run(closed_loop(target, clients, seconds))
+    say(subject.name, name, f"{how} c{clients}", found)
+    return found
+
+
+def arrivals(subject: Subject, name: str, how: str, closed: list[Load], seconds: float) -> dict[str, float]:
+    """At OPEN_SHARE of the requests a second that the closed loop reached."""
+    rate = OPEN_SHARE * fmean(found.requests_per_second for found in closed)
+    target = target_of(subject, name, stream=how == "stream")
+    found = asyncio.run(open_loop(target, rate, 2 * seconds))._asdict() | {"rate": round(rate, 2)}
+    say(subject.name, name, f"{how} open", found)
+    return found
 
 
 def mean(loads: list[Load]) -> dict[str, float]:
@@ -95,34 +109,48 @@ def mean(loads: list[Load]) -> dict[str, float]:
     }
 
 
+def compared(found: dict, at: list[int]) -> dict:
+    """At each number of clients: how many times as fast as mlflow, and what share of the engine alone."""
+    speed = {what: load["tokens_per_second"] for what, load in found["closed"].items()}
+    return {
+        "over_mlflow": {
+            f"{name} c{c}": round(speed[f"{name} whole c{c}"] / speed[f"mlflow whole c{c}"], 2)
+            for name in PORTS
+            if name != "mlflow"
+            for c in at
+        },
+        "http_over_engine": {
+            f"{name} {how} c{c}": round(speed[f"{name} {how} c{c}"] / found["alone"][f"{name} c{c}"], 3)
+            for name in LIMITED
+            for how in ("whole", "stream")
+            for c in at
+        },
+    }
+
+
 def main() -> dict:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, default=Path("runs/demo/tuned"))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--subjects", nargs="+", default=["tiny", "large"])
+    parser.add_argument("--clients", nargs="+", type=int, default=[1, 4, JUDGED, 64])
     args = parser.parse_args()
     work = Path("runs/bench-serve")
     work.mkdir(parents=True, exist_ok=True)
     found = {
-        name: measure(prepare(name, work, args.model), work / "logs", args.rounds, args.seconds)
+        name: measure(prepare(name, work, args.model), work / "logs", args.rounds, args.seconds, args.clients)
         for name in args.subjects
     }
-    judged = found.get("large") or found["tiny"]
-    speed = {target: judged["closed"][f"{target} c16"]["tokens_per_second"] for target in PORTS}
+    found = {name: figures | compared(figures, args.clients) for name, figures in found.items()}
+    judged = found.get("tiny") or found["large"]
+    speed = {name: judged["closed"][f"{name} whole c{JUDGED}"]["tokens_per_second"] for name in PORTS}
     return {
         "bench": "serve",
         "ours": speed["fp32"],
         "baseline": speed["mlflow"],
-        "ratio": round(speed["fp32"] / speed["mlflow"], 2),
-        "ratio_int4": round(speed["int4"] / speed["mlflow"], 2),
-        "http_over_engine": {
-            f"{t} c{c}": round(
-                judged["closed"][f"{t} c{c}"]["tokens_per_second"] / judged["alone"][f"{t} c{c}"], 3
-            )
-            for t in LIMITED
-            for c in CLIENTS
-        },
+        "ratio": judged["over_mlflow"][f"fp32 c{JUDGED}"],
+        "ratio_int4": judged["over_mlflow"][f"int4 c{JUDGED}"],
         "models": found,
     }
 

@@ -4,12 +4,12 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from http_load import Answer, post
+from http_load import Answer, Request, Target
 
 from deploy.export import export_openvino
 from phi3flow.chat_template import encode_prompt
@@ -122,31 +122,32 @@ def services(subject: Subject, logs: Path) -> list[Service]:
     ]
 
 
-def asking(subject: Subject, target: str) -> Callable:
-    """A function that puts question `number` to a target and returns its answer, tokens counted."""
+def target_of(subject: Subject, name: str, *, stream: bool) -> Target:
+    """mlflow does not stream; its questions are rendered here, as it knows no messages."""
     from training.models import load_tokenizer
 
     tokenizer = load_tokenizer(str(subject.folder))
 
-    def question(number: int) -> list[dict[str, str]]:
+    def messages(number: int) -> list[dict[str, str]]:
         return [{"role": "user", "content": subject.questions[number % len(subject.questions)]}]
 
-    async def ask(number: int) -> Answer:
-        body = {
-            "messages": question(number),
-            "max_tokens": subject.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        return await post(PORTS[target], CHAT, KEY, body)
+    def chat(number: int) -> Request:
+        body = {"messages": messages(number), "max_tokens": subject.max_tokens}
+        options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        return Request(CHAT, body | options)
 
-    async def ask_mlflow(number: int) -> Answer:
-        prompt = tokenizer.decode(encode_prompt(tokenizer, question(number)))
-        answer = await post(PORTS["mlflow"], "/invocations", "", {"inputs": [prompt]})
-        tokens = len(tokenizer.encode(answer.text, add_special_tokens=False))
-        return answer._replace(tokens=min(tokens + 1, subject.max_tokens))  # its end is a token too
+    def invocation(number: int) -> Request:
+        return Request(
+            "/invocations", {"inputs": [tokenizer.decode(encode_prompt(tokenizer, messages(number)))]}
+        )
 
-    return ask_mlflow if target == "mlflow" else ask
+    def recounted(answer: Answer) -> int:
+        tokens = tokenizer.encode(answer.text, add_special_tokens=False)
+        return min(len(tokens) + 1, subject.max_tokens)  # its end is a token too
+
+    if name == "mlflow":
+        return Target(PORTS[name], "", invocation, recounted)
+    return Target(PORTS[name], KEY, chat)
 
 
 def limit_of(subject: Subject, name: str) -> dict:

@@ -42,7 +42,7 @@ def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example]) -
     expected = _choices(exact / OPENVINO_FILE, examples)
     agreement = 0.0
     for mode in ("int4", "int8") if group_size else ("int8",):
-        _compress(exact / OPENVINO_FILE, folder / OPENVINO_FILE, mode, group_size)
+        compress(exact / OPENVINO_FILE, folder / OPENVINO_FILE, mode, group_size)
         chosen = _choices(folder / OPENVINO_FILE, examples)
         agreement = sum(a == b for a, b in zip(expected, chosen, strict=True)) / len(expected)
         if agreement >= ENOUGH:
@@ -54,7 +54,7 @@ def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example]) -
     )
 
 
-def _compress(source: Path, target: Path, mode: str, group_size: int | None) -> None:
+def compress(source: Path, target: Path, mode: str, group_size: int | None) -> None:
     """Layers in `mode`; nncf keeps embeddings and the last layer in int8."""
     import nncf
     import openvino

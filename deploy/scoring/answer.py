@@ -24,7 +24,14 @@ class Answer:
             return False
         self._tokens += 1
         ended = token in self._stop_ids
-        text = "" if ended else self._text.add(token)
+        text = ""
+        if not ended:
+            # Decoding is the dearest of it, and whoever waits for the whole answer needs it once.
+            text = (
+                self._text.add(token)
+                if generation.streamed or generation.request.stop
+                else self._text.keep(token)
+            )
         full = self._tokens == generation.request.max_tokens
         if ended or full:
             text += self._text.rest()

@@ -21,6 +21,11 @@ class AnswerText:
         self._emitted, self._before = 0, ""  # `_before` is the text of the ids before index `_emitted`
         self._held = ""
 
+    def keep(self, token: int) -> str:
+        """No text yet: `add` or `rest` will tell."""
+        self._ids.append(token)
+        return ""
+
     def add(self, token: int) -> str:
         """The text that is certain now."""
         self._ids.append(token)

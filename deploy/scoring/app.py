@@ -10,7 +10,7 @@ from deploy.scoring import http_errors, openai_replies
 from deploy.scoring.auth import KeyFile, is_authorized
 from deploy.scoring.dialects import BodyA, BodyB, ChatBody, Turn, parse_chat, parse_score
 from deploy.scoring.disconnect import EventStream, freeing
-from deploy.scoring.engine import EngineError, Generation, GenerationRequest
+from deploy.scoring.engine import EngineError, Generation, GenerationRequest, Overloaded
 from deploy.scoring.http_errors import RequestError
 from deploy.scoring.json_body import read_json
 from deploy.scoring.metrics import CONTENT_TYPE
@@ -70,7 +70,9 @@ async def score(request: Request) -> Response:
     service = _service(request)
     loaded = service.loaded()
     async with asyncio.timeout_at(_deadline(request)):
-        body = parse_score(await read_json(request))
+        raw = await read_json(request)
+        _require_room(loaded)
+        body = parse_score(raw)
         if isinstance(body, BodyB):
             asked, parameters = [body.input_data.input_string], body.input_data.parameters
         else:
@@ -88,8 +90,12 @@ async def chat_completions(request: Request) -> Response:
     service = _service(request)
     loaded, deadline = service.loaded(), _deadline(request)
     async with asyncio.timeout_at(deadline):
-        chat = parse_chat(await read_json(request))
-        prompt = await encode(loaded.tokenizer, chat.messages)
+        raw = await read_json(request)
+        _require_room(loaded)
+        chat = parse_chat(raw)
+        prompt = await encode(
+            loaded.tokenizer, chat.messages, add_generation_prompt=chat.add_generation_prompt
+        )
         generation = loaded.engine.submit(chat.request(prompt))
         if chat.stream:
             events = openai_replies.events(chat, generation, service.model_id)
@@ -106,6 +112,12 @@ def _service(request: Request) -> Service:
 def _deadline(request: Request) -> float:
     """The event loop's time at which this request's answer is given up."""
     return asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
+
+
+def _require_room(loaded: LoadedModel) -> None:
+    """Before the work on a request begins: in a flood, refusing must not cost what answering does."""
+    if loaded.engine.full:
+        raise Overloaded("slots and queue are full")
 
 
 def _submit_all(loaded: LoadedModel, requests: Sequence[GenerationRequest]) -> list[Generation]:

@@ -1,26 +1,44 @@
 """HTTP connections that nobody can hold open for nothing: uvicorn has no limit for either of the two.
 
-a request's head is slow to come    408 after HEAD_SECONDS, and the connection is closed
-too many connections                503 before a byte is read
+a request's head is slow to come    408 after `head_seconds`, and the connection is closed
+too many connections                429 before a byte is read, as for a full queue
 an answer that nobody reads         cut once it is given up
 """
 
 import asyncio
 import resource
+from dataclasses import dataclass
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 10.0
-MAX_CONNECTIONS = 2048
 DESCRIPTORS_KEPT = 64  # for files, the engine and the loop itself
 SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_ERROR = (
+    b'{"error":{"message":"too many connections","type":"invalid_request_error",'
+    b'"param":null,"code":"overloaded"}}'
+)
+FULL = (
+    b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_ERROR), _ERROR)
+)
 
 
-def connection_limit() -> int:
-    """MAX_CONNECTIONS, or what this process's descriptors allow."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(MAX_CONNECTIONS, soft - DESCRIPTORS_KEPT))
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What one client may take from the others: seconds for a request's head, and connections in all."""
+
+    head_seconds: float = 10.0
+    connections: int = 2048
+
+    @property
+    def allowed(self) -> int:
+        """`connections`, or what this process's descriptors allow."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return max(1, min(self.connections, soft - DESCRIPTORS_KEPT))
+
+
+LIMITS = ConnectionLimits()
 
 
 class BoundedConnection(H11Protocol):
@@ -28,9 +46,13 @@ class BoundedConnection(H11Protocol):
 
     _check: asyncio.TimerHandle | None = None
 
+    def __init__(self, limits: ConnectionLimits, **given_by_uvicorn: Any) -> None:
+        super().__init__(**given_by_uvicorn)
+        self._limits = limits
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > connection_limit():
+        if len(self.connections) > self._limits.allowed:
             self._refuse(FULL)
             return
         self._waiting_since = self.loop.time()
@@ -46,14 +68,14 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
 
     def _check_later(self) -> None:
-        self._check = self.loop.call_later(HEAD_SECONDS / 4, self._look)
+        self._check = self.loop.call_later(self._limits.head_seconds / 4, self._look)
 
     def _look(self) -> None:
         """Cut what was closed a while ago and still has unread bytes; refuse a head that is late."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if self.transport.is_closing():
             self.transport.abort()
-        elif not answering and self.loop.time() - self._waiting_since > HEAD_SECONDS:
+        elif not answering and self.loop.time() - self._waiting_since > self._limits.head_seconds:
             self._refuse(SLOW)
         else:
             self._check_later()

@@ -113,7 +113,12 @@ NEUTRAL = {
 
 
 class ChatBody(Body):
-    """OpenAI's chat completion. `model` and `user` may be anything: one model is served."""
+    """OpenAI's chat completion. `model` and `user` may be anything: one model is served.
+
+    The last three fields are vLLM's. With `prompt_logprobs` 0 the answer tells how likely each token of the
+    prompt was; without `add_generation_prompt` the prompt ends with the last message, so that it may be an
+    assistant's, such as a reference answer to be judged.
+    """
 
     messages: Conversation
     model: str = ""
@@ -127,6 +132,8 @@ class ChatBody(Body):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     return_token_ids: bool = False
+    add_generation_prompt: bool = True
+    prompt_logprobs: Literal[0] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -143,6 +150,7 @@ class ChatBody(Body):
             self.top_p,
             self.seed,
             tuple(self.stop),
+            self.prompt_logprobs is not None,
         )
 
 
@@ -167,7 +175,9 @@ def parse_score(body: Any) -> BodyA | BodyB:
 def parse_chat(body: Any) -> ChatBody:
     """Raises RequestError."""
     chat = _parse(ChatBody, body)
-    _check_turns(chat.messages, "messages")
+    _check_turns(chat.messages, "messages", ends_with_user=chat.add_generation_prompt)
+    if chat.stream and chat.prompt_logprobs is not None:
+        raise RequestError(400, "prompt_logprobs: not available in a stream", "prompt_logprobs")
     return chat
 
 
@@ -186,7 +196,7 @@ def _path(location: tuple[str | int, ...]) -> str | None:
     return "".join(steps).removeprefix(".") or None
 
 
-def _check_turns(turns: Sequence[Turn], path: str) -> None:
+def _check_turns(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) -> None:
     """Who may speak where: a system message only first, the user last and never without a word."""
     for position, turn in enumerate(turns):
         at = f"{path}[{position}]"
@@ -194,6 +204,6 @@ def _check_turns(turns: Sequence[Turn], path: str) -> None:
             raise RequestError(400, f"{at}.role: only the first message may be the system's", f"{at}.role")
         if turn.role == "user" and not turn.content.strip():
             raise RequestError(400, f"{at}.content: the user's message is empty", f"{at}.content")
-    if turns[-1].role != "user":
+    if ends_with_user and turns[-1].role != "user":
         at = f"{path}[{len(turns) - 1}].role"
         raise RequestError(400, f"{at}: the last message must be the user's", at)

@@ -2,6 +2,7 @@
 
 EngineError       the request was not answered
 ├── ContextOverflow   the prompt leaves no room for an answer
+├── NotSupported      this engine cannot do what the request asks
 ├── Overloaded        slots and queue are full
 ├── Cancelled         the reader gave up
 ├── EngineClosed      the server is going down
@@ -9,11 +10,12 @@ EngineError       the request was not answered
 """
 
 import asyncio
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 FinishReason = Literal["stop", "length"]
 
@@ -25,6 +27,19 @@ class EngineError(Exception):
 class ContextOverflow(EngineError):
     def __init__(self, prompt_tokens: int, context: int) -> None:
         super().__init__(f"the prompt has {prompt_tokens} tokens, the model's context is {context}")
+
+
+class NotSupported(EngineError):
+    """`field` is the request's, as the dialects call it."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+    @classmethod
+    def prompt_scores(cls) -> Self:
+        message = "prompt_logprobs: this engine does not compute them; transformers and vllm do"
+        return cls(message, "prompt_logprobs")
 
 
 class Overloaded(EngineError): ...
@@ -41,7 +56,10 @@ class EngineFailed(EngineError): ...
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One answer to make. `temperature` 0 is greedy; the answer ends before the first stop string."""
+    """One answer to make. `temperature` 0 is greedy; the answer ends before the first stop string.
+
+    `score_prompt` asks for the prompt's own log-likelihood, too.
+    """
 
     prompt_token_ids: tuple[int, ...]
     max_tokens: int
@@ -49,6 +67,7 @@ class GenerationRequest:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    score_prompt: bool = False
 
     def fitted(self, context: int) -> "GenerationRequest":
         """The same with `max_tokens` cut to what the context leaves. Raises ContextOverflow."""
@@ -58,8 +77,17 @@ class GenerationRequest:
         return replace(self, max_tokens=min(self.max_tokens, room))
 
 
+class TokenScore(NamedTuple):
+    """How likely a token was after those before it; `rank` 1 is the likeliest."""
+
+    token: int
+    text: str
+    logprob: float
+    rank: int
+
+
 class Generation:
-    """One answer in the making: an engine's thread writes it, one asyncio task reads it.
+    """One answer in the making: an engine writes it from whatever thread, one asyncio task reads it.
 
     The reader's task must create it. Only a reader of `pieces` is woken for every token.
     """
@@ -70,16 +98,18 @@ class Generation:
         self.completion_tokens = 0  # sampled, the end-of-turn token included
         self.over = False
         self.first_token_seconds: float | None = None
+        self.prompt_scores: Sequence[TokenScore] = ()  # of every token of the prompt but the first
         self._created = time.monotonic()
         self._error: EngineError | None = None
         self._written: deque[str] = deque()
-        self._streamed = False
+        self.streamed = False  # read by `pieces`: until then, text is not wanted token by token
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self._reader = threading.get_ident()
 
     async def pieces(self) -> AsyncIterator[str]:
         """The text as it grows. A normal end means a complete answer. Raises EngineError."""
-        self._streamed = True
+        self.streamed = True
         while True:
             self._news.clear()
             over = self.over  # read before the text: whatever was written before it is in `_written`
@@ -114,7 +144,7 @@ class Generation:
             self.first_token_seconds = time.monotonic() - self._created
         if text:
             self._written.append(text)
-            if self._streamed:
+            if self.streamed:
                 self._wake()
 
     def finish(self, reason: FinishReason) -> None:
@@ -129,7 +159,9 @@ class Generation:
             self._wake()
 
     def _wake(self) -> None:
-        if not self._loop.is_closed():
+        if threading.get_ident() == self._reader:
+            self._news.set()
+        elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._news.set)
 
     def _take(self) -> str:
@@ -140,7 +172,7 @@ class Generation:
 
 
 class Engine(Protocol):
-    """`submit` never blocks: it queues, or raises Overloaded or ContextOverflow."""
+    """`submit` never blocks: it queues, or raises Overloaded, ContextOverflow or NotSupported."""
 
     @property
     def context(self) -> int:
@@ -153,6 +185,10 @@ class Engine(Protocol):
     @property
     def running(self) -> int:
         """Answers in the batch."""
+
+    @property
+    def full(self) -> bool:
+        """Whether slots and queue are full, so that `submit` would raise Overloaded."""
 
     def submit(self, request: GenerationRequest) -> Generation: ...
 

@@ -14,6 +14,7 @@ from deploy.scoring.engine import (
     EngineClosed,
     EngineError,
     EngineFailed,
+    NotSupported,
     Overloaded,
 )
 
@@ -58,6 +59,8 @@ def _answer_of(error: Exception) -> _Answer:
     match error:
         case RequestError():
             return _Answer(error.status, field=error.field, headers=error.headers)
+        case NotSupported():
+            return _Answer(400, field=error.field)
         case HTTPException():
             return _Answer(error.status_code, headers=error.headers)
     return next(answer for kind, answer in _ANSWERS.items() if isinstance(error, kind))

@@ -22,7 +22,7 @@ async def completion(chat: ChatBody, generation: Generation, model_id: str) -> d
     message = {"role": "assistant", "content": await generation.text()}
     choice = {"index": 0, "message": message, "finish_reason": generation.finish_reason, "logprobs": None}
     reply = _head("chat.completion", model_id) | {"choices": [choice], "usage": _usage(generation)}
-    return reply | _prompt_ids(chat, generation)
+    return reply | _prompt_ids(chat, generation) | _prompt_logprobs(generation)
 
 
 async def events(chat: ChatBody, generation: Generation, model_id: str) -> AsyncIterator[bytes]:
@@ -52,6 +52,17 @@ def _usage(generation: Generation) -> dict[str, int]:
 
 def _prompt_ids(chat: ChatBody, generation: Generation) -> dict[str, list[int]]:
     return {"prompt_token_ids": list(generation.request.prompt_token_ids)} if chat.return_token_ids else {}
+
+
+def _prompt_logprobs(generation: Generation) -> dict[str, list[dict[str, Any] | None]]:
+    """vLLM's shape: one entry a token of the prompt, none for the first, which follows nothing."""
+    if not generation.request.score_prompt:
+        return {}
+    scores = [
+        {str(score.token): {"logprob": score.logprob, "rank": score.rank, "decoded_token": score.text}}
+        for score in generation.prompt_scores
+    ]
+    return {"prompt_logprobs": [None, *scores]}
 
 
 def _event(data: dict[str, Any]) -> bytes:

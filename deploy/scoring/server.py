@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 
 from deploy.scoring.app import create_app
 from deploy.scoring.auth import KeyFile
-from deploy.scoring.connection import BoundedConnection
+from deploy.scoring.connection import LIMITS, BoundedConnection, ConnectionLimits
 from deploy.scoring.engines import EngineChoice, load
 from deploy.scoring.service import LoadedModel, Service
 from phi3flow.errors import Phi3flowError
@@ -36,10 +37,10 @@ class Server(uvicorn.Server):
         ending.cancel()
 
 
-def server_config(app: FastAPI) -> uvicorn.Config:
+def server_config(app: FastAPI, limits: ConnectionLimits = LIMITS) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedConnection,
+        http=partial(BoundedConnection, limits),  # type: ignore[arg-type] # whatever makes a connection
         ws="none",
         access_log=False,
         log_level=logging.WARNING,

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from deploy.scoring.dialects import Turn
@@ -61,11 +62,14 @@ class Service:
         return self._loaded
 
 
-async def encode(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> list[int]:
+async def encode(
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], *, add_generation_prompt: bool = True
+) -> list[int]:
     """The prompt's token ids, rendered as in training."""
     from phi3flow.chat_template import encode_prompt
 
+    render = partial(encode_prompt, add_generation_prompt=add_generation_prompt)
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     if sum(len(turn.content) for turn in turns) > LONG_TEXT:
-        return await asyncio.to_thread(encode_prompt, tokenizer, messages)
-    return encode_prompt(tokenizer, messages)
+        return await asyncio.to_thread(render, tokenizer, messages)
+    return render(tokenizer, messages)

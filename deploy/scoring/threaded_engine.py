@@ -47,15 +47,20 @@ class ThreadedEngine(ABC):
     def running(self) -> int:
         return len(self._answering)
 
+    @property
+    def full(self) -> bool:
+        with self._changed:
+            if len(self._queue) >= self._max_waiting:
+                self._queue = deque(generation for generation in self._queue if not generation.over)
+            return len(self._queue) >= self._max_waiting
+
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request. Raises ContextOverflow, Overloaded, EngineClosed or EngineFailed."""
         generation = Generation(request.fitted(self.context))
         with self._changed:
             if self._end:
                 raise self._end
-            if len(self._queue) >= self._max_waiting:
-                self._forget_cancelled()
-            if len(self._queue) >= self._max_waiting:
+            if self.full:
                 raise Overloaded(f"{len(self._queue)} requests are waiting already")
             self._queue.append(generation)
             self._changed.notify()
@@ -107,6 +112,3 @@ class ThreadedEngine(ABC):
             self._changed.notify_all()
         if died:
             self._on_failure()
-
-    def _forget_cancelled(self) -> None:
-        self._queue = deque(generation for generation in self._queue if not generation.over)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deploy.scoring.batch import Batch, Row
-from deploy.scoring.engine import Generation
+from deploy.scoring.engine import Generation, TokenScore
+from deploy.scoring.likelihood import likelihoods_of
 from deploy.scoring.model_limits import cache_tokens, served_context, stop_ids
 from deploy.scoring.threaded_engine import MAX_WAITING, ThreadedEngine
 
@@ -50,6 +51,9 @@ class TransformersEngine(ThreadedEngine):
         with torch.inference_mode():
             while taken := self._take(self._fits):
                 self._answering = taken
+                for generation in taken:
+                    if generation.request.score_prompt:
+                        generation.prompt_scores = self._scores(generation.request.prompt_token_ids)
                 self._answer([Row(generation, self._decode, self._stop_ids) for generation in taken])
 
     def _answer(self, rows: list[Row]) -> None:
@@ -57,6 +61,14 @@ class TransformersEngine(ThreadedEngine):
         while batch.rows and not self._end:
             batch.step()
             self._answering = [row.generation for row in batch.rows]
+
+    def _scores(self, prompt: Sequence[int]) -> list[TokenScore]:
+        texts = self._tokenizer.batch_decode([[token] for token in prompt[1:]])
+        likelihoods = likelihoods_of(self._model, prompt)
+        return [
+            TokenScore(token, text, *likelihood)
+            for token, text, likelihood in zip(prompt[1:], texts, likelihoods, strict=True)
+        ]
 
     def _fits(self, generations: Sequence[Generation]) -> bool:
         """Whether the cache of these stays within its bytes; one alone always may."""

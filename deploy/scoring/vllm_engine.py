@@ -18,6 +18,7 @@ from deploy.scoring.engine import (
     Generation,
     GenerationRequest,
     Overloaded,
+    TokenScore,
 )
 from deploy.scoring.model_limits import stop_ids
 from phi3flow.errors import Phi3flowError
@@ -71,11 +72,15 @@ class VllmEngine:
     def running(self) -> int:
         return len(self._answering)
 
+    @property
+    def full(self) -> bool:
+        return len(self._answering) >= self._max_running
+
     def submit(self, request: GenerationRequest) -> Generation:
         """Raises ContextOverflow, Overloaded, EngineClosed or EngineFailed. For the event loop's thread."""
         if self._end:
             raise self._end
-        if len(self._answering) >= self._max_running:
+        if self.full:
             raise Overloaded(f"{len(self._answering)} requests are in flight already")
         generation = _Relayed(request.fitted(self._context))
         self._answering.add(generation)
@@ -97,7 +102,10 @@ class VllmEngine:
             ) as response:
                 if response.status_code != 200:
                     raise _refusal(response.status_code)
-                await _copy(response.aiter_lines(), generation)
+                if generation.request.score_prompt:
+                    _copy_whole(json.loads(await response.aread()), generation)
+                else:
+                    await _copy(response.aiter_lines(), generation)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             self._end = EngineFailed("the vLLM server is gone")
             generation.fail(self._end)
@@ -121,7 +129,7 @@ class VllmEngine:
         return self._client
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
-        body = {
+        body: dict[str, Any] = {
             "model": self._model,
             "prompt": list(request.prompt_token_ids),
             "max_tokens": request.max_tokens,
@@ -129,9 +137,12 @@ class VllmEngine:
             "top_p": request.top_p or 1e-6,  # vLLM refuses 0
             "stop": list(request.stop),
             "stop_token_ids": self._stop_ids,
-            "stream": True,
-            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }
+        if request.score_prompt:
+            body |= {"prompt_logprobs": 0}  # which vLLM tells in whole answers alone
+        else:
+            options = {"include_usage": True, "continuous_usage_stats": True}
+            body |= {"stream": True, "stream_options": options}
         return body if request.seed is None else body | {"seed": request.seed}
 
 
@@ -166,6 +177,19 @@ async def _copy(lines: AsyncIterator[str], generation: Generation) -> None:
     if reason is None:
         raise EngineFailed("the vLLM server broke off the answer")
     generation.finish("length" if reason == "length" else "stop")
+
+
+def _copy_whole(reply: dict[str, Any], generation: Generation) -> None:
+    """An answer at once, with the likelihood of its prompt's tokens."""
+    [choice] = reply["choices"]
+    scored = zip(generation.request.prompt_token_ids[1:], choice["prompt_logprobs"][1:], strict=True)
+    generation.prompt_scores = [_score(token, told[str(token)]) for token, told in scored]
+    generation.write(choice["text"], reply["usage"]["completion_tokens"])
+    generation.finish("length" if choice["finish_reason"] == "length" else "stop")
+
+
+def _score(token: int, told: dict[str, Any]) -> TokenScore:
+    return TokenScore(token, told["decoded_token"], told["logprob"], told["rank"])
 
 
 def _served_model(url: str, headers: dict[str, str]) -> tuple[str, int]:

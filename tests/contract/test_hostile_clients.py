@@ -4,35 +4,32 @@ import asyncio
 import json
 import resource
 import socket
-import threading
 import time
 from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import requests
-import uvicorn
+from tiny import CHAT, KEY, listening
 
-from deploy.scoring import connection
-from deploy.scoring.app import create_app
 from deploy.scoring.auth import KeyFile
+from deploy.scoring.connection import DESCRIPTORS_KEPT, ConnectionLimits
 from deploy.scoring.engine import Generation
 from deploy.scoring.json_body import MAX_BODY_BYTES
-from deploy.scoring.server import server_config
 from deploy.scoring.service import LoadedModel, Service
 from phi3flow.errors import BadInput
 from training.tokenizer import train_tokenizer
 
-KEY = "planted-key-51c0ffee"
-CHAT = "/v1/chat/completions"
 SECONDS = 20
+IMPATIENT = ConnectionLimits(head_seconds=0.4)
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
 
 
 class Echo:
     """An engine that says one word, or, asked for more than 1000 tokens, words until nobody listens."""
 
-    context, waiting = 100_000, 0
+    context, waiting, full = 100_000, 0, False
 
     def __init__(self):
         self.endless = set()
@@ -63,24 +60,17 @@ class Echo:
 
 
 @contextmanager
-def listening(key=KEY, request_timeout=SECONDS):
+def echoing(**limits):
+    """An endpoint's address and its engine."""
     service, engine = Service("tiny"), Echo()
     service.ready(LoadedModel(train_tokenizer(["fox dog"] * 3, 300, 1000), engine))
-    bound = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = uvicorn.Server(server_config(create_app(service, key, request_timeout)))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
-    try:
-        yield bound.getsockname(), engine
-    finally:
-        server.should_exit = True
-        service.close()
-        thread.join()
+    with listening(service, **limits) as url:
+        yield (urlsplit(url).hostname, urlsplit(url).port), engine
 
 
 @pytest.fixture(scope="module")
 def served():
-    with listening() as found:
+    with echoing() as found:
         yield found
 
 
@@ -114,9 +104,8 @@ def endless(address):
     return raw(address, f"{HEAD}Content-Length: {len(body)}\r\n\r\n{body}")
 
 
-def test_a_head_that_never_ends_is_408_even_when_it_trickles(monkeypatch):
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.4)
-    with listening() as (address, _), raw(address, HEAD) as slow, raw(address, b"") as silent:
+def test_a_head_that_never_ends_is_408_even_when_it_trickles():
+    with echoing(limits=IMPATIENT) as (address, _), raw(address, HEAD) as slow, raw(address, b"") as silent:
         began = time.monotonic()
         with pytest.raises(OSError):
             while time.monotonic() - began < SECONDS:
@@ -127,9 +116,11 @@ def test_a_head_that_never_ends_is_408_even_when_it_trickles(monkeypatch):
         assert answers(address)
 
 
-def test_a_kept_connection_gets_no_more_time_for_its_next_head(monkeypatch):
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.4)
-    with listening() as (address, _), raw(address, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n") as kept:
+def test_a_kept_connection_gets_no_more_time_for_its_next_head():
+    with (
+        echoing(limits=IMPATIENT) as (address, _),
+        raw(address, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n") as kept,
+    ):
         received = b""
         while b"alive" not in received:
             received += kept.recv(10_000)
@@ -137,25 +128,29 @@ def test_a_kept_connection_gets_no_more_time_for_its_next_head(monkeypatch):
         assert b"408" in kept.recv(10_000)
 
 
-def test_connections_up_to_the_limit_and_one_more(monkeypatch):
-    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 200)
-    with listening() as (address, _):
+def test_connections_up_to_the_limit_and_one_more():
+    with echoing(limits=ConnectionLimits(connections=200)) as (address, _):
         with ExitStack() as idle:
             for _ in range(199):
                 idle.enter_context(raw(address, HEAD))
             assert answers(address)
             idle.enter_context(raw(address, HEAD))
             refused = [idle.enter_context(raw(address, b"")) for _ in range(50)]
-            assert all(b"503" in one.recv(1000) and one.recv(1000) == b"" for one in refused)
+            told = [one.recv(1000) for one in refused]
+            assert all(b" 429 " in one and b"\r\nretry-after: 1\r\n" in one for one in told)
+            assert {json.loads(one.partition(b"\r\n\r\n")[2])["error"]["code"] for one in told} == {
+                "overloaded"
+            }
+            assert all(one.recv(1000) == b"" for one in refused)
         until(lambda: ask(address).status_code == 200)
 
 
-def test_the_limit_stays_below_the_descriptors(monkeypatch):
+def test_the_limit_stays_below_the_descriptors():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (500, hard))
     try:
-        assert connection.connection_limit() == 500 - connection.DESCRIPTORS_KEPT
+        assert ConnectionLimits().allowed == 500 - DESCRIPTORS_KEPT
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -171,9 +166,8 @@ def test_half_closed_and_reset_streams_free_their_slots(served):
     assert answers(address)
 
 
-def test_a_reader_that_stops_reading_is_cut_at_the_deadline_with_bounded_memory(monkeypatch):
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.4)
-    with listening(request_timeout=1.0) as (address, engine):
+def test_a_reader_that_stops_reading_is_cut_at_the_deadline_with_bounded_memory():
+    with echoing(request_timeout=1.0, limits=IMPATIENT) as (address, engine):
         with endless(address) as deaf:
             until(lambda: engine.running == 1)
             mine = deaf.getsockname()
@@ -235,7 +229,7 @@ def test_keys_rotate_without_a_restart_and_survive_a_broken_file(tmp_path):
     with pytest.raises(BadInput):
         KeyFile(file)
     file.write_text("one-key\n")
-    with listening(KeyFile(file)) as (address, _):
+    with echoing(key=KeyFile(file)) as (address, _):
 
         def allowed():
             return [key for key in ("one-key", "two-key", "") if ask(address, key).status_code == 200]

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,33 +16,31 @@ import openai
 import pytest
 import requests
 import torch
-import uvicorn
+from tiny import (
+    CHAT,
+    CONTEXT,
+    KEY,
+    SECONDS,
+    generated,
+    listening,
+    lively_model,
+    new_tokenizer,
+    saved,
+    user,
+)
 
-from deploy.scoring.app import create_app
 from deploy.scoring.json_body import MAX_BODY_BYTES
-from deploy.scoring.server import server_config
 from deploy.scoring.service import LoadedModel, Service
 from deploy.scoring.transformers_engine import TransformersEngine
 from phi3flow import cli
 from phi3flow.chat_template import encode_prompt
 from phi3flow.phi3_contract import CutOff, Endpoint, Overloaded, Sampling, TimedOut, Unauthorized
-from training.recipe import Scratch
-from training.scratch import new_model
-from training.tokenizer import BYTES, SPECIAL_TOKENS, train_tokenizer
+from training.tokenizer import BYTES, SPECIAL_TOKENS
 
-KEY = "planted-key-51c0ffee"
 SECRET_TEXT = "confidential fox"
-CONTEXT = 50_000  # so long that an answer of that length never ends within a test
-TEXTS = ["Who founded Microsoft?", "The quick brown fox jumps over the lazy dog.", "one two three four five"]
 TOKENS = 20
 SAMPLING = Sampling(max_tokens=TOKENS)
-CHAT = "/v1/chat/completions"
 PATHS = {"A": "/score", "B": "/score", "openai": CHAT}
-SECONDS = 60
-
-
-def user(text):
-    return [{"role": "user", "content": text}]
 
 
 HELLO = user("Who founded the fox?")
@@ -52,32 +49,12 @@ ENDLESS = {"messages": HELLO, "max_tokens": CONTEXT, "stream": True}
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_tokenizer(TEXTS * 3, 400, CONTEXT)
+    return new_tokenizer()
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    """Random weights large enough that prompts matter, and words as answers: no bytes, no special tokens."""
-    shape = Scratch(hidden_size=32, layers=2, heads=2, intermediate_size=64, vocab_size=400, context=CONTEXT)
-    model = new_model(shape, tokenizer, seed=0)
-    with torch.no_grad():
-        for name, weights in model.named_parameters():
-            if "norm" not in name:
-                weights.normal_(std=0.3)
-        model.model.embed_tokens.weight[: len(SPECIAL_TOKENS + BYTES)] = 0
-    return model
-
-
-@contextmanager
-def listening(service, request_timeout=SECONDS, key=None):
-    bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(create_app(service, key or KEY, request_timeout)))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
-    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-    server.should_exit = True
-    service.close()
-    thread.join()
+    return lively_model(tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +65,7 @@ def serving(model, tokenizer):
         def start(request_timeout=SECONDS, **limits):
             service = Service("tiny")
             service.ready(LoadedModel(tokenizer, TransformersEngine(model, tokenizer, **limits)))
-            return stack.enter_context(listening(service, request_timeout)), service
+            return stack.enter_context(listening(service, request_timeout=request_timeout)), service
 
         yield start
 
@@ -109,12 +86,7 @@ def reference(model, tokenizer):
     """What `model.generate` answers greedily, each prompt alone."""
 
     def answer(messages, tokens=TOKENS):
-        ids = torch.tensor([encode_prompt(tokenizer, messages)])
-        mask = torch.ones_like(ids)
-        output = model.generate(
-            ids, attention_mask=mask, do_sample=False, max_new_tokens=tokens, pad_token_id=3
-        )
-        return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+        return generated(model, tokenizer, encode_prompt(tokenizer, messages), tokens)
 
     return answer
 
@@ -187,6 +159,25 @@ def test_the_openai_sdk_streams(sdk, reference):
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-2].choices[0].finish_reason == "length"
     assert (chunks[-1].choices, chunks[-1].usage.completion_tokens) == ([], TOKENS)
+
+
+def test_prompt_logprobs_say_how_likely_a_reference_answer_is(sdk, model, tokenizer):
+    """In vLLM's words and shape: a client written for one reads the other."""
+    reference = {"role": "assistant", "content": "The quick brown fox"}
+    extra = {"prompt_logprobs": 0, "add_generation_prompt": False, "return_token_ids": True}
+    told = sdk.chat.completions.create(
+        model="any", messages=[*HELLO, reference], max_tokens=1, extra_body=extra
+    ).model_dump()
+    prompt, (first, *entries) = told["prompt_token_ids"], told["prompt_logprobs"]
+    assert prompt[: len(encode_prompt(tokenizer, HELLO))] == encode_prompt(tokenizer, HELLO)
+    assert first is None and [list(entry) for entry in entries] == [[str(token)] for token in prompt[1:]]
+    scores = [entry[str(token)] for token, entry in zip(prompt[1:], entries, strict=True)]
+    text = "".join(score["decoded_token"] for score in scores)
+    assert text.endswith("<|assistant|>The quick brown fox<|end|>")
+    with torch.no_grad():
+        mean = model(torch.tensor([prompt]), labels=torch.tensor([prompt])).loss.item()
+    assert -sum(score["logprob"] for score in scores) / len(scores) == pytest.approx(mean, abs=1e-4)
+    assert all(score["rank"] >= 1 for score in scores)
 
 
 def test_stop_strings_end_the_answer(sdk, reference):
@@ -268,6 +259,8 @@ BAD = [
     (CHAT, chat(stop=""), "stop[0]"),
     (CHAT, chat(n=2), "n"),
     (CHAT, chat(logprobs=True), "logprobs"),
+    (CHAT, chat(prompt_logprobs=1), "prompt_logprobs"),
+    (CHAT, chat(prompt_logprobs=0, stream=True), "prompt_logprobs"),
     (CHAT, chat(tools=[{"type": "function"}]), "tools"),
     (CHAT, chat(response_format={"type": "json_object"}), "response_format"),
     (CHAT, chat(made_up=1), "made_up"),
@@ -418,9 +411,7 @@ def test_a_model_that_loads_or_drains_is_alive_but_not_ready():
 
 @pytest.fixture
 def folder(model, tokenizer, tmp_path):
-    model.save_pretrained(tmp_path / "tuned")
-    tokenizer.save_pretrained(tmp_path / "tuned")
-    return tmp_path / "tuned"
+    return saved(model, tokenizer, tmp_path / "tuned")
 
 
 @contextmanager
@@ -456,9 +447,7 @@ def test_sigterm_finishes_what_runs_and_exits_0_without_a_word_of_the_user(folde
 def test_a_dead_engine_answers_500_and_ends_the_process_with_1(model, tokenizer, tmp_path):
     crippled = copy.deepcopy(model)
     crippled.resize_token_embeddings(len(SPECIAL_TOKENS + BYTES))  # knows none of the tokenizer's words
-    crippled.save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    with serve_verb(tmp_path / "base") as (process, url, _):
+    with serve_verb(saved(crippled, tokenizer, tmp_path / "base")) as (process, url, _):
         dead = post(url, CHAT, chat())
         assert (dead.status_code, dead.json()["error"]["code"]) == (500, "engine_failed")
         assert "error: the engine failed" in process.stderr.read()

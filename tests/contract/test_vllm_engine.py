@@ -15,6 +15,7 @@ from deploy.scoring.engine import (
     EngineFailed,
     GenerationRequest,
     Overloaded,
+    TokenScore,
 )
 from deploy.scoring.vllm_engine import VllmEngine
 from phi3flow.errors import Phi3flowError
@@ -45,6 +46,9 @@ class Upstream(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
+        if not asked.get("stream"):
+            self.wfile.write(json.dumps(self._whole(asked)).encode())
+            return
         words = [f" {token}" for token in asked["prompt"]][: asked["max_tokens"]]
         try:
             for count, word in enumerate(words if first != ENDLESS else iter(lambda: " more", None), 1):
@@ -55,6 +59,15 @@ class Upstream(BaseHTTPRequestHandler):
                 self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
             self.server.left.set()
+
+    def _whole(self, asked):
+        """vLLM tells nothing of a prompt's first token."""
+        scores = [
+            {str(token): {"logprob": -float(token), "rank": token, "decoded_token": f" {token}"}}
+            for token in asked["prompt"][1:]
+        ]
+        choice = {"index": 0, "text": " end", "finish_reason": "length", "prompt_logprobs": [None, *scores]}
+        return {"choices": [choice], "usage": {"completion_tokens": 1}}
 
     def _event(self, text, reason, tokens):
         choice = {"index": 0, "text": text, "finish_reason": reason}
@@ -99,6 +112,15 @@ def test_token_ids_and_parameters_arrive_and_the_stream_comes_back(upstream, tmp
     assert (asked["prompt"], asked["model"], asked["stream"]) == ([7, 8, 9], "tuned", True)
     assert (asked["temperature"], asked["top_p"], asked["seed"], asked["stop"]) == (0.5, 0.9, 3, ["x"])
     assert asked["stop_token_ids"] == [3, 6]  # end of text and end of turn
+
+
+def test_the_likelihood_of_a_prompt_is_the_upstreams(upstream, tmp_path):
+    with connected(upstream, tmp_path) as engine:
+        text, generation = ask(engine, GenerationRequest((7, 8, 9), 1, score_prompt=True))
+    [asked] = upstream.asked
+    assert (asked["prompt_logprobs"], asked["max_tokens"]) == (0, 1)
+    assert (text, generation.finish_reason, generation.completion_tokens) == (" end", "length", 1)
+    assert generation.prompt_scores == [TokenScore(8, " 8", -8.0, 8), TokenScore(9, " 9", -9.0, 9)]
 
 
 def test_the_limits_are_kept(upstream, tmp_path):

@@ -3,54 +3,55 @@
 import asyncio
 import copy
 import json
+import threading
+from contextlib import ExitStack
 
+import psutil
 import pytest
 import torch
+from tiny import (
+    CONTEXT,
+    SECONDS,
+    generated,
+    lively_model,
+    new_tokenizer,
+    prompts_of,
+    saved,
+    texts,
+)
 
-from deploy import export as export_module
 from deploy.export import export_openvino
 from deploy.quantise import Example, quantise
-from deploy.scoring.engine import Cancelled, EngineClosed, EngineFailed, GenerationRequest, Overloaded
+from deploy.scoring.engine import (
+    Cancelled,
+    EngineClosed,
+    EngineFailed,
+    GenerationRequest,
+    NotSupported,
+    Overloaded,
+)
 from deploy.scoring.openvino_engine import OpenVinoEngine
 from phi3flow import cli
-from phi3flow.chat_template import encode_prompt
 from phi3flow.errors import BadInput, Phi3flowError
 from phi3flow.files import read_json
 from phi3flow.lineage import sha256_of
-from training.recipe import Scratch
-from training.scratch import new_model
-from training.tokenizer import BYTES, SPECIAL_TOKENS, train_tokenizer
 
-CONTEXT = 50_000  # so long that an answer of that length never ends within a test
-TEXTS = ["The quick brown fox jumps over the lazy dog. Who founded it?", "one two three four five"]
 QUESTIONS = ["Who?", "The quick brown fox jumps over one lazy dog", "founded", "three four five three four"]
-SECONDS = 60
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_tokenizer(TEXTS * 3, 400, CONTEXT)
+    return new_tokenizer()
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    """Random weights large enough that prompts matter, and words as answers: no bytes, no special tokens."""
-    shape = Scratch(hidden_size=64, layers=2, heads=2, intermediate_size=64, vocab_size=400, context=CONTEXT)
-    model = new_model(shape, tokenizer, seed=0)
-    with torch.no_grad():
-        for name, weights in model.named_parameters():
-            if "norm" not in name:
-                weights.normal_(std=0.3)
-        model.model.embed_tokens.weight[: len(SPECIAL_TOKENS + BYTES)] = 0
-    return model.eval()
+    return lively_model(tokenizer, hidden_size=64)
 
 
 @pytest.fixture(scope="module")
 def folder(model, tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tuned"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return saved(model, tokenizer, tmp_path_factory.mktemp("models") / "tuned")
 
 
 @pytest.fixture(scope="module")
@@ -61,41 +62,24 @@ def exported(folder):
 @pytest.fixture
 def serving(exported, tokenizer):
     """Engines of one test, closed after it."""
-    engines = []
+    with ExitStack() as stack:
 
-    def start(**limits):
-        engines.append(OpenVinoEngine(exported.folder, tokenizer, threads=1, **limits))
-        return engines[-1]
+        def start(**limits):
+            engine = OpenVinoEngine(exported.folder, tokenizer, threads=1, **limits)
+            stack.callback(engine.close)
+            return engine
 
-    yield start
-    for engine in engines:
-        engine.close()
+        yield start
 
 
 @pytest.fixture
 def prompts(tokenizer):
-    return [tuple(encode_prompt(tokenizer, [{"role": "user", "content": q}])) for q in QUESTIONS]
-
-
-def texts(engine, requests):
-    async def ask():
-        async with asyncio.timeout(SECONDS):
-            return await asyncio.gather(*[engine.submit(request).text() for request in requests])
-
-    return asyncio.run(ask())
-
-
-def reference(model, tokenizer, prompt, tokens):
-    ids = torch.tensor([prompt])
-    output = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens, pad_token_id=3
-    )
-    return tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True)
+    return prompts_of(tokenizer, QUESTIONS)
 
 
 def test_greedy_equals_generate_alone_and_together(model, tokenizer, prompts, serving):
     lengths = [5, 40, 17, 30]
-    expected = [reference(model, tokenizer, p, n) for p, n in zip(prompts, lengths, strict=True)]
+    expected = [generated(model, tokenizer, p, n) for p, n in zip(prompts, lengths, strict=True)]
     requests = [GenerationRequest(p, n) for p, n in zip(prompts, lengths, strict=True)]
     engine = serving()
     assert len(set(expected)) == len(expected)
@@ -165,6 +149,13 @@ def test_sampling_is_seeded_in_any_company_and_never_the_same_without_a_seed(ser
     assert len({alone, *rest[1:]}) == 4
 
 
+def test_what_it_cannot_do_is_refused_when_it_is_asked(serving, prompts):
+    engine = serving()
+    with pytest.raises(NotSupported, match="transformers and vllm"):
+        texts(engine, [GenerationRequest(prompts[0], 1, score_prompt=True)])
+    assert texts(engine, [GenerationRequest(prompts[0], 1)])
+
+
 def test_a_tiny_nucleus_or_temperature_is_greedy(serving, prompts):
     cold = [(0.0, 1.0), (2.0, 0.0), (1e-300, 1.0)]
     requests = [GenerationRequest(prompts[0], 20, t, top_p, seed=1) for t, top_p in cold]
@@ -186,6 +177,18 @@ def test_a_crash_reaches_every_reader_and_the_owner(serving, prompts):
     assert failures == [1]
 
 
+def test_a_worker_that_dies_while_nobody_asks_is_a_dead_engine(serving, prompts):
+    failed = threading.Event()
+    engine = serving(on_failure=failed.set)
+    [worker] = [
+        child for child in psutil.Process().children() if "deploy.scoring.openvino_worker" in child.cmdline()
+    ]
+    worker.kill()
+    assert failed.wait(SECONDS)
+    with pytest.raises(EngineFailed):
+        texts(engine, [GenerationRequest(prompts[0], 5)])
+
+
 def test_the_export_carries_its_lineage_and_names_what_it_is(folder, exported):
     manifest = read_json(exported.folder / "manifest.json")
     assert [entry["sha256"] for entry in manifest["inputs"]] == [sha256_of(folder)]
@@ -202,9 +205,7 @@ def test_int4_says_what_it_is_and_leaves_nothing_else(model, tokenizer, tmp_path
     with torch.no_grad():
         for weights in sure.model.layers.parameters():
             weights.mul_(0.05)
-    folder, out = tmp_path / "tuned", tmp_path / "int4"
-    sure.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder, out = saved(sure, tokenizer, tmp_path / "tuned"), tmp_path / "int4"
     code = cli.main(["export", str(folder), "--format", "openvino", "--int4", "--out", str(out), "--json"])
     printed = json.loads(capsys.readouterr().out)
     manifest = read_json(out / "manifest.json")
@@ -223,21 +224,11 @@ def test_where_no_group_divides_the_width_it_is_int8(exported, tmp_path, prompts
     assert (made.mode, made.group_size) == ("int8", None)
 
 
-def test_a_converted_model_that_answers_otherwise_never_appears(folder, model, monkeypatch, tmp_path):
-    """The converter reads the folder again: meanwhile somebody puts other weights there."""
-    other = tmp_path / "tuned"
-    other.mkdir()
-    for file in folder.iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
-    convert = export_module._convert
-
-    def exchange_and_convert(source, work):
-        changed = type(model)(model.config)
-        changed.generation_config = model.generation_config
-        changed.save_pretrained(source)
-        convert(source, work)
-
-    monkeypatch.setattr(export_module, "_convert", exchange_and_convert)
+def test_a_converted_model_that_answers_otherwise_never_appears(model, tokenizer, tmp_path):
+    """`generate` obeys the folder's repetition penalty, and our engines know no such thing."""
+    penalised = copy.deepcopy(model)
+    penalised.generation_config.repetition_penalty = 1.5
+    other = saved(penalised, tokenizer, tmp_path / "tuned")
     with pytest.raises(Phi3flowError, match="otherwise"):
         export_openvino(other, tmp_path / "exported", int4=False)
     assert [path.name for path in tmp_path.iterdir()] == ["tuned"]

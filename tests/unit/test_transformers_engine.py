@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+from contextlib import ExitStack
 
 import pytest
 import torch
+from tiny import CONTEXT, SECONDS, answers, generated, lively_model, new_tokenizer, prompts_of, texts
 
 from deploy.scoring.answer_text import AnswerText
 from deploy.scoring.engine import (
@@ -15,18 +17,10 @@ from deploy.scoring.engine import (
     GenerationRequest,
     Overloaded,
 )
+from deploy.scoring.likelihood import CHUNK
 from deploy.scoring.transformers_engine import TransformersEngine
-from phi3flow.chat_template import encode_prompt
-from training.recipe import Scratch
-from training.scratch import new_model
-from training.tokenizer import BYTES, SPECIAL_TOKENS, train_tokenizer
+from training.tokenizer import BYTES
 
-CONTEXT = 50_000  # so long that an answer of that length never ends within a test
-TEXTS = [
-    "Who founded Microsoft?",
-    "The quick brown fox jumps over the lazy dog. Ünïcödé 東京 🙂",
-    "one two three four five",
-]
 QUESTIONS = [
     "Who?",
     "The quick brown fox jumps over one lazy dog",
@@ -35,12 +29,11 @@ QUESTIONS = [
     "dog fox",
     "q",
 ]
-SECONDS = 60
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_tokenizer(TEXTS * 3, 400, CONTEXT)
+    return new_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -48,63 +41,22 @@ def model(tokenizer):
     return lively_model(tokenizer)
 
 
-def lively_model(tokenizer):
-    """Random weights large enough that prompts matter, and words as answers: no bytes, no special tokens."""
-    shape = Scratch(
-        hidden_size=32, layers=2, heads=2, intermediate_size=64, vocab_size=400, context=CONTEXT, dropout=0.0
-    )
-    model = new_model(shape, tokenizer, seed=0)
-    with torch.no_grad():
-        for name, weights in model.named_parameters():
-            if "norm" not in name:
-                weights.normal_(std=0.3)
-        model.model.embed_tokens.weight[: len(SPECIAL_TOKENS + BYTES)] = 0
-    return model.eval()
-
-
 @pytest.fixture
 def prompts(tokenizer):
-    return [tuple(encode_prompt(tokenizer, [{"role": "user", "content": q}])) for q in QUESTIONS]
+    return prompts_of(tokenizer, QUESTIONS)
 
 
 @pytest.fixture
 def serving(model, tokenizer):
     """Engines of one test, closed after it."""
-    engines = []
+    with ExitStack() as stack:
 
-    def start(model=model, **limits):
-        engines.append(TransformersEngine(model, tokenizer, **limits))
-        return engines[-1]
+        def start(model=model, **limits):
+            engine = TransformersEngine(model, tokenizer, **limits)
+            stack.callback(engine.close)
+            return engine
 
-    yield start
-    for engine in engines:
-        engine.close()
-
-
-def answers(engine, requests):
-    async def ask():
-        generations = [engine.submit(request) for request in requests]
-        async with asyncio.timeout(SECONDS):
-            await asyncio.gather(*(generation.text() for generation in generations))
-        return generations
-
-    return asyncio.run(ask())
-
-
-def texts(engine, requests):
-    async def ask():
-        async with asyncio.timeout(SECONDS):
-            return await asyncio.gather(*[engine.submit(request).text() for request in requests])
-
-    return asyncio.run(ask())
-
-
-def reference(model, tokenizer, prompt, tokens):
-    ids = torch.tensor([prompt])
-    output = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens, pad_token_id=3
-    )
-    return tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True)
+        yield start
 
 
 @pytest.mark.parametrize("window", [None, 6])
@@ -112,7 +64,7 @@ def test_greedy_equals_generate_alone_and_in_a_batch_of_unequal_rows(tokenizer, 
     model = lively_model(tokenizer)
     model.config.sliding_window = window
     lengths = [5, 40, 17, 30, 1, 24]
-    expected = [reference(model, tokenizer, p, n) for p, n in zip(prompts, lengths, strict=True)]
+    expected = [generated(model, tokenizer, p, n) for p, n in zip(prompts, lengths, strict=True)]
     requests = [GenerationRequest(p, n) for p, n in zip(prompts, lengths, strict=True)]
     engine = serving(model)
     assert len(set(expected)) == len(expected)
@@ -128,9 +80,9 @@ def test_an_answer_ends_at_every_stop_token_of_the_model(model, tokenizer, promp
     stopping = lively_model(tokenizer)
     stopping.generation_config.eos_token_id = [3, sampled[5]]
     first = sampled.index(sampled[5])
-    [stopped] = answers(serving(stopping), [GenerationRequest(prompts[0], 100)])
+    [(_, stopped)] = answers(serving(stopping), [GenerationRequest(prompts[0], 100)])
     assert (stopped.finish_reason, stopped.completion_tokens) == ("stop", first + 1)
-    [full] = answers(serving(), [GenerationRequest(prompts[0], 8)])
+    [(_, full)] = answers(serving(), [GenerationRequest(prompts[0], 8)])
     assert (full.finish_reason, full.completion_tokens) == ("length", 8)
 
 
@@ -213,6 +165,25 @@ def test_the_context_bounds_prompt_and_answer(prompts):
         GenerationRequest(prompts[0], 1).fitted(len(prompts[0]))
 
 
+def test_a_prompts_likelihood_is_the_models_own_token_by_token(model, tokenizer, serving):
+    prompt = prompts_of(tokenizer, ["one two three 東京 " * 150])[0]
+    assert len(prompt) > 2 * CHUNK
+    with torch.no_grad():
+        logprobs = model(torch.tensor([prompt])).logits[0, :-1].double().log_softmax(dim=-1)
+    expected = logprobs.gather(1, torch.tensor(prompt[1:])[:, None])
+    fewest = (logprobs > expected + 1e-3).sum(dim=-1) + 1  # within what fp32 can tell
+    most = (logprobs > expected - 1e-3).sum(dim=-1)
+    requests = [GenerationRequest(prompt, 1, score_prompt=True), GenerationRequest(prompt, 1)]
+    [(_, scored), (_, plain)] = answers(serving(), requests)
+    scores = scored.prompt_scores
+    assert [score.token for score in scores] == list(prompt[1:])
+    assert "".join(score.text for score in scores).startswith("one two three")
+    assert [score.logprob for score in scores] == pytest.approx(expected[:, 0].tolist(), abs=1e-3)
+    ranks = torch.tensor([score.rank for score in scores])
+    assert ((fewest <= ranks) & (ranks <= most)).all()
+    assert plain.prompt_scores == ()
+
+
 def test_closing_tells_whoever_runs_or_waits(serving, prompts):
     engine = serving(max_batch=1)
 
@@ -254,6 +225,9 @@ def test_pieces_are_whole_characters_and_add_up(tokenizer, text):
     pieces = [growing.add(token) for token in ids] + [growing.rest()]
     assert "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces)
+    late = AnswerText(lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
+    pieces = [late.add(token) if i % 3 == 2 else late.keep(token) for i, token in enumerate(ids)]
+    assert "".join([*pieces, late.rest()]) == text
 
 
 def test_an_answer_cut_within_a_character_ends_before_it(tokenizer):
