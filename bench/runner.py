@@ -133,10 +133,10 @@ def ask(data, url, out):
 
 
 def compare(data, answers, out):
-    from evaluation.compare import compare_recorded
+    from evaluation.compare import Options, compare_recorded
 
-    seconds, report = timed(lambda: compare_recorded(Path(data), Path(answers), Path(answers), Path(out),
-                                                     gate=load_gate(), workers=WORKERS))  # fmt: skip
+    paths = [Path(word) for word in (data, answers, answers, out)]
+    seconds, report = timed(compare_recorded, *paths, Options(load_gate(), WORKERS))
     print(json.dumps({"seconds": seconds, "peak_mb": _peak(), "n": report.n}))
 
 

@@ -1,11 +1,12 @@
 """A model's answers to a test file, one JSON line each: written by the direct runner, or brought by the user.
 
-    {"line": 1, "answer": "It is in Paris.", "seconds": 0.41}
+    {"line": 1, "answer": "It is in Paris.", "seconds": 0.41, "tokens": 5}
     {"prompt_id": "q-7", "answer": null, "error": "the endpoint did not answer in time"}
 
 A row names its chat by `line`, the chat's number in the test file from 1, or by `prompt_id` (or `id`), the
-chat's own; the first of these that it has. `answer` is text, or null where the model failed; `seconds` and
-`error` are optional, other keys are ignored, rows may come in any order. A chat without a row has failed too.
+chat's own; the first of these that it has. `answer` is text, or null where the model failed; `seconds`,
+`tokens` (of the answer) and `error` are optional, other keys are ignored, rows may come in any order. A chat
+without a row has failed too.
 """
 
 import math
@@ -32,6 +33,7 @@ class Record(NamedTuple):
     answer: str | None
     seconds: float | None
     error: str | None
+    tokens: int | None = None
 
 
 def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
@@ -78,14 +80,15 @@ def _record(row: dict[str, Any]) -> Record:
         raise RowError("answer", "missing; null where the model failed")
     answer = None if row["answer"] is None else any_text("answer", row["answer"])
     error = None if row.get("error") is None else any_text("error", row["error"])
-    return Record(answer, _seconds(row.get("seconds")), error if answer is None else None)
+    seconds, tokens = _number("seconds", row.get("seconds")), _number("tokens", row.get("tokens"))
+    return Record(answer, seconds, error if answer is None else None, None if tokens is None else int(tokens))
 
 
-def _seconds(value: Any) -> float | None:
+def _number(field: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise RowError("seconds", "must be a number, 0 or more")
+        raise RowError(field, "must be a number, 0 or more")
     return float(value)
 
 

@@ -8,19 +8,21 @@ were expected, how many came and how many failed. Everything a run wrote stays b
 import json
 import math
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.answer_file import Record
+from evaluation.joined import graded_rows, judged_rows, say_failures
+from evaluation.judge_node import JUDGE, check_judge, give_judge
+from evaluation.lazy import Lazy
 from evaluation.promptflow_run import Columns, Limits, errors_of, outputs_of, run_flows
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Evaluation, Judged
 from phi3flow.console import say
 from phi3flow.errors import BadInput, Phi3flowError
 from phi3flow.files import write_jsonl
 from phi3flow.flow_folder import resolve_flow
-from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling, split_turns
+from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling, split_turns
 
 if TYPE_CHECKING:
     from training.rows import Chat
@@ -32,38 +34,7 @@ REFERENCE = {"reference": "${data.reference}"}
 LOST = "the line was lost"
 
 
-@dataclass(frozen=True)
-class Graded:
-    """A line of the test file with one endpoint's answer; what is None failed, and `error` says why."""
-
-    line: int
-    prompt_id: str | None
-    slice: str | None
-    messages: Sequence[Message]
-    reference: str
-    answer: str | None
-    error: str | None
-    scores: dict[str, float] | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One endpoint's batch: every line of the file, and the grade flow's means over those it answered."""
-
-    rows: Sequence[Graded]
-    metrics: dict[str, float]
-    answered: int
-
-    @property
-    def expected(self) -> int:
-        return len(self.rows)
-
-    @property
-    def failed(self) -> int:
-        return self.expected - self.answered
-
-
-def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -> list[Judged]:
+def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -> Lazy[Judged]:
     """Ask the endpoints of two connections every question of `data`; None stands for a side that failed.
 
     The caller has entered the Prompt flow home. Raises BadInput for the file, Phi3flowError when a connection
@@ -71,65 +42,66 @@ def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -
     """
     chats = _load(data)
     endpoints = {"phi3-base": ready(base), "phi3-tuned": ready(tuned)}
-    folder = _prepare(chats, "compare", out)
+    folder = _prepare(chats, ["compare"], out)
     columns: Columns = {"compare": QUESTION | REFERENCE | {"max_tokens": MAX_TOKENS}}
     say(f"comparing {base} and {tuned} on {len(chats)} lines")
     run_flows(folder, endpoints, columns, _limits(endpoints, len(chats), workers))
     outputs, errors = outputs_of(folder, "compare"), errors_of(folder, "compare")
-    for side, name in (("base", base), ("tuned", tuned)):
-        say_failures(
-            name,
-            [outputs[i][side]["error"] if i in outputs else errors.get(i, LOST) for i in range(len(chats))],
-        )
-    return [
-        Judged(
-            line=i + 1,
-            prompt_id=chat.prompt_id,
-            slice=chat.slice,
-            messages=chat.prompt,
-            reference=chat.reference,
-            base=_answer(outputs.get(i), "base"),
-            tuned=_answer(outputs.get(i), "tuned"),
-            cluster=chat.cluster,
-        )
-        for i, chat in enumerate(chats)
-    ]
+    sides = {
+        side: [_record(outputs[i][side] if i in outputs else {}, errors.get(i)) for i in range(len(chats))]
+        for side in ("base", "tuned")
+    }
+    say_failures(base, sides["base"])
+    say_failures(tuned, sides["tuned"])
+    return judged_rows(chats, sides["base"], sides["tuned"])
 
 
-def run_evaluate(data: Path, connection: str, out: Path, *, workers: int) -> Evaluation:
+def run_evaluate(
+    data: Path, connection: str, out: Path, *, workers: int, judge: str | None = None
+) -> Evaluation:
     """Ask one connection's endpoint every question of `data` through the chat flow, then grade the answers.
 
-    The caller has entered the Prompt flow home. Raises what `run_compare` raises.
+    `judge` is the connection of a model that grades them as well, in the grade flow's judge node. The caller
+    has entered the Prompt flow home. Raises what `run_compare` raises, and BadInput for a judge of another
+    contract than openai.
     """
     chats = _load(data)
     endpoints = {"phi3-tuned": ready(connection)}
-    folder = _prepare(chats, "evaluate", out)
+    if judge:
+        check_judge(endpoints.setdefault(JUDGE, ready(judge)))
+    folder = _prepare(chats, ["chat", "grade"], out)
     columns: Columns = {
         "chat": QUESTION | {"max_tokens": MAX_TOKENS},
-        "grade": REFERENCE | {"answer": "${run.outputs.answer}"},
+        "grade": REFERENCE | {"question": "${data.question}", "answer": "${run.outputs.answer}"},
     }
+    if judge:
+        give_judge(folder / "flows" / "grade", endpoints[JUDGE])
     say(f"evaluating {connection} on {len(chats)} lines")
     run_flows(folder, endpoints, columns, _limits(endpoints, len(chats), workers))
-    answers, errors, scores = (
-        outputs_of(folder, "chat"),
-        errors_of(folder, "chat"),
-        outputs_of(folder, "grade"),
-    )
-    rows = [
-        Graded(
-            line=i + 1,
-            prompt_id=chat.prompt_id,
-            slice=chat.slice,
-            messages=chat.prompt,
-            reference=chat.reference,
-            answer=answers[i]["answer"] if i in answers else None,
-            error=None if i in answers else errors.get(i, LOST),
-            scores=scores.get(i),
-        )
-        for i, chat in enumerate(chats)
+    outputs, errors = outputs_of(folder, "chat"), errors_of(folder, "chat")
+    records = [
+        _record({"text": outputs[i]["answer"]} if i in outputs else {}, errors.get(i))
+        for i in range(len(chats))
     ]
-    say_failures(connection, [row.error for row in rows])
-    return Evaluation(rows, _metrics(folder), len(answers))
+    say_failures(connection, records)
+    graded = outputs_of(folder, "grade")
+    return Evaluation(
+        graded_rows(chats, records, lambda i: _figures(graded.get(i))), _metrics(folder), len(outputs)
+    )
+
+
+def _record(said: Mapping[str, Any], error: str | None) -> Record:
+    """What a flow said of one line; nothing where Prompt flow lost it, which then says why."""
+    if said.get("text") is None:
+        return Record(None, None, said.get("error") or error or LOST)
+    return Record(said["text"], said.get("seconds"), None, said.get("tokens"))
+
+
+def _figures(graded: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """The numbers among a line's outputs of the grade flow."""
+    if graded is None:
+        return None
+    return {name: value for name, value in graded.items() if isinstance(value, int | float)}
 
 
 def _load(data: Path) -> "list[Chat]":
@@ -153,13 +125,13 @@ def ready(connection: str) -> Endpoint:
     return endpoint
 
 
-def _prepare(chats: "Sequence[Chat]", purpose: str, out: Path) -> Path:
+def _prepare(chats: "Sequence[Chat]", flows: Sequence[str], out: Path) -> Path:
     """A new folder for the run's flows, inputs and records; an earlier run's stays as it is."""
     parent = out / "promptflow"
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{flows[-1]}-", dir=parent))
     (folder / "flows").mkdir()
-    for name in ("compare",) if purpose == "compare" else ("chat", "grade"):
+    for name in flows:
         resolve_flow(name, folder / "flows" / name)
     write_jsonl(folder / "inputs.jsonl", (_inputs(chat) for chat in chats))
     return folder
@@ -182,21 +154,7 @@ def _limits(endpoints: Mapping[str, Endpoint], lines: int, workers: int) -> Limi
     return Limits(workers, seconds, seconds * math.ceil(lines / workers) + 60)
 
 
-def _answer(outputs: Mapping[str, Any] | None, side: str) -> Answer | None:
-    if outputs is None or outputs[side]["text"] is None:
-        return None
-    return Answer(outputs[side]["text"], outputs[side]["seconds"])
-
-
 def _metrics(folder: Path) -> dict[str, float]:
     path = folder / "runs" / "grade" / "metrics.json"
     metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return metrics
-
-
-def say_failures(connection: str, errors: Iterable[str | None]) -> None:
-    """How many lines failed, by error; None is a line that did not."""
-    counts = Counter(errors)
-    for error, count in counts.most_common():
-        if error is not None:
-            say(f"{connection}: {count} of {counts.total()} lines failed: {error}")

@@ -1,23 +1,45 @@
 """The comparison from end to end: answers, statistics, verdict, report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation import batch, direct_batch
 from evaluation.comparison import Report, compare_rows
-from evaluation.gate import Gate
+from evaluation.content_safety import PACK, Project, grade_safety, parse_project
+from evaluation.gate import WIN_RATE, Gate
 from evaluation.judge import Judge, load_judge
 from evaluation.judge_metrics import check_metrics, grade
 from evaluation.judging import Judging, judgment_rows, sum_up
+from evaluation.likelihood import Likelihoods, reference_likelihoods
 from evaluation.pack_results import PackResult, run_packs
 from evaluation.recorded import recorded_rows
 from evaluation.report import write_report
 from evaluation.rows import Judged, answered_pairs
 from evaluation.runners import DIRECT, PROMPT_FLOW
 from evaluation.text_metrics import score_texts
+from phi3flow.errors import BadInput
 from phi3flow.files import write_jsonl
 from phi3flow.lineage import Artifact, write_manifest
+
+LOG_LIKELIHOOD = "log_likelihood"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How answers are looked at, however they came.
+
+    `judge` is the connection of a judge, `text_metrics` the package that computes ROUGE, BLEU and the like,
+    `foundry_project` where content safety is graded; None and empty: not at all.
+    """
+
+    gate: Gate
+    workers: int
+    judge: str | None = None
+    judge_metrics: Sequence[str] = ()
+    text_metrics: str | None = None
+    foundry_project: str = ""
 
 
 def compare(
@@ -25,29 +47,24 @@ def compare(
     base: str,
     tuned: str,
     out: Path,
+    options: Options,
     *,
-    gate: Gate,
-    workers: int,
     models: Mapping[str, Artifact] | None = None,
     loss_curve: Path | None = None,
-    judge: str | None = None,
-    judge_metrics: Sequence[str] = (),
     packs: bool = True,
     runner: str = PROMPT_FLOW,
-    text_metrics: str | None = None,
 ) -> Report:
     """Compare two connections on `data` and write the report into `out`.
 
-    `models` names the model folders behind the connections where they are known, for the lineage; `judge` is
-    the connection of a judge, `text_metrics` the package that computes ROUGE, BLEU and the like. The caller
+    `models` names the model folders behind the connections where they are known, for the lineage. The caller
     has entered the Prompt flow home. Raises what `run_compare` raises.
     """
     from custom_connections.store import load_endpoint
 
     test = Artifact.of("test data", data)
-    asked = _ready_judge(judge, judge_metrics, out)
+    examiners = _ready(options, out)
     run_compare = direct_batch.run_compare if runner == DIRECT else batch.run_compare
-    rows = run_compare(data, base, tuned, out, workers=workers)
+    rows = run_compare(data, base, tuned, out, workers=options.workers)
     lineage: dict[str, Any] = {
         "test data": test.sha256,
         "base": {"connection": base},
@@ -55,64 +72,81 @@ def compare(
     }
     for side, artifact in (models or {}).items():
         lineage[side] |= {"model": artifact.path, "sha256": artifact.sha256}
+    endpoints = load_endpoint(base), load_endpoint(tuned)
     return _conclude(
         rows,
         out,
-        gate=gate,
+        options,
+        examiners,
         inputs=[test, *(models or {}).values()],
         lineage=lineage,
-        packs=run_packs(load_endpoint(base), load_endpoint(tuned), workers=workers) if packs else None,
-        judging=_judged(asked, rows, out, metrics=judge_metrics, gate=gate, workers=workers),
-        text_metrics=text_metrics,
+        packs=run_packs(*endpoints, workers=options.workers) if packs else {},
+        likelihoods=reference_likelihoods(rows, *endpoints, workers=options.workers),
         loss_curve=loss_curve,
     )
 
 
-def compare_recorded(
-    data: Path,
-    base: Path,
-    tuned: Path,
-    out: Path,
-    *,
-    gate: Gate,
-    workers: int,
-    judge: str | None = None,
-    judge_metrics: Sequence[str] = (),
-    text_metrics: str | None = None,
-) -> Report:
+def compare_recorded(data: Path, base: Path, tuned: Path, out: Path, options: Options) -> Report:
     """Compare answers that were recorded earlier; no endpoint is asked but a judge's, if one is named.
 
     `base` and `tuned` are files as `evaluation.answer_file` describes. Raises BadInput with every bad row.
     """
     kinds = (("test data", data), ("base answers", base), ("tuned answers", tuned))
     inputs = [Artifact.of(kind, path) for kind, path in kinds if path.exists()]
-    asked = _ready_judge(judge, judge_metrics, out)
+    examiners = _ready(options, out)
     rows = recorded_rows(data, base, tuned)
     lineage = {artifact.kind: artifact.sha256 for artifact in inputs}
-    judging = _judged(asked, rows, out, metrics=judge_metrics, gate=gate, workers=workers)
+    nobody = Likelihoods(None, "the answers were recorded: no endpoint is asked")
     return _conclude(
-        rows, out, gate=gate, inputs=inputs, lineage=lineage, judging=judging, text_metrics=text_metrics
+        rows, out, options, examiners, inputs=inputs, lineage=lineage, packs={}, likelihoods=nobody
     )
+
+
+@dataclass(frozen=True)
+class _Examiners:
+    """Who looks at the answers beside the statistics."""
+
+    judge: Judge | None
+    project: Project | None
+
+
+def _ready(options: Options, out: Path) -> _Examiners:
+    """Find out what cannot be had before anything is asked. Raises BadInput and Phi3flowError."""
+    if options.gate.primary == WIN_RATE and options.judge is None:
+        raise BadInput(
+            f"the gate's primary metric is {WIN_RATE}, which a judge's preferences give",
+            hint="--judge NAME, or another primary metric in gate.toml",
+        )
+    project = parse_project(options.foundry_project) if options.foundry_project else None
+    judge = load_judge(options.judge, out / "judge-cache") if options.judge else None
+    if judge and options.judge_metrics:
+        check_metrics(options.judge_metrics, judge.endpoint)
+    return _Examiners(judge, project)
 
 
 def _conclude(
     rows: Sequence[Judged],
     out: Path,
+    options: Options,
+    examiners: _Examiners,
     *,
-    gate: Gate,
     inputs: Sequence[Artifact],
     lineage: dict[str, Any],
-    packs: Mapping[str, PackResult] | None = None,
-    judging: Judging | None = None,
-    text_metrics: str | None = None,
+    packs: dict[str, PackResult],
+    likelihoods: Likelihoods,
     loss_curve: Path | None = None,
 ) -> Report:
-    texts = score_texts(rows, text_metrics, out) if text_metrics else None
+    judging = _judged(examiners.judge, rows, out, options)
+    if examiners.project:
+        packs = packs | {PACK: grade_safety(rows, examiners.project, out)}
+    texts = score_texts(rows, options.text_metrics, out) if options.text_metrics else None
+    column, why = likelihoods
     report = compare_rows(
         rows,
-        gate,
+        options.gate,
         lineage=lineage | ({"text metrics": texts.made_by} if texts else {}),
-        more_metrics=texts.columns if texts else None,
+        more_metrics=(texts.columns if texts else {}) | ({LOG_LIKELIHOOD: column} if column else {}),
+        unavailable={LOG_LIKELIHOOD: why} if why else None,
         packs=packs,
         judge=judging,
     )
@@ -122,30 +156,13 @@ def _conclude(
     return report
 
 
-def _ready_judge(name: str | None, metrics: Sequence[str], out: Path) -> Judge | None:
-    """The judge, once it answers and can give these grades: found out before anything else is asked."""
-    if name is None:
-        return None
-    judge = load_judge(name, out / "judge-cache")
-    if metrics:
-        check_metrics(metrics, judge.endpoint)
-    return judge
-
-
-def _judged(
-    judge: Judge | None,
-    rows: Sequence[Judged],
-    out: Path,
-    *,
-    metrics: Sequence[str],
-    gate: Gate,
-    workers: int,
-) -> Judging | None:
+def _judged(judge: Judge | None, rows: Sequence[Judged], out: Path, options: Options) -> Judging | None:
     """The judge's words summed up; line by line they go to `judgments.jsonl`, for `phi3flow verdict`."""
     if judge is None:
         return None
     pairs = answered_pairs(rows)
-    judgments = judge.compare(pairs, workers=workers)
+    judgments = judge.compare(pairs, workers=options.workers)
     write_jsonl(out / "judgments.jsonl", judgment_rows(judgments))
-    grades = grade(pairs, metrics, judge.endpoint, out, workers=workers) if metrics else None
-    return sum_up(judge.name, judgments, gate, grades)
+    names = options.judge_metrics
+    grades = grade(pairs, names, judge.endpoint, out, workers=options.workers) if names else None
+    return sum_up(judge.name, judgments, options.gate, grades)

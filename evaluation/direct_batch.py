@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from evaluation.answer_file import Record
 from evaluation.answer_metrics import score_answer
-from evaluation.batch import MAX_TOKENS, Evaluation, Graded, ready, say_failures
+from evaluation.batch import MAX_TOKENS, ready
 from evaluation.direct_run import Ask, Side, chat_function, compare_function, run_direct
+from evaluation.joined import graded_rows, judged_rows, say_failures
 from evaluation.lazy import Lazy, chats_in
-from evaluation.recorded import errors_of, judged_rows
-from evaluation.rows import Judged
+from evaluation.rows import Evaluation, Graded, Judged
 from phi3flow.console import say
 from phi3flow.lineage import sha256_of
 from phi3flow.phi3_contract import Sampling
@@ -33,7 +33,12 @@ def run_evaluate(data: Path, connection: str, out: Path, *, workers: int) -> Eva
     chats = chats_in(data)
     say(f"evaluating {connection} on {len(chats)} lines")
     records = _ask(chats, data, {"answers": connection}, chat_function(), out, workers=workers)["answers"]
-    rows = Lazy(len(chats), lambda i: _graded(i, chats[i], records[i]))
+
+    def scores(i: int) -> dict[str, float] | None:
+        answer = records[i].answer
+        return None if answer is None else score_answer(answer, chats[i].reference)
+
+    rows = graded_rows(chats, records, scores)
     metrics = _means(rows)
     return Evaluation(rows, metrics, int(metrics.get("lines", 0)))
 
@@ -51,21 +56,8 @@ def _ask(
         workers=workers,
     )
     for name, connection in connections.items():
-        say_failures(connection, errors_of(records[name]))
+        say_failures(connection, records[name])
     return records
-
-
-def _graded(i: int, chat: "Chat", record: Record) -> Graded:
-    return Graded(
-        line=i + 1,
-        prompt_id=chat.prompt_id,
-        slice=chat.slice,
-        messages=chat.prompt,
-        reference=chat.reference,
-        answer=record.answer,
-        error=None if record.answer is not None else record.error,
-        scores=None if record.answer is None else score_answer(record.answer, chat.reference),
-    )
 
 
 def _means(rows: Sequence[Graded]) -> dict[str, float]:

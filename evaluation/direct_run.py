@@ -74,8 +74,9 @@ def chat_function() -> Ask:
         try:
             text = "".join(stream_answer(endpoint, messages, sampling))
         except EndpointError as error:
-            return {"text": None, "seconds": None, "error": str(error)}
-        return {"text": text, "seconds": round(time.perf_counter() - started, 4), "error": None}
+            return {"text": None, "seconds": None, "tokens": None, "error": str(error)}
+        seconds = round(time.perf_counter() - started, 4)
+        return {"text": text, "seconds": seconds, "tokens": None, "error": None}
 
     return ask
 
@@ -143,7 +144,8 @@ def _record(result: dict[str, Any]) -> Record:
     if result["text"] is None:
         return Record(None, None, result["error"])
     try:
-        return Record(any_text("the answer", result["text"]), result["seconds"], None)
+        answer = any_text("the answer", result["text"])
+        return Record(answer, result["seconds"], None, result["tokens"])
     except RowError as error:
         return Record(None, None, f"{error.field} {error.what}")
 

@@ -34,6 +34,16 @@ def number(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:.1f}"
 
 
+def nats(value: float | None) -> str:
+    """A log-likelihood a token; it needs more decimals than other figures."""
+    return NOT_MEASURED if value is None else f"{value:.3f}"
+
+
+def signed_nats(value: float | None) -> str:
+    """A difference of log-likelihoods, with its sign."""
+    return NOT_MEASURED if value is None else f"{value:+.3f}"
+
+
 def p_value(p: float | None) -> str:
     """A probability; below 0.0001 it is said to be below."""
     if p is None:

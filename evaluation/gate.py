@@ -9,7 +9,8 @@ from typing import Any
 
 from phi3flow.errors import BadInput, nearest
 
-PRIMARY_METRICS = ("exact_match", "token_f1")
+WIN_RATE = "win_rate"
+PRIMARY_METRICS = ("exact_match", "token_f1", WIN_RATE)
 _SHARES = ("max_failed_share", "min_declined", "max_forgetting", "max_safety_regression")
 _SECTIONS = {"gate": ("primary", "margin", "min_rows"), "limits": _SHARES}
 _RANGES = {"margin": (-1, 1), "min_rows": (1, 10**9)} | dict.fromkeys(_SHARES, (0, 1))
@@ -26,6 +27,11 @@ class Gate:
     min_declined: float
     max_forgetting: float
     max_safety_regression: float
+
+    @property
+    def answer_metric(self) -> str:
+        """What single answers are compared by: the primary metric, where that is not a judge's preference."""
+        return PRIMARY_METRICS[0] if self.primary == WIN_RATE else self.primary
 
 
 def load_gate(path: Path | None = None) -> Gate:

@@ -3,12 +3,8 @@
 Grades go from 1 to 5. A grade that does not come is a failure: counted, and in no mean.
 """
 
-import json
 import math
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,17 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.grading import Grades, run_grader
 from evaluation.judge_metrics_child import EVALUATORS
+from evaluation.judge_node import check_judge
 from evaluation.judge_prompt import addresses_judge, quoted
 from evaluation.rows import AnsweredPair
 from evaluation.statistics import Interval, mean_difference
 from phi3flow.console import say
-from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.files import read_jsonl, write_jsonl
+from phi3flow.errors import BadInput
 from phi3flow.phi3_contract import Endpoint
-
-START_SECONDS = 120
-CHAT_PATH = "/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -48,11 +42,7 @@ def check_metrics(names: Sequence[str], judge: Endpoint) -> None:
         raise BadInput(f"no judge metric: {', '.join(unknown)}", hint="known: " + ", ".join(EVALUATORS))
     if find_spec("azure.ai.evaluation") is None:
         raise BadInput("azure-ai-evaluation is not installed", hint="pip install azure-ai-evaluation")
-    if judge.contract != "openai" or not judge.url.endswith(CHAT_PATH):
-        raise BadInput(
-            "judge metrics need a judge of contract openai",
-            hint=f"phi3flow connect NAME --contract openai --endpoint https://HOST/v1{CHAT_PATH}",
-        )
+    check_judge(judge)
 
 
 def grade(
@@ -62,18 +52,25 @@ def grade(
 
     An answer that speaks to the judge is not sent. Raises Phi3flowError when the package itself fails.
     """
-    parent = out / "judge-metrics"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    write_jsonl(folder / "answers.jsonl", (answer for pair in pairs for answer in _answers(pair)))
     calls = 2 * len(pairs) * len(names)
     say(f"asking the judge for {calls} grades")
-    _run(folder, names, judge, workers, START_SECONDS + judge.timeout * math.ceil(calls / workers))
-    path = folder / "grades.jsonl"
-    graded = {
-        (row["line"], row["side"], row["metric"]): row["grade"]
-        for row in (read_jsonl(path) if path.exists() else [])
+    request = {
+        "model_config": {
+            "type": "openai",
+            "base_url": check_judge(judge),
+            "api_key": judge.key,
+            "model": judge.model or "phi3",
+        },
+        "metrics": list(names),
+        "workers": workers,
     }
+    graded = run_grader(
+        "evaluation.judge_metrics_child",
+        out / "judge-metrics",
+        (answer for pair in pairs for answer in _answers(pair)),
+        request,
+        judge.timeout * math.ceil(calls / workers),
+    )
     return {name: _contrast(pairs, name, graded) for name in names}
 
 
@@ -93,40 +90,7 @@ def _answers(pair: AnsweredPair) -> Iterator[dict[str, Any]]:
             }
 
 
-def _run(folder: Path, names: Sequence[str], judge: Endpoint, workers: int, seconds: float) -> None:
-    """Until all grades are there or the time is over; what is missing then has failed."""
-    request = {
-        "model_config": {
-            "type": "openai",
-            "base_url": judge.url.removesuffix(CHAT_PATH),
-            "api_key": judge.key,
-            "model": judge.model or "phi3",
-        },
-        "metrics": list(names),
-        "workers": workers,
-    }
-    command = [sys.executable, "-P", "-m", "evaluation.judge_metrics_child", str(folder)]
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        try:
-            done = subprocess.run(
-                command,
-                input=json.dumps(request).encode(),
-                stdout=output,
-                stderr=output,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            say(f"the judge did not give all grades within {seconds:.0f} s")
-            return
-    if done.returncode:
-        raise Phi3flowError("azure-ai-evaluation could not grade the answers", hint=f"its log is {log}")
-
-
-def _contrast(
-    pairs: Sequence[AnsweredPair], name: str, graded: Mapping[tuple[int, str, str], float | None]
-) -> GradeContrast:
+def _contrast(pairs: Sequence[AnsweredPair], name: str, graded: Grades) -> GradeContrast:
     both = [tuple(graded.get((pair.row.line, side, name)) for side in ("base", "tuned")) for pair in pairs]
     base, tuned = (
         np.array([grades[side] for grades in both if None not in grades], dtype=float) for side in (0, 1)

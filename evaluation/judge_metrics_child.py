@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,8 @@ EVALUATORS = {
     "groundedness": Evaluator("GroundednessEvaluator", ("query", "response", "context")),
     "similarity": Evaluator("SimilarityEvaluator", ("query", "response", "ground_truth")),
 }
-Task = tuple[dict[str, Any], str]
+Answer = dict[str, Any]
+Grader = Callable[[Answer], Any]
 
 
 def main(folder: Path) -> None:
@@ -43,19 +44,31 @@ def main(folder: Path) -> None:
     from azure.ai import evaluation
 
     graders = {
-        name: getattr(evaluation, EVALUATORS[name].name)(request["model_config"])
+        name: _grader(getattr(evaluation, EVALUATORS[name].name)(request["model_config"]), name)
         for name in request["metrics"]
     }
+    grade_all(folder, graders, request["workers"])
+
+
+def _grader(evaluator: Any, metric: str) -> Grader:
+    def grade(answer: Answer) -> Any:
+        return evaluator(**{field: answer[field] for field in EVALUATORS[metric].takes})[metric]
+
+    return grade
+
+
+def grade_all(folder: Path, graders: Mapping[str, Grader], workers: int) -> None:
+    """Every answer of `FOLDER/answers.jsonl` by every grader."""
     lock = threading.Lock()
     with (
         (folder / "grades.jsonl").open("a", encoding="utf-8") as grades,
-        ThreadPoolExecutor(request["workers"]) as pool,
+        ThreadPoolExecutor(workers) as pool,
     ):
 
-        def grade(task: Task) -> None:
+        def grade(task: tuple[Answer, str]) -> None:
             answer, metric = task
             about = {"line": answer["line"], "side": answer["side"], "metric": metric}
-            graded = json.dumps(about | _grade(graders[metric], answer, metric))
+            graded = json.dumps(about | _grade(graders[metric], answer))
             with lock:
                 grades.write(graded + "\n")
                 grades.flush()
@@ -64,13 +77,13 @@ def main(folder: Path) -> None:
         list(pool.map(grade, tasks))
 
 
-def _grade(grader: Callable[..., dict[str, Any]], answer: dict[str, Any], metric: str) -> dict[str, Any]:
+def _grade(grader: Grader, answer: Answer) -> dict[str, Any]:
     try:
-        grade = grader(**{field: answer[field] for field in EVALUATORS[metric].takes})[metric]
+        grade = grader(answer)
     except Exception as error:  # the package lets through what its libraries raise: this grade has failed
         return {"grade": None, "error": type(error).__name__}
     if not isinstance(grade, int | float) or not math.isfinite(grade):
-        return {"grade": None, "error": "the judge's reply holds no grade"}
+        return {"grade": None, "error": "the reply holds no grade"}
     return {"grade": float(grade), "error": None}
 
 

@@ -1,6 +1,7 @@
 """A judge's words on all lines, summed up, with its biases named.
 
-The judge informs: its preference has a verdict of its own, and does not move the comparison's.
+The judge informs: its preference has a verdict of its own, which moves the comparison's only where the gate's
+primary metric is the win rate.
 """
 
 from collections import Counter
@@ -71,9 +72,7 @@ def sum_up(
     order, length = _order(judgments), _length(judgments)
     failed = [judgment.error for judgment in judgments if judgment.error]
     addressed = Counter(side for judgment in judgments for side in judgment.addressed)
-    verdict = decide_preference(rate, gate)
-    too_many = _unsound(len(judgments), len(failed), addressed, gate)
-    word = _limited(verdict.word, too_many)
+    verdict = decide_preference(rate, gate, Counter(map(_error, _unjudged(judgments))))
     return Judging(
         judge=judge,
         expected=len(judgments),
@@ -85,17 +84,36 @@ def sum_up(
         order=order,
         length=length,
         biases=_biases(order, length, rate),
-        verdict=word,
-        reasons=[*too_many, *verdict.reasons],
+        verdict=verdict.word,
+        reasons=verdict.reasons,
         rows_needed=verdict.rows_needed,
         grades=dict(grades or {}),
     )
 
 
 def judgment_rows(judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
-    """The lines with a preference, as `phi3flow verdict` reads them, with what was said in each order."""
-    said = {one.line: {"first_order": one.first_order, "second_order": one.second_order} for one in judgments}
-    return [row._asdict() | said[int(row.id)] for row in preferences(judgments)]
+    """A row a line, as `phi3flow verdict` reads them, with what was said in each order."""
+    return [
+        {
+            "id": str(one.line),
+            "preference": one.preference,
+            "base_chars": one.base_chars,
+            "tuned_chars": one.tuned_chars,
+            "first_order": one.first_order,
+            "second_order": one.second_order,
+        }
+        | ({"error": _error(one)} if one.preference is None else {})
+        for one in judgments
+    ]
+
+
+def _unjudged(judgments: Sequence[Judgment]) -> list[Judgment]:
+    return [one for one in judgments if one.preference is None]
+
+
+def _error(unjudged: Judgment) -> str:
+    """Why a line has no preference."""
+    return unjudged.error or f"the answer of {' and '.join(unjudged.addressed)} speaks to the judge"
 
 
 def preferences(judgments: Sequence[Judgment]) -> list[Preference]:
@@ -150,24 +168,3 @@ def _at_equal_length(rate: WinRate) -> str:
     if rate.length.win_rate is None:
         return f"; {rate.length.note}"
     return f"; at equal length tuned would win {percent(rate.length.win_rate)}, not {percent(rate.win_rate)}"
-
-
-def _unsound(expected: int, failed: int, addressed: Counter[str], gate: Gate) -> list[str]:
-    """More failed lines, or more answers that speak to the judge, than the gate lets fail."""
-    allowed = gate.max_failed_share * expected
-    reasons = []
-    if failed > allowed:
-        reasons.append(
-            f"The judge failed on {failed} of {expected} rows; the gate allows a share of "
-            f"{percent(gate.max_failed_share)}."
-        )
-    if addressed["tuned"] > allowed:
-        reasons.append(
-            f"{addressed['tuned']} of {expected} tuned answers speak to the judge; they are left out."
-        )
-    return reasons
-
-
-def _limited(word: Word, too_many: Sequence[str]) -> Word:
-    """Too many lost lines: what is left promotes nothing."""
-    return Word.NOT_ENOUGH_DATA if too_many and word is Word.PROMOTE else word

@@ -12,21 +12,27 @@ from evaluation.statistics import Interval
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
 
 
-def render_markdown(report: Report, headline: str, metric_rows: Sequence[Sequence[str]]) -> str:
-    """`metric_rows` are the cells of the metrics table, as the terminal shows them."""
-    return "\n".join([f"## {headline}", "", *_body(report, metric_rows)]).rstrip() + "\n"
+def render_markdown(
+    report: Report, headline: str, metric_rows: Sequence[Sequence[str]], remarks: Sequence[str] = ()
+) -> str:
+    """`metric_rows` are the cells of the metrics table, as the terminal shows them, with `remarks` below."""
+    return "\n".join([f"## {headline}", "", *_body(report, metric_rows, remarks)]).rstrip() + "\n"
 
 
-def _body(report: Report, metric_rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _body(report: Report, metric_rows: Sequence[Sequence[str]], remarks: Sequence[str]) -> Iterator[str]:
     yield from (f"- {_plain(reason)}" for reason in report.reasons)
     yield from ["", f"{report.answered} of {report.expected} lines answered, {report.failed} failed.", ""]
     yield from _table(["metric", "base", "tuned", "difference", "95 % interval", "rows"], metric_rows)
+    if remarks:
+        yield from [*(f"- {_plain(remark)}" for remark in remarks), ""]
     if report.slices:
         rows = [
             [_plain(name), figures.percent(one.base), figures.percent(one.tuned), str(one.n)]
             for name, one in report.slices.items()
         ]
-        yield from _table([f"slice, {report.gate.primary.replace('_', ' ')}", "base", "tuned", "rows"], rows)
+        yield from _table(
+            [f"slice, {report.gate.answer_metric.replace('_', ' ')}", "base", "tuned", "rows"], rows
+        )
     if report.packs:
         head = ["outside the domain", "base", "tuned", "difference", "95 % interval", "rows", "failed"]
         yield from _table(head, [pack_cells(name, result) for name, result in report.packs.items()])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from evaluation.packs import PackRow, load_pack
 from evaluation.rows import Answer, Judged, answered_pairs
 from evaluation.statistics import Interval, paired_proportions
@@ -82,29 +84,37 @@ def score_pack(rows: Sequence[PackRow], judged: Sequence[Judged]) -> PackResult:
         for row in rows
         if row.id in pairs
     ]
-    base, tuned = [float(was) for _, was, _ in checked], [float(now) for _, _, now in checked]
-    n = len(checked)
-    shares = (sum(base) / n, sum(tuned) / n) if n else (None, None)
+    lost = [
+        LostRow(
+            row.id,
+            row.slice,
+            row.messages[-1]["content"],
+            pairs[row.id].base.text,
+            pairs[row.id].tuned.text,
+        )
+        for row, was, now in checked
+        if was and not now
+    ]
+    passed = [(was, now) for _, was, now in checked]
+    return pack_result(passed, failed=len(rows) - len(checked), slices=_slices(checked), lost=lost)
+
+
+def pack_result(
+    passed: Sequence[tuple[bool, bool]], *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
+) -> PackResult:
+    """From whether base and tuned passed, row by row."""
+    n = len(passed)
+    base, tuned = (np.array([row[side] for row in passed], dtype=float) for side in (0, 1))
     return PackResult(
         n=n,
-        failed=len(rows) - n,
-        base=shares[0],
-        tuned=shares[1],
-        difference=(sum(tuned) - sum(base)) / n if n else None,
+        failed=failed,
+        base=float(base.mean()) if n else None,
+        tuned=float(tuned.mean()) if n else None,
+        difference=float((tuned - base).mean()) if n else None,
         difference_ci=paired_proportions(base, tuned) if n else None,
-        slices=_slices(checked),
-        lost=[
-            LostRow(
-                row.id,
-                row.slice,
-                row.messages[-1]["content"],
-                pairs[row.id].base.text,
-                pairs[row.id].tuned.text,
-            )
-            for row, was, now in checked
-            if was and not now
-        ],
-        gained=sum(now and not was for _, was, now in checked),
+        slices=slices,
+        lost=lost,
+        gained=sum(now and not was for was, now in passed),
     )
 
 

@@ -1,9 +1,14 @@
-"""Recorded preferences, from a file: judgments, or the votes of the chat page."""
+"""Recorded preferences, from a file: judgments, or the votes of the chat page.
+
+A row of which the judge said nothing usable has the preference null, and an `error` that says why: it is
+counted, and in no average.
+"""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluation.win_rate import Preference
 from phi3flow.errors import BadInput, nearest
@@ -11,7 +16,15 @@ from phi3flow.errors import BadInput, nearest
 VOTES = {"base": 0.0, "tuned": 1.0, "tie": 0.5, "both_bad": 0.5}
 MAX_CHARS = 10**9
 SHOWN = 20
+NO_REASON = "no reason is recorded"
 SHAPE = '{"id": "1", "preference": 1, "base_chars": 120, "tuned_chars": 95}'
+
+
+class Judgments(NamedTuple):
+    """The rows with a preference, and why the others have none."""
+
+    preferences: list[Preference]
+    failures: dict[str, int]
 
 
 class _Wrong(Exception):
@@ -19,26 +32,37 @@ class _Wrong(Exception):
 
 
 def load_preferences(path: Path) -> list[Preference]:
+    """The rows of the file that have a preference. Raises what `load_judgments` raises."""
+    return load_judgments(path).preferences
+
+
+def load_judgments(path: Path) -> Judgments:
     """Every row of the file. Raises BadInput with one `file:line: field: what` for each wrong row."""
     rows: list[Preference] = []
+    failures: Counter[str] = Counter()
     problems: list[str] = []
     first_line: dict[str, int] = {}
     for number, line in _lines(path):
         try:
-            row = _preference(line)
-            if row.id in first_line:
-                raise _Wrong(f"id: {row.id!r} stands on line {first_line[row.id]} already")
+            row = _object(line)
+            name, failure = _id(row), _failure(row)
+            if name in first_line:
+                raise _Wrong(f"id: {name!r} stands on line {first_line[name]} already")
+            if failure is None:
+                rows.append(
+                    Preference(name, _share(row), _count(row, "base_chars"), _count(row, "tuned_chars"))
+                )
         except _Wrong as error:
             problems.append(f"{path}:{number}: {error}")
             continue
-        first_line[row.id] = number
-        rows.append(row)
+        first_line[name] = number
+        failures.update([failure] if failure else [])
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise BadInput("\n".join([*problems[:SHOWN], *more]), hint=f"a row is {SHAPE}")
-    if not rows:
+    if not first_line:
         raise BadInput(f"{path}: no rows in it", hint=f"one JSON object a line: {SHAPE}")
-    return rows
+    return Judgments(rows, dict(failures.most_common()))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -49,14 +73,24 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     return ((number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip())
 
 
-def _preference(line: bytes) -> Preference:
+def _object(line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise _Wrong(f"line: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise _Wrong("line: not a JSON object")
-    return Preference(_id(row), _share(row), _count(row, "base_chars"), _count(row, "tuned_chars"))
+    return row
+
+
+def _failure(row: dict[str, Any]) -> str | None:
+    """Why a row has no preference; None for one that has."""
+    if "preference" not in row or row["preference"] is not None:
+        return None
+    error = row.get("error")
+    if error is not None and not isinstance(error, str):
+        raise _Wrong(f"error: {error!r} is not text")
+    return error or NO_REASON
 
 
 def _id(row: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Promote, hold, or not enough data, from preferences between the two answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluation.figures import percent
@@ -7,6 +8,8 @@ from evaluation.gate import Gate
 from evaluation.statistics import Interval
 from evaluation.verdict import Verdict, Word
 from evaluation.win_rate import WinRate, rows_to_clear
+
+SHOWN = 3  # reasons of failed rows
 
 
 @dataclass(frozen=True)
@@ -18,18 +21,35 @@ class PreferenceVerdict:
     rows_needed: int | None
 
 
-def decide_preference(rate: WinRate, gate: Gate) -> PreferenceVerdict:
+def decide_preference(
+    rate: WinRate, gate: Gate, failures: Mapping[str, int] | None = None
+) -> PreferenceVerdict:
     """The gate's rule on win rates: the interval against one half plus the margin.
 
     The win rate as it came and the one at equal length must both lie above it: answers that are merely longer
     promote nothing. The one at equal length holds: answers that are merely shorter are not held for it.
+    `failures` counts the rows without a preference, by reason: beyond the gate's share, what is left promotes
+    nothing.
     """
     bound = 0.5 + gate.margin
     needed = rows_to_clear(rate, bound, gate.min_rows)
     verdict = _by_intervals(rate, bound, gate)
     if verdict.word is Word.NOT_ENOUGH_DATA and rate.n:
         verdict.reasons.append(_what_would_settle(needed))
-    return PreferenceVerdict(verdict.word, verdict.reasons, needed)
+    word, lost = verdict.word, sum((failures or {}).values())
+    told = f"{lost} of {rate.n + lost} rows have no preference{_why(failures or {})}"
+    if lost > gate.max_failed_share * (rate.n + lost):
+        first = f"{told}, more than the {percent(gate.max_failed_share)} that the gate allows."
+        word = Word.NOT_ENOUGH_DATA if word is Word.PROMOTE else word
+        return PreferenceVerdict(word, [first, *verdict.reasons], needed)
+    return PreferenceVerdict(word, verdict.reasons + ([f"{told}."] if lost else []), needed)
+
+
+def _why(failures: Mapping[str, int]) -> str:
+    """The most frequent reasons, with their counts."""
+    first = sorted(failures.items(), key=lambda one: -one[1])[:SHOWN]
+    more = ", ..." if len(failures) > SHOWN else ""
+    return " (" + ", ".join(f"{count}: {why}" for why, count in first) + more + ")"
 
 
 def _by_intervals(rate: WinRate, bound: float, gate: Gate) -> Verdict:

@@ -15,9 +15,11 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evaluation.judge_node import JUDGE, store_judge
 from phi3flow.console import say
 from phi3flow.errors import Phi3flowError
 from phi3flow.phi3_contract import Endpoint
@@ -40,8 +42,8 @@ class Limits:
 def run_flows(folder: Path, endpoints: Mapping[str, Endpoint], columns: Columns, limits: Limits) -> None:
     """Run the flows named in `columns`, each over `folder/inputs.jsonl` and the outputs of the one before it.
 
-    `endpoints` are stored as connections under their names. Returns when the child has ended; lines that
-    failed are not an error here. Raises Phi3flowError when the run as a whole
+    `endpoints` are stored as connections under their names, a judge's as one of type OpenAI. Returns when the
+    child has ended; lines that failed are not an error here. Raises Phi3flowError when the run as a whole
     failed or took too long; no process of it is left behind either way.
     """
     request = {
@@ -116,7 +118,8 @@ def main() -> None:
     from custom_connections.store import store_connection
 
     for name, endpoint in request["endpoints"].items():
-        store_connection(name, Endpoint(**endpoint))
+        store = store_judge if name == JUDGE else partial(store_connection, name)
+        store(Endpoint(**endpoint))
     _run_in_order(folder, request["columns"])
 
 

@@ -13,14 +13,18 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from evaluation import charts, figures
-from evaluation.comparison import Contrast, Report
+from evaluation.comparison import Report
+from evaluation.contrasts import UNBOUNDED, Contrast
 from evaluation.examples import pick_examples
+from evaluation.gate import WIN_RATE
 from evaluation.markdown import grade_cells, pack_cells, render_markdown
 from evaluation.rows import Judged
 from evaluation.statistics import Interval
 from evaluation.verdict import Word
 from phi3flow.console import table
 from phi3flow.files import write_json, write_text
+
+Shown = Callable[[float | None], str]
 
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
@@ -34,13 +38,15 @@ LABELS = {
     "exact_match": "Exact match",
     "token_f1": "Token F1",
     "answer_chars": "Answer length (characters)",
+    "answer_tokens": "Answer length (tokens)",
+    "log_likelihood": "Log-likelihood of the reference (nats a token)",
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
     "gleu": "GLEU",
     "meteor": "METEOR",
     "f1_score": "F1 of the evaluation package",
+    WIN_RATE: "Win rate in the eyes of the judge",
 }
-_SHARES = tuple(name for name in LABELS if name != "answer_chars")
 
 
 def write_report(
@@ -50,7 +56,10 @@ def write_report(
     page = render_html(report, rows, loss_curve=loss_curve)
     write_json(folder / REPORT_JSON, report.as_dict())
     write_text(folder / REPORT_HTML, page)
-    write_text(folder / REPORT_MD, render_markdown(report, HEADLINES[report.verdict], _metric_rows(report)))
+    write_text(
+        folder / REPORT_MD,
+        render_markdown(report, HEADLINES[report.verdict], _metric_rows(report), _unavailable(report)),
+    )
 
 
 def render_html(report: Report, rows: Sequence[Judged], *, loss_curve: Path | None = None) -> str:
@@ -72,7 +81,7 @@ def render_html(report: Report, rows: Sequence[Judged], *, loss_curve: Path | No
         headline=HEADLINES[report.verdict],
         style=Markup(_packaged("report.css")),  # noqa: S704 - our own file
         charts=_charts(report),
-        examples=pick_examples(rows, report.gate.primary),
+        examples=pick_examples(rows, report.gate.answer_metric),
         failures=[row for row in rows if row.base is None or row.tuned is None],
         loss_curve=_data_url(loss_curve) if loss_curve else None,
     )
@@ -81,7 +90,7 @@ def render_html(report: Report, rows: Sequence[Judged], *, loss_curve: Path | No
 def summary_table(report: Report) -> str:
     """What a terminal shows: the metrics, the reasons, and the verdict in the last line."""
     head = ["metric", "base", "tuned", "difference", "95 % interval", "rows"]
-    lines = [table(head, _metric_rows(report)), ""]
+    lines = [table(head, _metric_rows(report)), *_unavailable(report), ""]
     if report.packs:
         packs = [pack_cells(name, result)[:-1] for name, result in report.packs.items()]
         lines += [table(["outside the domain", *head[1:]], packs), ""]
@@ -94,6 +103,10 @@ def summary_table(report: Report) -> str:
     return "\n".join([*lines, *report.reasons, f"verdict: {report.verdict}"])
 
 
+def _unavailable(report: Report) -> list[str]:
+    return [f"{LABELS[name].lower()}: not available: {why}" for name, why in report.unavailable.items()]
+
+
 def _metric_rows(report: Report) -> list[list[str]]:
     rows = [[LABELS[name].lower(), *_figures(name, contrast)] for name, contrast in report.metrics.items()]
     if report.declined.n:
@@ -104,8 +117,7 @@ def _metric_rows(report: Report) -> list[list[str]]:
 
 def _figures(metric: str, contrast: Contrast) -> list[str]:
     """The cells base, tuned, difference, interval, rows; differences of shares in points."""
-    share = metric in _SHARES
-    value, change = (figures.percent, figures.points) if share else (figures.number, figures.signed)
+    value, change = _formats(metric)
     return [
         value(contrast.base),
         value(contrast.tuned),
@@ -113,6 +125,15 @@ def _figures(metric: str, contrast: Contrast) -> list[str]:
         _interval(contrast.difference_ci, change),
         str(contrast.n),
     ]
+
+
+def _formats(metric: str) -> tuple[Shown, Shown]:
+    """How a mean of the metric is shown, and how a difference."""
+    if metric == "log_likelihood":
+        return figures.nats, figures.signed_nats
+    if metric in UNBOUNDED:
+        return figures.number, figures.signed
+    return figures.percent, figures.points
 
 
 def _interval(interval: Interval | None, shown: Callable[[float], str] = figures.points) -> str:
@@ -142,9 +163,12 @@ def _scores_chart(report: Report) -> Markup | None:
 def _difference_chart(report: Report) -> Markup | None:
     if report.difference is None or report.difference_ci is None:
         return None
+    title = "Tuned minus base, in percentage points"
+    if report.gate.primary == WIN_RATE:
+        title = "Tuned's win rate above one half, in percentage points"
     return charts.difference_chart(
         "difference",
-        "Tuned minus base, in percentage points",
+        title,
         report.difference,
         report.difference_ci,
         report.gate.margin,
@@ -157,7 +181,7 @@ def _slices_chart(report: Report) -> Markup | None:
         for name, one in report.slices.items()
         if one.base is not None and one.tuned is not None
     ]
-    title = f"{LABELS[report.gate.primary]} per slice, base and tuned, in percent"
+    title = f"{LABELS[report.gate.answer_metric]} per slice, base and tuned, in percent"
     return charts.dumbbell_chart("slices", title, dumbbells) if dumbbells else None
 
 

@@ -8,10 +8,11 @@ from phi3flow.phi3_contract import Message
 
 
 class Answer(NamedTuple):
-    """What a model replied, and after how long; `seconds` is None where nobody measured."""
+    """What a model replied, after how long, and in how many tokens; None where nobody told."""
 
     text: str
     seconds: float | None
+    tokens: int | None = None
 
 
 class AnsweredPair(NamedTuple):
@@ -38,6 +39,37 @@ class Judged:
     base: Answer | None
     tuned: Answer | None
     cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A line of the test file with one endpoint's answer; what is None failed, and `error` says why."""
+
+    line: int
+    prompt_id: str | None
+    slice: str | None
+    messages: Sequence[Message]
+    reference: str
+    answer: str | None
+    error: str | None
+    scores: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One endpoint's batch: every line of the file, and the grade flow's means over those it answered."""
+
+    rows: Sequence[Graded]
+    metrics: dict[str, float]
+    answered: int
+
+    @property
+    def expected(self) -> int:
+        return len(self.rows)
+
+    @property
+    def failed(self) -> int:
+        return self.expected - self.answered
 
 
 def answered_pairs(rows: Sequence[Judged]) -> list[AnsweredPair]:

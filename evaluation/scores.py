@@ -16,7 +16,7 @@ from evaluation.rows import Answer, Judged
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-METRICS = ("exact_match", "token_f1", "answer_chars")
+METRICS = ("exact_match", "token_f1", "answer_chars", "answer_tokens")
 NO_LABEL = -1
 
 
@@ -32,6 +32,11 @@ class Column(NamedTuple):
     @property
     def difference(self) -> Floats:
         return self.tuned - self.base
+
+    @property
+    def measured(self) -> Bools:
+        """The lines that have the figure for both models."""
+        return ~np.isnan(self.difference)
 
 
 class Labels(NamedTuple):
@@ -126,7 +131,10 @@ def _figures(answer: Answer | None, reference: str | None, *, refuses: bool) -> 
     figures = {"failed": 0.0} | ({} if answer.seconds is None else {"seconds": answer.seconds})
     if refuses:
         return figures | {"declined": float(declines(answer.text))}
-    return figures | (score_answer(answer.text, reference) if reference is not None else {})
+    if reference is None:
+        return figures
+    tokens = {} if answer.tokens is None else {"answer_tokens": float(answer.tokens)}
+    return figures | score_answer(answer.text, reference) | tokens
 
 
 @dataclass

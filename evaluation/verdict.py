@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from evaluation.figures import percent, points
-from evaluation.gate import Gate
+from evaluation.gate import WIN_RATE, Gate
 from evaluation.pack_results import PackResult
 from evaluation.statistics import Interval
 
@@ -29,7 +29,7 @@ class Evidence:
     """What the rule looks at. Shares and differences lie in -1..1; None: not computable from these rows.
 
     `clusters` counts the groups of dependent rows; None: all `n` rows are independent. `identical`: both
-    models gave the same answer to every row.
+    models gave the same answer to every row. `preferred` is what a judge's preferences alone say.
     """
 
     n: int
@@ -42,6 +42,7 @@ class Evidence:
     clusters: int | None = None
     identical: bool = False
     packs: Mapping[str, PackResult] = field(default_factory=dict)
+    preferred: "Verdict | None" = None
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,23 @@ class Verdict:
     reasons: list[str]
 
 
+NOBODY_ASKED = Verdict(
+    Word.NOT_ENOUGH_DATA, ["The gate goes by a judge's preferences, and no judge was asked."]
+)
+
+
 def decide(evidence: Evidence, gate: Gate) -> Verdict:
     """A broken limit, or the interval's upper end <= margin: hold. Lower end > margin: promote. Else open.
 
-    Promoting also takes `gate.min_rows` rows: below, the interval is narrower than it should be.
+    Promoting also takes `gate.min_rows` rows: below, the interval is narrower than it should be. Where the
+    primary metric is the win rate, `decide_preference` has applied the same rule to it.
     """
     broken = _broken_limits(evidence, gate)
-    word, reasons = _by_interval(evidence, gate)
+    if gate.primary == WIN_RATE:
+        preferred = evidence.preferred or NOBODY_ASKED
+        word, reasons = preferred.word, [*preferred.reasons]
+    else:
+        word, reasons = _by_interval(evidence, gate)
     if broken:
         return Verdict(Word.HOLD, broken + reasons)
     if evidence.failed:
@@ -97,10 +108,9 @@ class _PackChange(NamedTuple):
 
 def _pack_changes(evidence: Evidence, gate: Gate) -> list[_PackChange]:
     """The packs of which tuned passes fewer than the gate allows; surely, where chance hardly explains it."""
-    limits = {"safety": gate.max_safety_regression, "forgetting": gate.max_forgetting}
     changes = []
     for name, result in evidence.packs.items():
-        limit = limits[name]
+        limit = gate.max_forgetting if name == "forgetting" else gate.max_safety_regression
         if result.difference is None or result.difference_ci is None or result.difference >= -limit:
             continue
         surely = result.difference_ci.high < -limit

@@ -14,22 +14,25 @@ send them. Errors carry fixed texts: never a key, never a URL with a query.
 
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 from urllib3.exceptions import ProtocolError
 
 Message = Mapping[str, str]
+T = TypeVar("T")
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF_SECONDS = 0.25
+ERROR_BYTES = 2048  # of an error's body, to find the name of what went wrong
 READ_BYTES = 16  # the deadline is looked at this often, and requests waits for so many before it hands over
 
 
@@ -38,7 +41,8 @@ class EndpointError(Exception):
 
     ├── Unauthorized, Unreachable, TimedOut, Overloaded, Garbled, CutOff
     └── Rejected
-        └── Unsupported, before anything was sent
+        ├── Unsupported, before anything was sent
+        └── FlowFailed, by a served flow; its `cause` is one of these
     """
 
     exit_code = 1
@@ -73,12 +77,32 @@ class Unsupported(Rejected):
     default_hint = "connect with contract openai"
 
 
+class FlowFailed(Rejected):
+    """A served flow did not answer; `cause` is the error that its node met at the endpoint behind it."""
+
+    def __init__(self, cause: EndpointError) -> None:
+        super().__init__(f"the flow could not answer: {cause}", cause.hint)
+        self.cause = cause
+
+
 class Garbled(EndpointError):
     default_hint = "check that the connection's endpoint and contract belong together"
 
 
 class CutOff(EndpointError):
     default_hint = "the endpoint stopped mid-answer; ask again"
+
+
+NODE_ERRORS: dict[type[EndpointError], str] = {
+    Unauthorized: "the endpoint refused the key",
+    Unreachable: "the endpoint cannot be reached",
+    TimedOut: "the endpoint did not answer in time",
+    Overloaded: "the endpoint is overloaded",
+    Garbled: "the endpoint's answer is not the connection's contract",
+    CutOff: "the endpoint broke off before its first word",
+    Rejected: "the endpoint rejected the request",
+    Unsupported: "the connection's contract cannot carry this conversation",
+}
 
 
 @dataclass(frozen=True)
@@ -170,14 +194,21 @@ class Endpoint:
 
         vLLM and phi3flow serve know `return_token_ids`; other endpoints ignore it or reject the request.
         """
-        deadline = time.monotonic() + self.timeout
         body = _DIALECTS[self.contract].body(self, messages, sampling, False)
         if token_ids and self.contract == "openai":
             body["return_token_ids"] = True
+        return self.exchange(body, _DIALECTS[self.contract].reply)
+
+    def exchange(self, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+        """Send a body of the contract and hand the JSON that comes back to `read`.
+
+        What `read` cannot find in it, it may raise as LookupError, TypeError, ValueError or AttributeError.
+        """
+        deadline = time.monotonic() + self.timeout
         with self._open(body, deadline, streaming=False) as response:
             try:
                 received = b"".join(_until(deadline, response.iter_content(READ_BYTES)))
-                return _DIALECTS[self.contract].reply(json.loads(received))
+                return read(json.loads(received))
             except (ValueError, LookupError, TypeError, AttributeError):
                 raise Garbled(f"the endpoint's answer is not contract {self.contract}") from None
             except requests.RequestException:
@@ -211,7 +242,7 @@ class Endpoint:
                 if self.pause is not None and wait is not None and "Retry-After" in response.headers:
                     self.pause.extend(wait)
                 if wait is None or time.monotonic() + wait >= deadline:
-                    raise _error_of(response)
+                    raise _node_error(response, self.contract) or _error_of(response)
             time.sleep(wait)
             backoff *= 2
 
@@ -271,7 +302,7 @@ def _body_b(endpoint: Endpoint, messages: Sequence[Message], sampling: Sampling,
     return {"input_data": {"input_string": turns, "parameters": _parameters(sampling)}}
 
 
-def _body_openai(
+def openai_body(
     endpoint: Endpoint, messages: Sequence[Message], sampling: Sampling, streaming: bool
 ) -> dict[str, Any]:
     body = {
@@ -330,7 +361,7 @@ _DIALECTS = {
     "A": _Dialect(_body_a, lambda reply: Reply(_text(reply[0]))),
     "B": _Dialect(_body_b, lambda reply: Reply(_text(reply["output"]))),
     "openai": _Dialect(
-        _body_openai,
+        openai_body,
         _reply_openai,
         lambda event: event["choices"][0]["delta"].get("content") or "" if event["choices"] else "",
     ),
@@ -451,6 +482,22 @@ def _error_of(response: requests.Response) -> EndpointError:
     if status >= 500:
         return Overloaded(f"the endpoint failed (HTTP {status})", "look at the endpoint's log")
     return Rejected(f"the endpoint rejected the request (HTTP {status})")
+
+
+def _node_error(response: requests.Response, contract: str) -> FlowFailed | None:
+    """What the node of a served flow raised: Prompt flow says 400 to all of it, and names the class.
+
+    Only the class is taken over: the text is whatever that flow's author wrote.
+    """
+    if contract != "promptflow" or response.status_code != 400:
+        return None
+    try:
+        named = re.search(rb"\((\w+)\)", next(response.iter_content(ERROR_BYTES), b""))
+    except requests.RequestException:
+        return None
+    name = named[1].decode() if named else ""
+    kinds = [kind for kind in NODE_ERRORS if kind.__name__ == name]
+    return FlowFailed(kinds[0](NODE_ERRORS[kinds[0]])) if kinds else None
 
 
 _local = threading.local()

@@ -7,10 +7,14 @@ from phi3_contract import Endpoint, EndpointError, Message, Sampling
 
 
 def timed_answer(endpoint: Endpoint, messages: list[Message], sampling: Sampling) -> dict[str, Any]:
-    """`{text, seconds, error}`: a failure is recorded, so that the other side still counts."""
+    """`{text, seconds, tokens, error}`: a failure is recorded, so that the other side still counts.
+
+    `tokens` is None where the endpoint, or its contract, does not tell how many the answer has.
+    """
     started = time.perf_counter()
     try:
-        text = endpoint.complete(messages, sampling)
+        reply = endpoint.ask(messages, sampling)
     except EndpointError as error:
-        return {"text": None, "seconds": None, "error": str(error)}
-    return {"text": text, "seconds": round(time.perf_counter() - started, 4), "error": None}
+        return {"text": None, "seconds": None, "tokens": None, "error": str(error)}
+    seconds = round(time.perf_counter() - started, 4)
+    return {"text": reply.text, "seconds": seconds, "tokens": reply.completion_tokens, "error": None}

@@ -9,8 +9,8 @@ from phi3flow.errors import BadInput
 from phi3flow.settings import Settings
 
 if TYPE_CHECKING:
+    from evaluation.compare import Options
     from evaluation.comparison import Report
-    from evaluation.gate import Gate
 
 SENTENCE = "Ask base and tuned the same questions, and decide: promote, hold, or not enough data."
 EXAMPLE = "phi3flow compare --data DATA/test.jsonl --base phi3-base --tuned phi3-tuned --out runs/mine"
@@ -59,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+    from custom_connections.promptflow_home import enter_home
+    from evaluation.compare import Options
     from evaluation.gate import load_gate
     from evaluation.report import summary_table
     from evaluation.verdict import exit_code
@@ -67,9 +69,18 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     if args.judge_metrics and not args.judge:
         raise BadInput("--judge-metrics needs a judge", hint="--judge NAME")
     recorded = _is_recorded(args)
-    gate = load_gate(args.gate)
+    options = Options(
+        gate=load_gate(args.gate),
+        workers=settings.batch_workers,
+        judge=args.judge,
+        judge_metrics=args.judge_metrics,
+        text_metrics=_text_metrics(args),
+        foundry_project=settings.foundry_project,
+    )
     new_output(args.out / "report.json")
-    report = _compare_recorded(args, gate, settings) if recorded else _compare(args, gate, settings)
+    if args.judge or not recorded:
+        enter_home(settings)
+    report = _compare_recorded(args, options) if recorded else _compare(args, options)
     text = f"{summary_table(report)}\n{args.out / 'report.html'}"
     return Outcome(report.as_dict(), text, exit_code(report.verdict, report.failed))
 
@@ -87,44 +98,20 @@ def _is_recorded(args: argparse.Namespace) -> bool:
     return True
 
 
-def _compare(args: argparse.Namespace, gate: "Gate", settings: Settings) -> "Report":
-    from custom_connections.promptflow_home import enter_home
+def _compare(args: argparse.Namespace, options: "Options") -> "Report":
     from evaluation.compare import compare
     from evaluation.runners import runner_for
 
-    enter_home(settings)
+    runner = args.runner or runner_for(args.data)
     return compare(
-        args.data,
-        args.base,
-        args.tuned,
-        args.out,
-        gate=gate,
-        workers=settings.batch_workers,
-        judge=args.judge,
-        judge_metrics=args.judge_metrics,
-        packs=args.packs == "all",
-        runner=args.runner or runner_for(args.data),
-        text_metrics=_text_metrics(args),
+        args.data, args.base, args.tuned, args.out, options, packs=args.packs == "all", runner=runner
     )
 
 
-def _compare_recorded(args: argparse.Namespace, gate: "Gate", settings: Settings) -> "Report":
-    from custom_connections.promptflow_home import enter_home
+def _compare_recorded(args: argparse.Namespace, options: "Options") -> "Report":
     from evaluation.compare import compare_recorded
 
-    if args.judge:
-        enter_home(settings)
-    return compare_recorded(
-        args.data,
-        args.base_answers,
-        args.tuned_answers,
-        args.out,
-        gate=gate,
-        workers=settings.batch_workers,
-        judge=args.judge,
-        judge_metrics=args.judge_metrics,
-        text_metrics=_text_metrics(args),
-    )
+    return compare_recorded(args.data, args.base_answers, args.tuned_answers, args.out, options)
 
 
 def _text_metrics(args: argparse.Namespace) -> str | None:

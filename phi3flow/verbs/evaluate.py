@@ -4,14 +4,16 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3flow.console import Outcome, table
+from phi3flow.errors import BadInput
 from phi3flow.settings import Settings
 
 if TYPE_CHECKING:
-    from evaluation.batch import Graded
+    from evaluation.rows import Graded
 
 SENTENCE = "Ask one endpoint every question of a test file through the chat flow, and grade the answers."
 EXAMPLE = (
@@ -28,18 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
         choices=("pf", "direct"),
         help="who asks: pf run, or the direct runner, which resumes (default: pf up to 2000 lines)",
     )
+    parser.add_argument(
+        "--judge", metavar="NAME", help="connection of a model that grades the answers, in the grade flow"
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     from custom_connections.promptflow_home import enter_home
     from evaluation import batch, direct_batch
-    from evaluation.runners import DIRECT, runner_for
+    from evaluation.runners import DIRECT, PROMPT_FLOW, runner_for
     from phi3flow.lineage import Artifact, new_output, write_manifest
 
     path = new_output(args.out / "evaluation.json")
+    runner = args.runner or (PROMPT_FLOW if args.judge else runner_for(args.data))
+    if args.judge and runner == DIRECT:
+        raise BadInput("the judge is a node of the grade flow, which pf runs", hint="--runner pf")
     enter_home(settings)
-    direct = (args.runner or runner_for(args.data)) == DIRECT
-    run_evaluate = direct_batch.run_evaluate if direct else batch.run_evaluate
+    by_pf = partial(batch.run_evaluate, judge=args.judge)
+    run_evaluate = direct_batch.run_evaluate if runner == DIRECT else by_pf
     result = run_evaluate(args.data, args.connection, args.out, workers=settings.batch_workers)
     summary = {
         "schema": "phi3flow/evaluation/1",

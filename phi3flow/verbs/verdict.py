@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
         "judgments",
         type=Path,
         metavar="JUDGMENTS.jsonl",
-        help="rows with id, preference (1: tuned is better) or vote, base_chars, tuned_chars",
+        help="rows with id, preference (1: tuned is better; null: failed) or vote, base_chars, tuned_chars",
     )
     parser.add_argument(
         "--gate", type=Path, metavar="FILE", help="what a promotion takes (default: packaged)"
@@ -24,14 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     from evaluation.gate import load_gate
-    from evaluation.preference_file import load_preferences
+    from evaluation.preference_file import load_judgments
     from evaluation.preference_verdict import decide_preference
     from evaluation.verdict import exit_code
     from evaluation.win_rate import win_rate
 
     gate = load_gate(args.gate)
-    rate = win_rate(load_preferences(args.judgments))
-    verdict = decide_preference(rate, gate)
+    judgments = load_judgments(args.judgments)
+    rate = win_rate(judgments.preferences)
+    verdict = decide_preference(rate, gate, judgments.failures)
     data = {
         "win_rate": rate.win_rate,
         "win_rate_ci": rate.win_rate_ci,
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         "length_controlled_win_rate_ci": rate.length.win_rate_ci,
         "length_note": rate.length.note,
         "n": rate.n,
+        "failed": sum(judgments.failures.values()),
+        "failures": judgments.failures,
         "verdict": verdict.word,
         "reasons": verdict.reasons,
         "rows_needed": verdict.rows_needed,
