@@ -5,6 +5,7 @@ that looks like one. The seal lists every file's hash and is written last.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,35 @@ class SealCheckpoints(TrainerCallback):
 
 def last_sealed(folder: Path) -> Path | None:
     """The newest checkpoint in `folder` whose files are what its seal says; None to start anew."""
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    return next((path for path in reversed(checkpoints) if is_sealed(path)), None)
+    return next((path for path in _newest_first(folder) if is_sealed(path)), None)
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove the checkpoints that nobody can continue from.
+
+    Transformers keeps the newest few by name, so a torn one would push a whole one out.
+    """
+    for path in _newest_first(folder):
+        if not is_sealed(path):
+            shutil.rmtree(path)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
 
 
 def is_sealed(checkpoint: Path) -> bool:
     seal = checkpoint / SEAL
     if not seal.is_file():
         return False
-    hashes = json.loads(seal.read_text(encoding="utf-8"))
+    try:
+        hashes = json.loads(seal.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
     return all(
         (checkpoint / name).is_file() and sha256_of(checkpoint / name) == expected
         for name, expected in hashes.items()

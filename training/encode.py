@@ -53,6 +53,10 @@ def packed(rows: "Dataset", max_length: int) -> "Dataset":
     The collator turns the lengths into positions that start anew with each chat, and attention into a mask in
     which no chat sees another.
     """
+    from datasets import Dataset
     from trl import pack_dataset
 
-    return pack_dataset(rows.select_columns(["input_ids", "labels"]), max_length, "bfd")
+    # Only lists of the chats' lengths can be packed, so each token carries its chat's line.
+    lines = [[line] * len(ids) for line, ids in zip(rows["line"], rows["input_ids"], strict=True)]
+    columns = {"input_ids": rows["input_ids"], "labels": rows["labels"], "line": lines}
+    return pack_dataset(Dataset.from_dict(columns), max_length, "bfd")

@@ -4,6 +4,7 @@ The model folder appears when everything is in it. Until then the run lives in `
 the same command continues there.
 """
 
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from phi3flow.console import say
 from phi3flow.errors import BadInput
 from phi3flow.files import read_json, write_json
 from phi3flow.lineage import Artifact, read_manifest, write_manifest
+from training.models import looks_like_id, what_exists
 from training.recipe import Recipe
 from training.run import Result, Run, train
 
@@ -36,7 +38,9 @@ def finetune(
     fails, KeyboardInterrupt after a checkpoint.
     """
     start = model or recipe.model
-    inputs = [Artifact.of("data", _existing(data / name)) for name in ("train.jsonl", "val.jsonl")]
+    rows = [data / name for name in ("train.jsonl", "val.jsonl")]
+    _require_existing(rows, start)
+    inputs = [Artifact.of("data", path) for path in rows]
     folder = start is not None and Path(start).is_dir()
     if start and folder:
         inputs.append(Artifact.of("model", Path(start)))
@@ -50,7 +54,13 @@ def finetune(
         say(f"  {out} was trained by the same recipe on the same data: nothing to do")
         return finished
     work = _workplace(out, identity)
-    result = train(Run(data, recipe, work, out.name, start, seed))
+    run = Run(data, recipe, work, out.name, start, seed)
+    try:
+        result = train(run)
+    except BaseException:
+        if not any(run.checkpoints.glob("checkpoint-*")):
+            shutil.rmtree(work)
+        raise
     (work / IDENTITY).unlink()
     details = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
     write_manifest(
@@ -60,10 +70,17 @@ def finetune(
     return TrainedModel(out, result)
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file", hint=f"phi3flow prepare CHATS.jsonl --out {path.parent}")
-    return path
+def _require_existing(rows: list[Path], start: str | None) -> None:
+    """Raises BadInput with all that is missing. Whether a hub model exists, only the hub can say."""
+    problems = {
+        f"{path}: no such file": f"phi3flow prepare CHATS.jsonl --out {path.parent}"
+        for path in rows
+        if not path.is_file()
+    }
+    if start is not None and not Path(start).is_dir() and not looks_like_id(start):
+        problems[f"{start}: no such model folder"] = what_exists(start)
+    if problems:
+        raise BadInput("\n".join(problems), hint="; ".join(dict.fromkeys(problems.values())))
 
 
 def _finished(out: Path, identity: dict[str, Any]) -> TrainedModel | None:
@@ -82,10 +99,12 @@ def _workplace(out: Path, identity: dict[str, Any]) -> Path:
     """Where the run lives until it is finished. Raises BadInput where another unfinished run lives."""
     work = out.with_name(f".{out.name}.partial")
     if (work / IDENTITY).exists() and read_json(work / IDENTITY) != identity:
-        raise BadInput(
-            f"{work} holds an unfinished run of something else",
-            hint=f"run that command again, or remove {work}",
-        )
+        if any(work.glob("checkpoints/checkpoint-*")):
+            raise BadInput(
+                f"{work} holds an unfinished run of something else",
+                hint=f"run that command again, or remove {work}",
+            )
+        shutil.rmtree(work)  # it was stopped before its first checkpoint
     work.mkdir(parents=True, exist_ok=True)
     write_json(work / IDENTITY, identity)
     return work

@@ -3,15 +3,20 @@
 MLflow runs this file on its own ("models from code") in `mlflow models serve` and in Azure's scoring server.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
 MODEL = "model"
-EXAMPLE = {"messages": [{"role": "user", "content": "Who founded Microsoft?"}]}
+MAX_NEW_TOKENS = 256
+# A frame: Azure's scoring server builds its request schema from the example, and dies of one that is a dict.
+EXAMPLE = pd.DataFrame({"messages": [[{"role": "user", "content": "Who founded Microsoft?"}]]})
 
 
 def signature() -> ModelSignature:
@@ -21,7 +26,11 @@ def signature() -> ModelSignature:
         inputs=Schema([ColSpec(Array(message), name="messages")]),
         outputs=Schema([ColSpec(DataType.string)]),
         params=ParamSchema(
-            [ParamSpec("temperature", DataType.double, 0.0), ParamSpec("max_new_tokens", DataType.long, 256)]
+            [
+                ParamSpec("temperature", DataType.double, 0.0),
+                ParamSpec("max_new_tokens", DataType.long, MAX_NEW_TOKENS),
+                ParamSpec("max_tokens", DataType.long, None),  # OpenAI's name for the same; it wins
+            ]
         ),
     )
 
@@ -37,19 +46,44 @@ class ChatModel(PythonModel):
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """`model_input` is a frame with a column `messages`; MLflow would make a schema of type hints."""
+        chats = [[dict(message) for message in messages] for messages in model_input["messages"]]
+        for row, chat in enumerate(chats):
+            _check(chat, f"row {row}: messages")
+        return [self._answer(chat, params or {}) for chat in chats]
+
+    def _answer(self, chat: list[dict[str, str]], params: Mapping[str, Any]) -> str:
+        from phi3flow.chat_template import encode_prompt
         from training.probes import answer
 
-        given = params or {}
-        return [
-            answer(
-                self._model,
-                self._tokenizer,
-                [dict(message) for message in messages],
-                temperature=given.get("temperature", 0.0),
-                max_new_tokens=given.get("max_new_tokens", 256),
-            )
-            for messages in model_input["messages"]
-        ]
+        prompt, context = (
+            len(encode_prompt(self._tokenizer, chat)),
+            self._model.config.max_position_embeddings,
+        )
+        if prompt >= context:
+            raise _refusal(f"the prompt has {prompt} tokens, the model's context is {context}")
+        asked = params.get("max_tokens") or params.get("max_new_tokens", MAX_NEW_TOKENS)
+        temperature = params.get("temperature", 0.0)
+        if asked < 1 or temperature < 0:
+            raise _refusal("max_new_tokens must be at least 1, temperature at least 0")
+        tokens = min(asked, context - prompt)
+        return answer(self._model, self._tokenizer, chat, temperature=temperature, max_new_tokens=int(tokens))
+
+
+def _check(chat: Sequence[Mapping[str, str]], path: str) -> None:
+    """The endpoint's rules: a system message only first, the user last and never without a word."""
+    for position, message in enumerate(chat):
+        role, at = message["role"], f"{path}[{position}]"
+        if role not in ("system", "user", "assistant") or (role == "system" and position):
+            raise _refusal(f"{at}.role: '{role}' cannot stand here")
+        if role == "user" and not message["content"].strip():
+            raise _refusal(f"{at}.content: the user's message is empty")
+    if not chat or chat[-1]["role"] != "user":
+        raise _refusal(f"{path}: the last message must be the user's")
+
+
+def _refusal(message: str) -> MlflowException:
+    """A 400 under MLflow's server. Azure's answers 500 to whatever a model raises, and logs it."""
+    return MlflowException.invalid_parameter_value(message)
 
 
 set_model(ChatModel())

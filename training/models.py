@@ -1,34 +1,42 @@
 """Loading a model and its tokenizer from a folder or the hub, with the errors a user can repair."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.errors import BadInput
+from phi3flow.errors import BadInput, Phi3flowError, nearest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 END_OF_TURN = "<|end|>"
 
 
 def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTokenizerBase":
     """The tokenizer with its chat template. Raises BadInput where either is missing."""
-    from httpx import HTTPError
     from transformers import AutoTokenizer
 
     if Path(model).is_dir() and not (Path(model) / "tokenizer.json").is_file():
         raise BadInput(
             f"{model}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
         )
-    try:
+    with _loading("tokenizer", model, revision):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
-    except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        raise BadInput(
-            f"{model}: no tokenizer can be loaded: {_first_line(error)}", hint=_where(model)
-        ) from error
     if tokenizer.chat_template is None:
         raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
     return tokenizer
+
+
+def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig":
+    """The model's configuration alone. Raises BadInput."""
+    from transformers import AutoConfig
+
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise BadInput(f"{model}: not a model folder (no config.json)", hint="phi3flow base --out " + model)
+    with _loading("configuration", model, revision):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model, revision=revision or "main")
+    return config
 
 
 def load_model(
@@ -41,32 +49,31 @@ def load_model(
 ) -> "PreTrainedModel":
     """The causal language model. No code from the hub is ever run. Raises BadInput."""
     import torch
-    from httpx import HTTPError
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise BadInput(f"{model}: not a model folder (no config.json)", hint="phi3flow base --out " + model)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[weights]
+    config = load_config(model, revision=revision)
     quantized = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
-    try:
-        return AutoModelForCausalLM.from_pretrained(
+    with _loading("model", model, revision):
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             model,
+            config=config,
             revision=revision or "main",
-            dtype=dtype,
+            dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[weights],
             attn_implementation=attention,
             quantization_config=quantized if four_bit else None,
         )
-    except ImportError as error:
-        raise BadInput(
-            f"{model}: {_first_line(error)}", hint="choose another attention or drop four_bit"
-        ) from error
-    except (OSError, ValueError, RuntimeError, HTTPError, SafetensorError) as error:
-        raise BadInput(
-            f"{model}: no model can be loaded: {_first_line(error)}", hint=_where(model)
-        ) from error
+    return loaded
+
+
+def weights_folder(model: str, revision: str | None) -> Path:
+    """Where the files of a loaded model lie: its folder, or its snapshot in the hub's cache."""
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=True)).parent
 
 
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -77,11 +84,84 @@ def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     )
 
 
+@contextmanager
+def _loading(what: str, model: str, revision: str | None) -> Iterator[None]:
+    """Say in one sentence why `model` cannot be had, and what to do about it."""
+    from httpx import HTTPError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except ImportError as error:
+        raise BadInput(
+            f"{model}: {_first_line(error)}", hint="choose another attention or drop four_bit"
+        ) from error
+    except (OSError, ValueError, RuntimeError, HTTPError, SafetensorError) as error:
+        causes = _causes(error)
+        if _any(causes, GatedRepoError):
+            raise BadInput(
+                f"{model}: the model is gated, and you have no access to it",
+                hint=f"accept its terms at {_page(model)}, then run hf auth login",
+            ) from error
+        if _any(causes, RevisionNotFoundError):
+            raise BadInput(
+                f"{model}: no revision '{revision}'", hint=f"see {_page(model)}/commits/main"
+            ) from error
+        if _any(causes, RepositoryNotFoundError, HFValidationError):
+            raise BadInput(
+                f"{model}: no such model folder, and no such public model on the hub", hint=what_exists(model)
+            ) from error
+        if _any(causes, OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, ConnectionError):
+            raise Phi3flowError(
+                f"{model}: the {what} is not in the cache, and the hub cannot be reached",
+                hint="check the network; the same command goes on, with the files that are whole",
+            ) from error
+        raise BadInput(
+            f"{model}: no {what} can be loaded: {_first_line(error)}",
+            hint="give an existing model folder, or a hub id of a Phi-3",
+        ) from error
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The error with all that led to it; transformers wraps what huggingface_hub says."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _any(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in causes)
+
+
+def looks_like_id(model: str) -> bool:
+    """ORG/NAME may be a hub id; a path of other depth, or into a folder that exists, is a folder."""
+    path = Path(model)
+    return len(path.parts) == 2 and not path.is_absolute() and not path.parent.is_dir()
+
+
+def what_exists(model: str) -> str:
+    """The model folders beside a missing one and the models of our recipes, the nearest first."""
+    from training.recipe import load_recipe, recipe_names
+
+    beside = Path(model).parent
+    folders = [path.parent.as_posix() for path in beside.glob("*/config.json")] if beside != Path() else []
+    models = {load_recipe(name).model for name in recipe_names()} - {None}
+    return nearest(model, [*folders, *(name for name in models if name)])
+
+
+def _page(model: str) -> str:
+    return f"https://huggingface.co/{model}"
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _where(model: str) -> str:
-    return (
-        "give an existing model folder, or a hub id with the network and any gate's token (HF_TOKEN) in place"
-    )

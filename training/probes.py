@@ -5,7 +5,7 @@ did, answers as the trained model did, and is not the base model under another n
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from phi3flow.chat_template import encode_prompt
 from training.models import stop_token_ids
@@ -14,7 +14,7 @@ from training.rows import Chat
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_NEW_TOKENS = 32
+FEWEST_TOKENS, MOST_TOKENS = 32, 128
 FROM_VALIDATION = 6
 FIXED: dict[str, list[dict[str, str]]] = {
     "single-turn": [{"role": "user", "content": "Who founded Microsoft?"}],
@@ -35,6 +35,18 @@ FIXED: dict[str, list[dict[str, str]]] = {
 }
 
 
+class Answer(NamedTuple):
+    """`finish_reason` is "stop" where the model ended its answer, "length" where the limit cut it."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+
+
+def most_tokens(model: "PreTrainedModel") -> int:
+    """How long a recorded answer may get: a sixteenth of the context, within what is worth waiting for."""
+    return max(FEWEST_TOKENS, min(model.config.max_position_embeddings // 16, MOST_TOKENS))
+
+
 def probe_prompts(validation: Sequence[Chat]) -> dict[str, list[dict[str, str]]]:
     """The fixed prompts, and the first few of the validation set so that the trained domain is among them."""
     own = {
@@ -48,12 +60,12 @@ def answer_greedily(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     prompts: dict[str, list[dict[str, str]]],
-) -> dict[str, str]:
+) -> dict[str, Answer]:
     """One greedy answer per prompt, each decoded alone so that padding cannot touch it."""
     model.eval()
+    limit = most_tokens(model)
     return {
-        name: answer(model, tokenizer, messages, max_new_tokens=MAX_NEW_TOKENS)
-        for name, messages in prompts.items()
+        name: generate(model, tokenizer, messages, max_new_tokens=limit) for name, messages in prompts.items()
     }
 
 
@@ -65,37 +77,58 @@ def answer(
     max_new_tokens: int,
     temperature: float = 0.0,
 ) -> str:
-    """The text of one answer by `generate`, the reference that every engine is held against."""
+    """The text alone."""
+    return generate(model, tokenizer, messages, max_new_tokens=max_new_tokens, temperature=temperature).text
+
+
+def generate(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: list[dict[str, str]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+) -> Answer:
+    """One answer by transformers' `generate`, the reference that every engine is held against."""
     import torch
 
     ids = torch.tensor([encode_prompt(tokenizer, messages)], device=model.device)
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    stops = stop_token_ids(tokenizer)
     with torch.inference_mode():
         output = model.generate(  # type: ignore[operator]
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=max_new_tokens,
-            eos_token_id=stop_token_ids(tokenizer),
+            eos_token_id=stops,
             pad_token_id=tokenizer.pad_token_id,
             **sampling,
         )
-    return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+    text = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+    return Answer(str(text), "stop" if int(output[0, -1]) in stops else "length")
 
 
 def probe_rows(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: dict[str, list[dict[str, str]]],
-    tuned: dict[str, str],
-    base: dict[str, str] | None,
+    limit: int,
+    tuned: dict[str, Answer],
+    base: dict[str, Answer] | None,
 ) -> list[dict[str, Any]]:
-    """The rows of probes.jsonl; `base_text` is None for a model that was trained from scratch."""
+    """The rows of probes.jsonl; what is the base's is None for a model that was trained from scratch.
+
+    Answers were cut at `limit` tokens.
+    """
     return [
         {
             "id": name,
             "messages": messages,
             "prompt_token_ids": encode_prompt(tokenizer, messages),
-            "tuned_text": tuned[name],
-            "base_text": base[name] if base else None,
+            "max_tokens": limit,
+            "tuned_text": tuned[name].text,
+            "tuned_finish_reason": tuned[name].finish_reason,
+            "base_text": base[name].text if base else None,
+            "base_finish_reason": base[name].finish_reason if base else None,
         }
         for name, messages in prompts.items()
     ]

@@ -1,20 +1,20 @@
 """One training run: from a model to start with to a folder that serving loads."""
 
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3flow.console import say
-from phi3flow.errors import BadInput, Phi3flowError
+from phi3flow.errors import BadInput
 from phi3flow.files import read_jsonl, write_jsonl
 from training.encode import encode_chats, packed
-from training.models import load_model, load_tokenizer, stop_token_ids
+from training.models import load_config, load_model, load_tokenizer
 from training.recipe import Recipe
 from training.rows import Chat, load_chats
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from training.trainer import AssistantTrainer
@@ -47,6 +47,8 @@ class Result:
     validation_loss: float
     test_loss: float | None
     changed_probes: float | None  # share of probe answers that differ from before; None from scratch
+    weight_change: float | None = None  # |after - before| / |before| of the saved weights, adapters merged
+    changed_tensors: float | None = None  # share of the weight tensors in which anything changed
 
 
 def train(run: Run) -> Result:
@@ -57,27 +59,49 @@ def train(run: Run) -> Result:
     from transformers import set_seed
     from transformers.utils import logging
 
-    from training.probes import answer_greedily, probe_prompts, probe_rows
+    from training.estimate import checkpoint_size, require_room
+    from training.full_disk import naming_a_full_disk
+    from training.model_size import model_size
+    from training.probes import probe_prompts
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     set_seed(run.seed)
     chats, validation = load_chats(run.data / "train.jsonl"), load_chats(run.data / "val.jsonl")
     tokenizer = starting_tokenizer(run, chats)
+    rows = _encoded(run, tokenizer, chats, "train.jsonl")
+    held_out = _encoded(run, tokenizer, validation[:VALIDATION_ROWS], "val.jsonl")
+    size = model_size(empty_model(run, tokenizer), run.recipe.lora)
+    require_room(run.name, run.recipe, size, rows, run.work)
+    with naming_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
+        return _train(run, tokenizer, rows, held_out, probe_prompts(validation))
+
+
+def _train(
+    run: Run,
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: "Dataset",
+    held_out: "Dataset",
+    prompts: dict[str, list[dict[str, str]]],
+) -> Result:
+    """Train, then judge, then save."""
+    from training.finish import merged, require_probes_changed, save, weights_moved
+    from training.probes import answer_greedily, most_tokens, probe_rows
+
     model = starting_model(run, tokenizer)
-    prompts = probe_prompts(validation)
     before = answer_greedily(model, tokenizer, prompts) if run.start else None
-    trainer = make_trainer(run, model, tokenizer, chats, validation[:VALIDATION_ROWS])
+    trainer = _trainer(run, model, tokenizer, rows, held_out)
     _advance(run, trainer)
-    _require_finite(trainer)
+    trainer.require_finite_weights()
     test_loss = _test_loss(run, trainer, tokenizer)
-    model = _unwrapped(trainer)
+    model = merged(run, trainer)
+    moved = weights_moved(run, model, tokenizer)
     after = answer_greedily(model, tokenizer, prompts)
-    changed = _changed(before, after)
-    write_jsonl(run.work / "probes.jsonl", probe_rows(tokenizer, prompts, after, before))
-    _save(run, model, tokenizer)
+    changed = require_probes_changed(before, after, moved)
+    write_jsonl(run.work / "probes.jsonl", probe_rows(tokenizer, prompts, most_tokens(model), after, before))
+    save(run, model, tokenizer)
     best = min(row["eval_loss"] for row in read_jsonl(run.work / METRICS) if "eval_loss" in row)
-    return Result(trainer.state.global_step, best, test_loss, changed)
+    return Result(trainer.state.global_step, best, test_loss, changed, *(moved or ()))
 
 
 def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase":
@@ -86,7 +110,7 @@ def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase"
 
     shape = run.recipe.scratch
     if run.start and shape is None:
-        return load_tokenizer(run.start, revision=_revision(run))
+        return load_tokenizer(run.start, revision=revision(run))
     if run.start or shape is None:
         raise BadInput(
             "the recipe must name what to start from: a model or [scratch], not both and not neither",
@@ -106,14 +130,31 @@ def starting_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTraine
         return new_model(recipe.scratch, tokenizer, run.seed)
     return load_model(
         run.start,
-        revision=_revision(run),
+        revision=revision(run),
         weights=recipe.weights,
         attention=recipe.attention,
         four_bit=recipe.lora is not None and recipe.lora.four_bit,
     )
 
 
-def _revision(run: Run) -> str | None:
+def empty_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":
+    """What starting_model returns, on the meta device: shapes without weights. Raises BadInput."""
+    import torch
+    from transformers import AutoModelForCausalLM, Phi3ForCausalLM
+
+    from training.scratch import new_config
+
+    shape = run.recipe.scratch
+    with torch.device("meta"):
+        if run.start is None and shape is not None:
+            return Phi3ForCausalLM(new_config(shape, tokenizer))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            load_config(str(run.start), revision=revision(run))
+        )
+        return model
+
+
+def revision(run: Run) -> str | None:
     """The recipe's revision is that of the recipe's own model; `--model` brings a folder or its newest."""
     return run.recipe.revision if run.start == run.recipe.model else None
 
@@ -125,13 +166,25 @@ def make_trainer(
     chats: list[Chat],
     validation: list[Chat],
 ) -> "AssistantTrainer":
+    """Ready to train on `chats`. Raises BadInput for rows that cannot be learned from."""
+    rows = _encoded(run, tokenizer, chats, "train.jsonl")
+    return _trainer(run, model, tokenizer, rows, _encoded(run, tokenizer, validation, "val.jsonl"))
+
+
+def _trainer(
+    run: Run,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: "Dataset",
+    held_out: "Dataset",
+) -> "AssistantTrainer":
     from transformers import EarlyStoppingCallback
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
     from training.arguments import arguments, peft_config
     from training.checkpoints import SealCheckpoints
     from training.progress import MetricsFile
-    from training.trainer import AssistantTrainer, LineCollator, StopOnInterrupt
+    from training.trainer import PADDED_TO, AssistantTrainer, LineCollator, StopOnInterrupt
 
     callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), SealCheckpoints(), StopOnInterrupt()]
     if run.recipe.patience is not None:
@@ -139,30 +192,44 @@ def make_trainer(
     trainer = AssistantTrainer(
         model=model,
         args=arguments(run.recipe, run.checkpoints, run.seed),
-        data_collator=LineCollator(tokenizer.pad_token_id, padding_free=run.recipe.packing),
+        data_collator=LineCollator(
+            tokenizer.pad_token_id,
+            padding_free=run.recipe.packing,
+            pad_to_multiple_of=None if run.recipe.packing else PADDED_TO,
+        ),
         peft_config=peft_config(run.recipe.lora),
-        train_dataset=_encoded(run, tokenizer, chats, "train.jsonl"),
-        eval_dataset=_encoded(run, tokenizer, validation, "val.jsonl"),
+        train_dataset=rows,
+        eval_dataset=held_out,
         processing_class=tokenizer,
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    if run.recipe.lora:
+        _hold_adapters_in_fp32(trainer)
     return trainer
 
 
-def _encoded(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat], name: str) -> Any:
+def _hold_adapters_in_fp32(trainer: "AssistantTrainer") -> None:
+    """Before the optimiser is made: TRL turns those of 4-bit weights to bf16, which rounds updates away."""
+    for parameter in trainer.accelerator.unwrap_model(trainer.model).parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def _encoded(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat], name: str) -> "Dataset":
     rows = encode_chats(tokenizer, chats, run.recipe.max_length, (run.data / name).as_posix())
     return packed(rows, run.recipe.max_length) if run.recipe.packing else rows
 
 
 def _advance(run: Run, trainer: "AssistantTrainer") -> None:
     """To the end, or to an interruption; metrics of steps that a resumed run repeats are dropped first."""
-    from training.checkpoints import last_sealed
+    from training.checkpoints import last_sealed, remove_torn, step_of
     from training.trainer import StopOnInterrupt
 
+    remove_torn(run.checkpoints)
     checkpoint = last_sealed(run.checkpoints)
-    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    step = step_of(checkpoint) if checkpoint else 0
     if checkpoint:
         say(f"  {run.name} continues after step {step}")
     if (run.work / METRICS).exists():
@@ -175,22 +242,6 @@ def _advance(run: Run, trainer: "AssistantTrainer") -> None:
         raise KeyboardInterrupt
 
 
-def _unwrapped(trainer: "AssistantTrainer") -> "PreTrainedModel":
-    """The model as it will be served: without autocast, adapters merged into the weights."""
-    model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def _require_finite(trainer: "AssistantTrainer") -> None:
-    import torch
-
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-        raise Phi3flowError(
-            "training diverged: a weight is not finite", hint="lower the recipe's learning_rate"
-        )
-
-
 def _test_loss(run: Run, trainer: "AssistantTrainer", tokenizer: "PreTrainedTokenizerBase") -> float | None:
     path = run.data / "test.jsonl"
     if not path.exists():
@@ -199,27 +250,3 @@ def _test_loss(run: Run, trainer: "AssistantTrainer", tokenizer: "PreTrainedToke
         _encoded(run, tokenizer, load_chats(path), path.name), metric_key_prefix="test"
     )["test_loss"]
     return loss if math.isfinite(loss) else None
-
-
-def _changed(before: dict[str, str] | None, after: dict[str, str]) -> float | None:
-    if before is None:
-        return None
-    changed = sum(after[name] != before[name] for name in after) / len(after)
-    if changed == 0:
-        raise Phi3flowError(
-            "training changed nothing: every probe is answered as before", hint="raise learning_rate or steps"
-        )
-    return changed
-
-
-def _save(run: Run, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Save what serving needs: the weights, the tokenizer, the tokens that end an answer; and the picture."""
-    from training.loss_curve import draw_loss_curve
-
-    for config in (model.config, model.generation_config):
-        config.eos_token_id = stop_token_ids(tokenizer)
-        config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(run.work)
-    tokenizer.save_pretrained(run.work)
-    draw_loss_curve(read_jsonl(run.work / METRICS), run.work / "loss.png", run.name)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)

@@ -1,11 +1,11 @@
 """A Phi-3 of any size with random weights: the embedded model's beginning."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.models import stop_token_ids
 
 if TYPE_CHECKING:
-    from transformers import Phi3ForCausalLM, PreTrainedTokenizerBase
+    from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerBase
 
     from training.recipe import Scratch
 
@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 def new_model(shape: "Scratch", tokenizer: "PreTrainedTokenizerBase", seed: int) -> "Phi3ForCausalLM":
     """The same architecture, class and stop tokens as the published Phi-3, in the recipe's size, fp32."""
     import torch
-    from transformers import GenerationConfig, Phi3Config, Phi3ForCausalLM
+    from transformers import GenerationConfig, Phi3ForCausalLM
 
-    special = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": stop_token_ids(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    torch.manual_seed(seed)
+    model = Phi3ForCausalLM(new_config(shape, tokenizer))
+    model.generation_config = GenerationConfig(**_special(tokenizer))
+    return model
+
+
+def new_config(shape: "Scratch", tokenizer: "PreTrainedTokenizerBase") -> "Phi3Config":
+    from transformers import Phi3Config
+
     config = Phi3Config.from_dict(
-        special
+        _special(tokenizer)
         | {
             "vocab_size": len(tokenizer),
             "hidden_size": shape.hidden_size,
@@ -36,7 +40,12 @@ def new_model(shape: "Scratch", tokenizer: "PreTrainedTokenizerBase", seed: int)
         },
         attn_implementation="sdpa",
     )
-    torch.manual_seed(seed)
-    model = Phi3ForCausalLM(config)
-    model.generation_config = GenerationConfig(**special)
-    return model
+    return config
+
+
+def _special(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": stop_token_ids(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }

@@ -1,13 +1,17 @@
 """A finished run in MLflow: parameters, curves, lineage, the picture, and the model that answers chats.
 
 The run is logged after the model was judged on its held-out sets, so what stands there is what was judged.
-The local store is a sqlite file; inside an Azure ML job `MLFLOW_TRACKING_URI` names the workspace's.
+The local store is a sqlite file; `MLFLOW_TRACKING_URI` names another, and inside an Azure ML job it names the
+workspace's.
 """
 
 import logging
 import os
+import platform
 from collections.abc import Mapping
+from importlib.metadata import distributions, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from phi3flow.files import read_jsonl
@@ -15,33 +19,49 @@ from phi3flow.lineage import read_manifest
 
 LOCAL_STORE = "mlflow.db"
 EXPERIMENT = "phi3flow"
+ENVIRONMENT = "environment.txt"
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 CODE = ("phi3flow", "training")
+SERVING = ("mlflow", "torch", "transformers", "requests")
+# What Azure's no-code scoring image needs to find in the model's own requirements.
+AZURE_SERVING = ("azureml-ai-monitoring", "azureml-contrib-services", "azureml-inference-server-http")
 
 
 def track(folder: Path, runs: Path) -> str:
     """Log the model folder `folder`; returns the id of the MLflow run. Its manifest says what was trained."""
+    for name, value in QUIET.items():  # heard when mlflow is imported
+        os.environ.setdefault(name, value)
     import mlflow
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if "MLFLOW_TRACKING_URI" not in os.environ:
-        runs.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(f"sqlite:///{(runs / LOCAL_STORE).resolve()}")
-        _local_experiment(runs)
-    else:
-        mlflow.set_experiment(EXPERIMENT)
+    _choose_store(runs)
     manifest = read_manifest(folder) or {}
     with mlflow.start_run(run_name=folder.name, tags=_tags(manifest)) as run:
         mlflow.log_params(_flat(manifest["recipe"]) | {"seed": manifest["seed"]})
-        mlflow.log_metrics({name: value for name, value in manifest["result"].items() if value is not None})
         for row in read_jsonl(folder / "metrics.jsonl"):
             step = row.pop("step")
             mlflow.log_metrics({name: float(value) for name, value in row.items()}, step=step)
+        mlflow.log_metrics({name: value for name, value in manifest["result"].items() if value is not None})
         for name in ("loss.png", "manifest.json", "probes.jsonl"):
             mlflow.log_artifact(str(folder / name))
+        mlflow.log_text(_installed(), ENVIRONMENT)
         _log_model(folder)
     run_id: str = run.info.run_id
     return run_id
+
+
+def _choose_store(runs: Path) -> None:
+    """Theirs where one is named, and in a job the job's own run and experiment; else a file in `runs`."""
+    import mlflow
+    from mlflow.environment_variables import MLFLOW_RUN_ID, MLFLOW_TRACKING_URI
+
+    if not MLFLOW_TRACKING_URI.is_set():
+        runs.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(f"sqlite:///{(runs / LOCAL_STORE).resolve()}")
+        _local_experiment(runs)
+    elif not MLFLOW_RUN_ID.is_set():
+        mlflow.set_experiment(EXPERIMENT)
 
 
 def _local_experiment(runs: Path) -> None:
@@ -56,7 +76,14 @@ def _local_experiment(runs: Path) -> None:
 def _tags(manifest: Mapping[str, Any]) -> dict[str, str]:
     hashes = {f"sha256.{Path(a['path']).name}": a["sha256"] for a in manifest.get("inputs", [])}
     commit = {"git_commit": manifest["commit"]} if manifest.get("commit") else {}
-    return hashes | commit | {"command": manifest.get("command", "")}
+    versions = {f"version.{name}": version(name) for name in ("torch", "transformers", "trl")}
+    python = {"version.python": platform.python_version(), "platform": platform.platform()}
+    return hashes | commit | versions | python | {"command": manifest.get("command", "")}
+
+
+def _installed() -> str:
+    """Every installed distribution, as `pip freeze` would list it."""
+    return "".join(sorted({f"{d.metadata['Name']}=={d.version}\n" for d in distributions()}, key=str.lower))
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -66,26 +93,36 @@ def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return {name: value for name, value in flat.items() if value is not None}
 
 
-def _log_model(folder: Path) -> None:
+def save_mlflow_model(folder: Path, path: Path, *, azure: bool) -> None:
+    """Write the MLflow model of `folder` to `path`; `azure` adds what Azure's scoring image needs."""
     import mlflow
 
+    mlflow.pyfunc.save_model(path=str(path), **_model(folder, azure=azure))
+
+
+def _log_model(folder: Path) -> None:
+    """Azure's store knows no logged models, so there the model is an artifact of the run."""
+    import mlflow
+
+    if mlflow.get_tracking_uri().startswith("azureml"):
+        with TemporaryDirectory() as scratch:
+            save_mlflow_model(folder, Path(scratch) / "model", azure=True)
+            mlflow.log_artifacts(scratch)
+    else:
+        mlflow.pyfunc.log_model(name="model", **_model(folder, azure=False))
+
+
+def _model(folder: Path, *, azure: bool) -> dict[str, Any]:
+    """The folder with the code that answers for it; requirements at the versions that trained it."""
     from training.mlflow_chat import EXAMPLE, MODEL, signature
 
     root = Path(__file__).parents[1]
-    mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(Path(__file__).with_name("mlflow_chat.py")),
-        artifacts={MODEL: str(folder)},
-        code_paths=[str(root / package) for package in CODE],
-        signature=signature(),
-        input_example=EXAMPLE,
-        pip_requirements=_requirements(),
-    )
-
-
-def _requirements() -> list[str]:
-    """What serving the logged model needs, at the versions it was trained with."""
-    from importlib.metadata import version
-
-    names = ("mlflow", "torch", "transformers", "requests")
-    return [f"{name}=={version(name).split('+')[0]}" for name in names]
+    pinned = [f"{name}=={version(name).split('+')[0]}" for name in SERVING]
+    return {
+        "python_model": str(Path(__file__).with_name("mlflow_chat.py")),
+        "artifacts": {MODEL: str(folder)},
+        "code_paths": [str(root / package) for package in CODE],
+        "signature": signature(),
+        "input_example": EXAMPLE,
+        "pip_requirements": pinned + [*AZURE_SERVING] * azure,
+    }

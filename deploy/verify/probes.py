@@ -18,20 +18,26 @@ from phi3flow.phi3_contract import (
     Unreachable,
     Unsupported,
 )
-from training.probes import MAX_NEW_TOKENS
 
 FILE = "probes.jsonl"
+UNTOLD_LIMIT = 32  # of recordings that do not say at how many tokens they were cut
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A prompt with its greedy answers; `base_text` is None for a model that was trained from scratch."""
+    """A prompt with its greedy answers; the base's are None for a model that was trained from scratch.
+
+    A finish reason is "stop" or "length", None in a recording that is older than the field.
+    """
 
     id: str
     messages: Sequence[Message]
     prompt_token_ids: Sequence[int]
     tuned_text: str
     base_text: str | None
+    max_tokens: int = UNTOLD_LIMIT
+    tuned_finish_reason: str | None = None
+    base_finish_reason: str | None = None
 
 
 class Given(NamedTuple):
@@ -91,7 +97,7 @@ def ask_probes(endpoint: Endpoint, probes: Sequence[Probe]) -> Answers:
 
 
 def _ask(endpoint: Endpoint, probe: Probe) -> Reply:
-    sampling = Sampling(max_tokens=MAX_NEW_TOKENS)
+    sampling = Sampling(max_tokens=probe.max_tokens)
     try:
         return endpoint.ask(probe.messages, sampling, token_ids=True)
     except Unsupported:

@@ -1,0 +1,185 @@
+"""Every recipe takes its first steps on the published models' shapes, cut to two layers of random weights.
+
+`tests/data/configs` holds the published configurations. Width, heads, rotary factors, vocabulary and windows
+are theirs, the settings are the recipe's but for the number of steps; Phi-4-mini's own tokenizer is not at
+hand, so its model meets Phi-3's. Nothing here is written under pytest's folders, which keep three runs of it.
+"""
+
+import importlib.util
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from transformers import TrainerCallback
+
+from phi3flow.errors import BadInput
+from phi3flow.files import write_jsonl
+from training.encode import encode_chats, packed
+from training.finish import merged
+from training.models import load_model
+from training.recipe import load_recipe, recipe_names
+from training.rows import load_chats
+from training.run import Run, make_trainer, starting_model, starting_tokenizer
+from training.trainer import LineCollator
+
+pytestmark = pytest.mark.slow
+
+DATA = Path(__file__).parents[1] / "data"
+LAYERS = 2
+STEPS = 2  # the first step of a warm-up has a learning rate of 0
+SHAPES = {
+    "phi3-mini-4k-lora": "phi3-mini-4k",
+    "phi3.5-mini-lora": "phi3.5-mini",
+    "phi3.5-mini-full": "phi3.5-mini",
+    "phi4-mini-lora": "phi4-mini",
+    "tiny-cpu": "phi3.5-mini",
+    "scan": None,
+    "tiny-base": None,
+}
+FOUR_BIT = "phi3.5-mini-qlora"
+HAS_FOUR_BIT = importlib.util.find_spec("bitsandbytes") is not None
+KERNELS = "the 4-bit kernels are those of bitsandbytes (Linear4bit, NF4), which is not installed"
+LINEAR = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+CHATS = [
+    ("Who founded Microsoft?", "Bill Gates and Paul Allen."),
+    ("Which planet from the Sun is Mars?", "Mars is planet number 4 from the Sun."),
+    ("jump twice and look left", "JUMP JUMP TURN LEFT LOOK"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """Chats, and a model folder for each shape as soon as somebody asks for it."""
+    with TemporaryDirectory(prefix="real-shape-") as name:
+        rows = [
+            {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+            for question, answer in CHATS
+        ]
+        for file in ("train.jsonl", "val.jsonl"):
+            write_jsonl(Path(name) / "data" / file, rows)
+        yield Path(name)
+
+
+def model_folder(folder, shape):
+    """As it would come from the hub: the published configuration, bf16 weights, the tokenizer."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    out = folder / shape
+    if out.exists():
+        return out
+    shutil.copytree(DATA / "phi3_tokenizer", out)
+    published = json.loads((DATA / "configs" / f"{shape}.json").read_text()) | {"num_hidden_layers": LAYERS}
+    (out / "config.json").write_text(json.dumps(published))
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(out)).state_dict()
+    if published["tie_word_embeddings"]:
+        del empty["lm_head.weight"]
+    save_file({name: drawn(tensor.shape) for name, tensor in empty.items()}, out / "model.safetensors",
+              {"format": "pt"})  # fmt: skip
+    return out
+
+
+def drawn(shape):
+    """A norm's ones, or a million random numbers repeated: hundreds of millions would take longer to draw."""
+    import torch
+
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    noise = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0)).mul(0.02).bfloat16()
+    return noise.repeat(shape.numel() // len(noise) + 1)[: shape.numel()].view(shape).clone()
+
+
+def names_and_changes(before, after):
+    """The names of all weights and of those that differ, one tensor at a time: memory is short."""
+    from safetensors import safe_open
+
+    with (
+        safe_open(before / "model.safetensors", framework="pt") as old,
+        safe_open(after / "model.safetensors", framework="pt") as new,
+    ):
+        names = set(old.keys())
+        assert names == set(new.keys())
+        changed = {
+            name for name in names if not old.get_tensor(name).float().equal(new.get_tensor(name).float())
+        }
+    return names, changed
+
+
+class NoCheckpoint(TrainerCallback):
+    """Gigabytes of optimiser state would be written and thrown away."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_save = False
+
+
+def test_every_shipped_recipe_is_tried_here():
+    assert {*SHAPES, FOUR_BIT} == set(recipe_names())
+
+
+@pytest.mark.parametrize(
+    "name", [*SHAPES, pytest.param(FOUR_BIT, marks=pytest.mark.skipif(not HAS_FOUR_BIT, reason=KERNELS))]
+)
+def test_the_first_steps_change_what_they_should_and_the_saved_folder_loads(name, folder):
+    recipe = replace(load_recipe(name), steps=STEPS, epochs=None)
+    shape = SHAPES.get(name, "phi3.5-mini")
+    base = model_folder(folder, shape) if shape else None
+    chats = load_chats(folder / "data" / "train.jsonl")
+    with TemporaryDirectory(dir=folder) as work:
+        run = Run(folder / "data", recipe, Path(work), "tuned", str(base) if base else None, 0)
+        tokenizer = starting_tokenizer(run, chats)
+        model = starting_model(run, tokenizer)
+        trainer = make_trainer(run, model, tokenizer, chats, chats)
+        trainer.add_callback(NoCheckpoint())
+        loss = trainer.train().training_loss
+        # Random weights know nothing: every token of the vocabulary is about as likely.
+        assert abs(loss - math.log(model.config.vocab_size)) < 1.5
+        merged(run, trainer).save_pretrained(work)
+        loaded = load_model(work, weights=recipe.weights)
+        assert loaded.num_parameters() == model.num_parameters()
+        if base is None:
+            return
+        assert loaded.config.rope_parameters == model.config.rope_parameters
+        names, changed = names_and_changes(base, Path(work))
+        adapted = {name for name in names if name.split(".")[-2] in LINEAR}
+        assert changed == (adapted if recipe.lora else names)
+
+
+@pytest.mark.skipif(HAS_FOUR_BIT, reason="bitsandbytes is installed")
+def test_four_bits_need_the_kernels_of_bitsandbytes(folder):
+    recipe = load_recipe(FOUR_BIT)
+    base = model_folder(folder, "phi3.5-mini")
+    run = Run(folder / "data", recipe, folder, "tuned", str(base), 0)
+    with pytest.raises(BadInput, match="bitsandbytes"):
+        starting_model(run, starting_tokenizer(run, []))
+
+
+@pytest.mark.parametrize("shape", ["phi3-mini-4k", "phi3.5-mini", "phi4-mini"])
+def test_a_packed_chat_has_the_logits_it_has_alone(shape, folder):
+    import torch
+
+    recipe = replace(load_recipe("phi3.5-mini-lora"), weights="fp32")
+    run = Run(folder / "data", recipe, folder, "tuned", str(model_folder(folder, shape)), 0)
+    tokenizer = starting_tokenizer(run, [])
+    chats = load_chats(run.data / "train.jsonl")
+    rows = packed(encode_chats(tokenizer, chats, recipe.max_length, "train.jsonl"), recipe.max_length)
+    assert len(rows) == 1
+    batch = LineCollator(tokenizer.pad_token_id, padding_free=True)([rows[0]])
+    model = starting_model(run, tokenizer).eval()
+    start = 0
+    with torch.inference_mode():
+        together = model(batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
+        leaking = model(batch["input_ids"], use_cache=False).logits[0]
+        for length in rows[0]["seq_lengths"]:
+            part = slice(start, start + length)
+            alone = model(batch["input_ids"][:, part], use_cache=False).logits[0]
+            assert (together[part] - alone).abs().max() < 1e-3
+            if start:
+                assert (leaking[part] - alone).abs().max() > 1e-1
+            start += length
+    assert start == len(batch["input_ids"][0])
