@@ -1,4 +1,7 @@
-"""The Streamlit app: `streamlit run ui/app.py -- RUN`; `phi3flow up` does that with everything behind it."""
+"""The Streamlit app: `streamlit run ui/app.py -- RUN [--arena]`; `phi3flow up` starts it all."""
+
+import sys
+from pathlib import Path
 
 import streamlit as st
 
@@ -10,4 +13,8 @@ LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64" viewBox
 
 st.set_page_config(page_title="phi3flow", page_icon=LOGO, layout="centered")
 st.logo(LOGO, size="large")
-st.navigation([st.Page("chat_page.py", title="phi3flow chat")]).run()
+st.html(Path(__file__).with_name("style.css"))
+arena = [st.Page("arena_page.py", title="Arena")] if "--arena" in sys.argv else []
+st.navigation(
+    [st.Page("chat_page.py", title="Chat", default=True), *arena, st.Page("report_page.py", title="Report")]
+).run()

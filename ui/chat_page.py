@@ -1,75 +1,50 @@
-"""The chat: one conversation, streamed through the served chat flow.
+"""The chat page: a conversation, streamed through the served chat flow, kept in the run's folder."""
 
-Questions and answers are shown by `st.text`, which knows neither Markdown nor HTML: whatever a model writes
-stays text, and no image address in an answer makes the browser fetch it.
-"""
-
-import sys
-import time
-from pathlib import Path
+from functools import partial
 
 import streamlit as st
 
-from phi3flow.phi3_contract import Endpoint, EndpointError, Rejected, Sampling, Unreachable
-from phi3flow.settings import Settings
-from ui.conversation import Turn, prompt_of
+from phi3flow.phi3_contract import Sampling
+from ui.conversations import CUT, STOPPED, Conversation, Turn
+from ui.following import follow
+from ui.sidebar import open_conversation, opened, sidebar
+from ui.streams import Answering
+from ui.turn_view import assistant, show_answer, show_question, show_tools
+from ui.workspace import Workspace, this_workspace
 
 SAMPLES = ("Who founded Microsoft?", "What is the capital of Italy?", "What symbol does helium have?")
-AVATARS = {"user": ":material/person:", "assistant": ":material/auto_awesome:"}
-CURSOR = "▌"
-FRAME_SECONDS = 0.04  # a browser shows no more than this, however fast the tokens come
-ANSWER_SECONDS = 120.0  # longer than the flow's own deadline, so that the flow says what went wrong
+SAMPLE = "sample question"  # in the session: the one whose button was pressed
+WATCH_SECONDS = 2.0  # so soon a tab shows what another one did
 
 
 def main() -> None:
-    """The places come first: what the script's last run put into one vanishes as soon as it is reached."""
-    turns: list[Turn] = st.session_state.setdefault("turns", [])
-    asked = st.chat_input(f"Ask the tuned model of {_run_folder().name}") or st.session_state.pop(
-        "asked", None
+    workspace = this_workspace()
+    conversation = opened(workspace)
+    system, sampling = sidebar(workspace, conversation)
+    question = st.chat_input(f"Ask the tuned model of {workspace.run.name}") or st.session_state.pop(
+        SAMPLE, ""
     )
-    if asked:
-        turns.append(Turn(asked))
-    system, sampling = _sidebar(turns)
-    welcome, log, foot = st.empty(), st.container(), st.empty()
-    if not turns:
+    if question.strip():
+        conversation = _ask(workspace, conversation, question.strip(), system, sampling)
+    now = workspace.conversations.get(conversation.id) if conversation else None
+    welcome = st.empty()
+    if now and (turns := workspace.conversations.turns(now.id)):
+        _show_all(workspace, now, turns)
+        _watch(workspace, now.id, now.changed)
+    else:
         with welcome.container():
             _welcome()
-        return
-    with log:
-        _show_all(turns, system, sampling if asked else None)
-    if not turns[-1].complete:
-        foot.button("Ask again", icon=":material/refresh:", on_click=lambda: _ask(turns.pop().question))
 
 
-def _show_all(turns: list[Turn], system: str, sampling: Sampling | None) -> None:
-    """The whole conversation; the last question is asked now if there is a `sampling`."""
-    if left_out := prompt_of("", turns, system).left_out:
-        st.caption(f"The conversation is long: the model is no longer told of its first {left_out} answers.")
-    for turn in turns[:-1]:
-        _show(turn)
-    if sampling:
-        _stream(turns, system, sampling)
-    else:
-        _show(turns[-1])
-
-
-def _sidebar(turns: list[Turn]) -> tuple[str, Sampling]:
-    with st.sidebar:
-        st.subheader(_run_folder().name, help="The run whose tuned model answers, through Prompt flow")
-        st.badge("tuned model", icon=":material/model_training:", color="blue")
-        system = st.text_area("System prompt", placeholder="none", max_chars=4000)
-        temperature = st.slider(
-            "Temperature", 0.0, 2.0, 0.0, 0.1, help="0 gives the likeliest answer, always"
-        )
-        max_tokens = st.slider("Longest answer, in tokens", 16, 1024, 256, 16)
-        st.button(
-            "Clear conversation",
-            icon=":material/delete:",
-            width="stretch",
-            disabled=not turns,
-            on_click=turns.clear,
-        )
-    return system.strip(), Sampling(temperature, max_tokens)
+def _ask(
+    workspace: Workspace, conversation: Conversation | None, question: str, system: str, sampling: Sampling
+) -> Conversation:
+    """In the open conversation, or in a new one that its first question opens."""
+    if conversation is None:
+        conversation = workspace.conversations.create(question, system, sampling)
+        open_conversation(conversation)
+    workspace.ask(conversation, question)
+    return conversation
 
 
 def _welcome() -> None:
@@ -78,72 +53,75 @@ def _welcome() -> None:
         "Answers stream from the model you tuned, on this machine. Nothing leaves it. Try one of these:"
     )
     for sample in SAMPLES:
-        st.button(sample, icon=":material/chat_bubble:", on_click=_ask, args=(sample,))
+        st.button(sample, on_click=st.session_state.update, args=({SAMPLE: sample},))
 
 
-def _ask(question: str) -> None:
-    st.session_state.asked = question
+def _show_all(workspace: Workspace, conversation: Conversation, turns: list[Turn]) -> None:
+    """The last answer in a place of its own: what the script's last run drew stays until it is drawn over."""
+    last = turns[-1]
+    if left_out := workspace.prompt(conversation, last.question, turns[:-1]).left_out:
+        st.info(
+            f"This conversation is longer than the model can read: its first {left_out} answers are left out "
+            "(by an estimate of their tokens)."
+        )
+    for turn in turns:
+        show_question(turn, partial(_ask_instead, workspace, conversation, turn))
+        with assistant():
+            if turn is last:
+                with st.empty().container():
+                    _show_last(workspace, conversation, turn)
+            else:
+                show_answer(turn)
+                show_tools(turn, workspace)
 
 
-def _show(turn: Turn) -> None:
-    with st.chat_message("user", avatar=AVATARS["user"]):
-        st.text(turn.question)
-    with st.chat_message("assistant", avatar=AVATARS["assistant"]):
-        st.text(turn.answer)
-        with st.empty():
-            _show_end(turn)
+def _show_last(workspace: Workspace, conversation: Conversation, turn: Turn) -> None:
+    turn, answering = workspace.state_of(turn)
+    if answering:
+        _show_running(workspace, turn, answering)
+    else:
+        show_answer(turn)
+        with show_tools(turn, workspace):
+            _last_tools(workspace, conversation, turn)
 
 
-def _show_end(turn: Turn) -> None:
-    """Say how an answer ended, unless it ended well. Error texts are fixed ones: nothing a model wrote."""
-    if turn.complete and not turn.answer:
-        st.caption("The model gave an empty answer.")
-    elif not turn.complete:
-        reason = turn.error or "The answer was stopped before it was complete."
-        icon = ":material/content_cut:" if turn.answer else ":material/error:"
-        st.warning(f"Cut off. {reason}" if turn.answer else reason, icon=icon)
+def _show_running(workspace: Workspace, turn: Turn, answering: Answering) -> None:
+    place = st.empty()
+    st.button("Stop", key=f"stop-{turn.id}", on_click=workspace.streams.stop, args=(turn.id,), shortcut="Esc")
+    follow([(answering, place)])
 
 
-def _stream(turns: list[Turn], system: str, sampling: Sampling) -> None:
-    """Show the last turn's answer as it grows; every piece is kept at once, whatever ends the stream."""
-    with st.chat_message("user", avatar=AVATARS["user"]):
-        st.text(turns[-1].question)
-    with st.chat_message("assistant", avatar=AVATARS["assistant"]):
-        place, end = st.empty(), st.empty()
-        place.text(CURSOR)
-        shown = 0.0
-        try:
-            prompt = prompt_of(turns[-1].question, turns[:-1], system)
-            for piece in _flow().stream(prompt.messages, sampling):
-                turns[-1] = turns[-1]._replace(answer=turns[-1].answer + piece)
-                if time.monotonic() - shown > FRAME_SECONDS:
-                    place.text(turns[-1].answer + CURSOR)
-                    shown = time.monotonic()
-            turns[-1] = turns[-1]._replace(complete=True)
-        except EndpointError as error:
-            turns[-1] = turns[-1]._replace(error=_explained(error))
-        place.text(turns[-1].answer)
-        with end:
-            _show_end(turns[-1])
+def _last_tools(workspace: Workspace, conversation: Conversation, turn: Turn) -> None:
+    st.button(
+        "Regenerate",
+        key=f"again-{turn.id}",
+        type="tertiary",
+        on_click=_ask_instead,
+        args=(workspace, conversation, turn, turn.question),
+    )
+    if turn.status in {CUT, STOPPED} and turn.answer:
+        st.button(
+            "Continue",
+            key=f"continue-{turn.id}",
+            type="tertiary",
+            on_click=lambda: workspace.ask(
+                conversation, turn.question, instead_of=turn.id, already=turn.answer
+            ),
+            help="Asks once more, and keeps what is here until the new answer has got further",
+        )
 
 
-def _flow() -> Endpoint:
-    url = f"http://127.0.0.1:{Settings.load().flow_port}/score"
-    return Endpoint(url, contract="promptflow", timeout=ANSWER_SECONDS)
+def _ask_instead(workspace: Workspace, conversation: Conversation, turn: Turn, question: str) -> None:
+    if question:
+        workspace.ask(conversation, question, instead_of=turn.id)
 
 
-def _explained(error: EndpointError) -> str:
-    """One sentence and what to do. The served flow answers 400 to whatever went wrong behind it."""
-    if isinstance(error, Unreachable):
-        return f"No chat flow answers on port {Settings.load().flow_port}: start it with `phi3flow up`."
-    if isinstance(error, Rejected):
-        return f"The chat flow could not answer: its logs are in `{_run_folder() / 'up'}`."
-    sentence = str(error)
-    return f"{sentence[0].upper()}{sentence[1:]}: {error.hint}."
-
-
-def _run_folder() -> Path:
-    return Path(sys.argv[1] if len(sys.argv) > 1 else "phi3flow")
+@st.fragment(run_every=WATCH_SECONDS)
+def _watch(workspace: Workspace, conversation: str, seen: float) -> None:
+    """Another tab asked, renamed, rated or deleted since `seen`: show it here."""
+    now = workspace.conversations.get(conversation)
+    if now is None or now.changed != seen:
+        st.rerun()
 
 
 main()

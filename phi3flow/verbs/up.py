@@ -1,9 +1,9 @@
-"""`phi3flow up`: endpoint, served chat flow and chat page of a run, until Ctrl-C."""
+"""`phi3flow up`: the endpoints, served chat flows and pages of a run, until Ctrl-C."""
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.console import Outcome, say
 from phi3flow.errors import BadInput
@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from phi3flow.processes import Service
 
 SENTENCE = "Chat with a run's tuned model in the browser; one Ctrl-C stops everything."
-EXAMPLE = "phi3flow up runs/demo"
-CONNECTION = "phi3-tuned"
+EXAMPLE = "phi3flow up runs/demo --arena"
+LOOPBACK, ANYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 - allowed with a login only
+
+
+class Served(NamedTuple):
+    """One model of the run: where it is served, where its flow is, and the settings that choose the ports."""
+
+    model: str
+    port: int
+    flow_port: int
+    setting: str
+    flow_setting: str
 
 
 def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
@@ -26,6 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
         metavar="RUN",
         help=f"run folder whose tuned/ to serve (default {settings.runs / 'demo'})",
     )
+    parser.add_argument(
+        "--arena", action="store_true", help="serve base/ too, and vote between the two without their names"
+    )
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help=f"{LOOPBACK} (default), or {ANYWHERE} for other machines, which needs a login: docs/chat.md",
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
@@ -34,21 +53,42 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
 
     from phi3flow.processes import Stack, require_free_ports
 
-    if not (args.folder / "tuned" / "config.json").is_file():
-        raise BadInput(f"{args.folder / 'tuned'} is not a model folder", hint="phi3flow demo")
+    served = _served(settings, args.arena)
+    _check(args.folder, served, args.host)
     logs = args.folder / "up"
     logs.mkdir(exist_ok=True)
     with TemporaryDirectory(prefix="promptflow-", dir=logs) as scratch:
-        secrets = _new_secrets(Path(scratch))
-        services = _services(args.folder, Path(scratch), secrets, settings)
+        secrets = new_secrets(Path(scratch))
+        services = _services(args, served, Path(scratch), secrets, settings)
         require_free_ports(services)
-        _prepare(Path(scratch), secrets, settings)
+        _prepare(Path(scratch), served, secrets)
         with Stack(*services) as stack:
-            say(_ready(settings))
+            say(_ready(served, settings))
             stack.wait()
 
 
-def _new_secrets(scratch: Path) -> dict[str, str]:
+def _served(settings: Settings, arena: bool) -> list[Served]:
+    tuned = Served("tuned", settings.endpoint_port, settings.flow_port, "endpoint_port", "flow_port")
+    base = Served("base", settings.base_port, settings.base_flow_port, "base_port", "base_flow_port")
+    return [tuned, base] if arena else [tuned]
+
+
+def _check(folder: Path, served: list[Served], host: str) -> None:
+    """Raise BadInput for a model that is not there, or a page that anyone could open."""
+    for each in served:
+        if not (folder / each.model / "config.json").is_file():
+            raise BadInput(f"{folder / each.model} is not a model folder", hint="phi3flow demo")
+    if host == LOOPBACK:
+        return
+    from ui.login import HOW_TO, login_problem
+
+    if host != ANYWHERE:
+        raise BadInput(f"--host {host}: not an address for this page", hint=f"{LOOPBACK} or {ANYWHERE}")
+    if problem := login_problem():
+        raise BadInput(f"--host {host} needs a login: {problem}", hint=HOW_TO)
+
+
+def new_secrets(scratch: Path) -> dict[str, str]:
     """Both keys of this one `up`, and the variables that select its Prompt flow home: for children only."""
     from secrets import token_urlsafe
 
@@ -63,43 +103,50 @@ def _new_secrets(scratch: Path) -> dict[str, str]:
 
 
 def _services(
-    folder: Path, scratch: Path, secrets: Mapping[str, str], settings: Settings
-) -> "tuple[Service, Service, Service]":
+    args: argparse.Namespace,
+    served: list[Served],
+    scratch: Path,
+    secrets: Mapping[str, str],
+    settings: Settings,
+) -> "list[Service]":
     from phi3flow.services import chat_page, scoring_endpoint, served_flow
 
-    logs, key = folder / "up", secrets["PHI3FLOW_ENDPOINT_KEY"]
-    return (
-        scoring_endpoint(
-            folder / "tuned", settings.endpoint_port, "endpoint_port", key, logs / "endpoint.log"
-        ),
-        served_flow(scratch / "chat", settings.flow_port, "flow_port", secrets, logs / "flow.log"),
-        chat_page(folder, settings.ui_port, settings.flow_port, logs / "page.log"),
-    )
+    logs, key = args.folder / "up", secrets["PHI3FLOW_ENDPOINT_KEY"]
+    services = []
+    for each in served:
+        model, log = args.folder / each.model, logs / f"endpoint-{each.model}.log"
+        services.append(scoring_endpoint(model, each.port, each.setting, key, log))
+        flow, log = scratch / each.model, logs / f"flow-{each.model}.log"
+        services.append(served_flow(flow, each.flow_port, each.flow_setting, secrets, log))
+    page = chat_page(args.folder, settings, logs / "page.log", arena=args.arena, host=args.host)
+    return [*services, page]
 
 
-def _prepare(scratch: Path, secrets: Mapping[str, str], settings: Settings) -> None:
-    """Resolve the chat flow and store its connection: in a child, for keys that only children have."""
+def _prepare(scratch: Path, served: list[Served], secrets: Mapping[str, str]) -> None:
+    """A chat flow and a connection for each model, stored in a child: only children have the keys."""
     import sys
 
     from phi3flow.flow_folder import resolve_flow
     from phi3flow.processes import finish
     from phi3flow.services import openai_url
 
-    resolve_flow("chat", scratch / "chat", connection=CONNECTION)
-    connect = [sys.executable, "-m", "phi3flow", "connect", CONNECTION]
-    finish(
-        [*connect, "--endpoint", openai_url(settings.endpoint_port), "--contract", "openai"],
-        environment=secrets,
-    )
+    for each in served:
+        connection = f"phi3-{each.model}"
+        resolve_flow("chat", scratch / each.model, connection=connection)
+        connect = [sys.executable, "-m", "phi3flow", "connect", connection]
+        finish([*connect, "--endpoint", openai_url(each.port), "--contract", "openai"], environment=secrets)
 
 
-def _ready(settings: Settings) -> str:
+def _ready(served: list[Served], settings: Settings) -> str:
+    lines = ["", f"  chat page        http://127.0.0.1:{settings.ui_port}"]
+    for each in served:
+        lines += [
+            f"  {each.model + ' flow':16} http://127.0.0.1:{each.flow_port}/score",
+            f"  {each.model + ' endpoint':16} http://127.0.0.1:{each.port}/v1/chat/completions",
+        ]
     return "\n".join(
         [
-            "",
-            f"  chat page   http://127.0.0.1:{settings.ui_port}",
-            f"  chat flow   http://127.0.0.1:{settings.flow_port}/score",
-            f"  endpoint    http://127.0.0.1:{settings.endpoint_port}/v1/chat/completions",
+            *lines,
             "",
             "Open the chat page, or ask in another terminal:",
             '  phi3flow chat "Who founded Microsoft?"',

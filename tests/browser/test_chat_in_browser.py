@@ -1,66 +1,40 @@
-"""The chat page in a real browser, against everything `phi3flow up` starts."""
+"""The pages in a real browser, against everything `phi3flow up --arena` starts.
+
+PHI3FLOW_SCREENSHOTS=docs/images makes the pictures of the documentation.
+"""
 
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import requests
+from chromium import WATCH, chromium, free_ports, opened
 
 from phi3flow.ports import is_free
 
 pytestmark = pytest.mark.browser
 QUESTION = "Who founded Microsoft?"
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-# Notes every text the last answer goes through: the proof that it grew.
-WATCH = """() => {
-    window.stages = [];
-    new MutationObserver(() => {
-        const texts = document.querySelectorAll('[data-testid="stChatMessage"] [data-testid="stText"]');
-        if (texts.length < 2) return;
-        const now = texts[texts.length - 1].textContent;
-        if (now !== window.stages.at(-1)) window.stages.push(now);
-    }).observe(document.body, {subtree: true, childList: true, characterData: true});
-}"""
-
-
-def free_ports(count):
-    """Different from each other, because all are held until the last is known."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    path = shutil.which("chromium")
-    if not path:
-        missing = "Chromium is missing: apt-get install chromium"
-        if os.environ.get("PHI3FLOW_REQUIRE_BROWSER"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return path
+def browser():
+    with chromium() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def up(chromium, demo_run, tmp_path_factory):
+def up(browser, demo_run, tmp_path_factory):
     """`phi3flow up` on free ports; yields the ports by name, and sees to it that Ctrl-C ends all of it."""
-    names = ("endpoint", "flow", "ui")
+    for kept in (*demo_run.glob("chat.sqlite*"), *demo_run.glob("preferences.jsonl")):
+        kept.unlink()
+    names = ("endpoint", "base", "flow", "base_flow", "ui")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     process = subprocess.Popen(
-        [Path(sys.executable).with_name("phi3flow"), "up", demo_run],
+        [Path(sys.executable).with_name("phi3flow"), "up", demo_run, "--arena"],
         cwd=tmp_path_factory.mktemp("project"),
         env={**os.environ, **{f"PHI3FLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}},
         stderr=subprocess.PIPE,
@@ -83,54 +57,76 @@ def up(chromium, demo_run, tmp_path_factory):
 
 
 @pytest.fixture
-def page(up, chromium, tmp_path):
-    """A fresh browser on the chat page; whatever it asks of any other machine is an error."""
-    from playwright.sync_api import sync_playwright
+def page(up, browser):
+    size = {"width": 1200, "height": 720}
+    with opened(browser, f"http://127.0.0.1:{up['ui']}", viewport=size, color_scheme="light") as made:
+        yield made
 
-    asked = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            tmp_path / "profile",
-            executable_path=chromium,
-            args=FLAGS,
-            viewport={"width": 1200, "height": 580},
-            color_scheme="light",
-        )
-        page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"http://127.0.0.1:{up['ui']}")
-        yield page
-        browser.close()
-    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {
-        "127.0.0.1"
-    }
+
+@pytest.fixture
+def pictures(tmp_path):
+    return Path(os.environ.get("PHI3FLOW_SCREENSHOTS", tmp_path))
 
 
 def answers(page):
-    return page.locator('[data-testid="stChatMessage"]').locator('[data-testid="stText"]')
+    return page.locator(".phi3flow-answer")
 
 
-def test_an_answer_grows_in_the_page_and_a_reload_starts_afresh(page, up, tmp_path):
+def asked_directly(port):
+    answer = requests.post(f"http://127.0.0.1:{port}/score", json={"question": QUESTION}, timeout=30)
+    return answer.json()["answer"].strip()
+
+
+def test_an_answer_grows_in_the_page_and_a_reload_finds_it(page, up, pictures):
     from playwright.sync_api import expect
 
     page.get_by_role("button", name=QUESTION).wait_for()
     page.evaluate(WATCH)
     page.get_by_placeholder("Ask the tuned model").fill(QUESTION)
     page.keyboard.press("Enter")
-    expect(answers(page).nth(1)).to_have_text(re.compile(r"Bill Gates.*\.$"), timeout=30_000)
-    stages = [stage.removesuffix("▌").strip() for stage in page.evaluate("window.stages")]
-    final = answers(page).nth(1).inner_text()
-    assert (
-        final
-        == requests.post(f"http://127.0.0.1:{up['flow']}/score", json={"question": QUESTION}, timeout=30)
-        .json()["answer"]
-        .strip()
-    )
+    expect(answers(page)).to_have_text(re.compile(r"Bill Gates.*\.\s*$"), timeout=30_000)
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    stages = [stage.strip("▌ \n") for stage in page.evaluate("window.stages")]
+    final = answers(page).inner_text().strip()
+    assert final == asked_directly(up["flow"])
     assert len(set(stages)) >= 3 and all(final.startswith(stage) for stage in stages)
-    page.screenshot(path=os.environ.get("PHI3FLOW_SCREENSHOT", tmp_path / "chat.png"))
+    page.screenshot(path=pictures / "chat.png")
+    page.get_by_role("button", name="Details").click()
+    expect(page.get_by_text("Verdict: ")).to_be_visible()
     page.reload()
-    page.get_by_role("button", name=QUESTION).click()
-    expect(answers(page).nth(1)).to_have_text(final, timeout=30_000)
+    expect(answers(page)).to_have_text(final, timeout=30_000)
+
+
+def test_a_vote_in_the_arena_is_counted_by_the_verdict(page, up, demo_run, pictures):
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Arena").click()
+    page.get_by_placeholder("Ask both models").fill(QUESTION)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Both bad").wait_for(timeout=30_000)
+    texts = [text.strip() for text in answers(page).all_inner_texts()]
+    truth = {"tuned": asked_directly(up["flow"]), "base": asked_directly(up["base_flow"])}
+    assert sorted(texts) == sorted(truth.values())
+    page.screenshot(path=pictures / "arena.png")
+    side = texts.index(truth["tuned"])
+    page.get_by_role("button", name="is better").nth(side).click()
+    expect(page.get_by_role("heading", name="is tuned")).to_be_visible()
+    counted = subprocess.run(
+        [Path(sys.executable).with_name("phi3flow"), "verdict", demo_run / "preferences.jsonl"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert "Tuned wins 100" in counted.stdout and counted.returncode == 4
+
+
+def test_the_report_page_shows_the_verdict_and_the_lineage(page):
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Report").click()
+    expect(page.get_by_text("tuned, exact match")).to_be_visible()
+    page.get_by_text("tuned: model").click()
+    expect(page.get_by_text("command: phi3flow train")).to_be_visible()
 
 
 def test_the_page_listens_on_loopback_alone_and_holds_no_key(up):

@@ -1,73 +1,51 @@
-"""The chat page, headless, against a real server that speaks the wire format of `pf flow serve`."""
+"""The pages, headless, against real servers that speak the wire format of `pf flow serve`."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from typing import ClassVar
 
 import pytest
+from fake_flow import fake_flow
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from ui.conversation import HISTORY_CHARACTERS, Turn, prompt_of
+from phi3flow.phi3_contract import Sampling
+from ui import workspace
+from ui.conversations import COMPLETE, Conversations, Model
 
-HOSTILE = (
-    "<script>alert(1)</script><img src=http://evil.example/a.png> ![x](http://evil.example/b.png)\n"
-    "[a](javascript:alert(1)) **bold** :red[red] $x^2$ \u202egnp.exe <|assistant|>"
-)
-
-
-class ServedFlow(BaseHTTPRequestHandler):
-    """Streams the question's answer in events; some questions name a fault."""
-
-    protocol_version = "HTTP/1.1"
-    bodies: ClassVar[list[dict]] = []
-    answers: ClassVar[dict[str, list[str]]] = {"hostile": [HOSTILE], "empty": []}
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.bodies.append(body)
-        question = body["question"]
-        if question == "refuse":
-            self.send_response(400)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for piece in self.answers.get(question, ["You asked:", f" {question}"]):
-            event = f"data: {json.dumps({'answer': piece})}\n\n".encode()
-            self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
-            if question == "cut":
-                self.close_connection = True
-                return
-        self.wfile.write(b"0\r\n\r\n")
-
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def served() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), ServedFlow) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+HOSTILE = "<script>alert(1)</script> ![x](http://evil.example/b.png) <|assistant|>"
+HASHES = {"model": "aa" * 32, "data": "bb" * 32}
 
 
 @pytest.fixture
-def page(monkeypatch, tmp_path):
-    """The app as `phi3flow up runs/demo` starts it."""
+def flow():
+    with fake_flow() as server:
+        yield server
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, flow):
+    """A run folder, and what `phi3flow up` gives the page."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["app.py", "runs/demo"])
-    ServedFlow.bodies.clear()
-    with served() as port:
-        monkeypatch.setenv("PHI3FLOW_FLOW_PORT", str(port))
-        yield AppTest.from_file(str(files("ui") / "app.py"), default_timeout=20).run()
+    monkeypatch.setenv("PHI3FLOW_FLOW_PORT", str(flow.port))
+    config.set_option("server.address", "127.0.0.1")
+    yield tmp_path / "runs" / "demo"
+    config.set_option("server.address", None)
+    workspace._database.cache_clear()
+
+
+@pytest.fixture
+def page(run):
+    return opened("app.py")
+
+
+def opened(script, **query):
+    page = AppTest.from_file(str(files("ui") / script), default_timeout=20)
+    for name, value in query.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    return page
 
 
 def ask(page, question):
@@ -76,82 +54,161 @@ def ask(page, question):
 
 
 def shown(page):
-    return [message.text[0].value for message in page.chat_message]
+    return [
+        element.proto.body
+        for element in page.get("html")
+        if '<div class="phi3flow-text' in element.proto.body
+    ]
 
 
-def warnings(page):
-    return [warning.value for warning in page.warning]
+def texts(page):
+    """Questions and answers, without the tags around them."""
+    return [body.split("<p>")[-1].split('plain">')[-1].split("<")[0] for body in shown(page)]
 
 
 def button(page, label):
     return next(button for button in page.button if button.label == label)
 
 
-def test_the_empty_page_names_the_run_and_offers_a_question_that_works(page):
-    assert page.sidebar.subheader[0].value == "demo"
-    button(page, "Who founded Microsoft?").click().run()
-    assert shown(page) == ["Who founded Microsoft?", "You asked: Who founded Microsoft?"]
-    assert not page.warning and not page.exception
+def press(page, label):
+    button(page, label).click().run()
+    assert not page.exception
 
 
-def test_history_and_the_sidebar_reach_the_flow_until_the_conversation_is_cleared(page):
+def test_the_empty_page_offers_a_question_that_works(page):
+    press(page, "Who founded Microsoft?")
+    assert texts(page) == ["Who founded Microsoft?", "tuned says: Who founded Microsoft?."]
+    assert not page.warning and not page.error
+    figures = next(caption.value for caption in page.caption if "tokens" in caption.value)
+    assert figures.startswith("tuned · first word after 0.") and "about 11 tokens (estimated)" in figures
+
+
+def test_history_and_settings_reach_the_flow_and_a_new_chat_starts_without(page, flow):
     ask(page, "one")
-    page.sidebar.text_area[0].set_value("Be brief.")
-    page.sidebar.slider[0].set_value(0.7)
-    page.sidebar.slider[1].set_value(32)
+    page.sidebar.text_area[0].set_value("Be brief.").run()
+    page.sidebar.slider[0].set_value(0.7).run()
+    page.sidebar.slider[1].set_value(32).run()
     ask(page, "two")
-    assert ServedFlow.bodies[-1] == {
+    assert flow.bodies[-1] == {
         "question": "two",
-        "chat_history": [{"inputs": {"question": "one"}, "outputs": {"answer": "You asked: one"}}],
+        "chat_history": [{"inputs": {"question": "one"}, "outputs": {"answer": "tuned says: one."}}],
         "system": "Be brief.",
         "temperature": 0.7,
         "max_tokens": 32,
     }
-    assert shown(page) == ["one", "You asked: one", "two", "You asked: two"]
-    button(page, "Clear conversation").click().run()
-    assert not page.chat_message
+    press(page, "New chat")
+    assert not shown(page)
     ask(page, "three")
-    assert ServedFlow.bodies[-1]["chat_history"] == []
+    assert (flow.bodies[-1]["chat_history"], flow.bodies[-1]["system"]) == ([], "Be brief.")
 
 
-def test_an_answer_cut_off_is_kept_marked_and_asked_again(page):
+def test_an_answer_cut_off_is_kept_marked_and_can_be_continued(page, flow):
     ask(page, "cut")
-    assert shown(page) == ["cut", "You asked:"]
-    assert warnings(page)[0].startswith("Cut off. The stream broke before the answer was complete")
-    page.run()
-    assert shown(page) == ["cut", "You asked:"] and len(page.warning) == 1
-    button(page, "Ask again").click().run()
-    assert shown(page) == ["cut", "You asked:"]
-    assert [body["chat_history"] for body in ServedFlow.bodies] == [[], []]
+    assert texts(page) == ["cut", "tuned says: cut"]
+    assert [w.value for w in page.warning] == [
+        "Cut off. The connection broke before the answer was complete."
+    ]
+    press(page, "Continue")
+    assert texts(page) == ["cut", "tuned says: cut"] and len(page.warning) == 1
+    press(page, "Regenerate")
+    assert [body["chat_history"] for body in flow.bodies] == [[], [], []]
 
 
 def test_a_failure_is_one_sentence_with_what_to_do(page, monkeypatch):
-    ask(page, "refuse")
-    assert warnings(page) == ["The chat flow could not answer: its logs are in `runs/demo/up`."]
+    ask(page, "bug")
+    assert [error.value for error in page.error] == [
+        "The chat flow could not answer: its logs are in `runs/demo/up`."
+    ]
     monkeypatch.setenv("PHI3FLOW_FLOW_PORT", "9")
-    button(page, "Ask again").click().run()
-    assert warnings(page) == ["No chat flow answers on port 9: start it with `phi3flow up`."]
-    assert shown(page) == ["refuse", ""]
+    press(page, "Regenerate")
+    assert [error.value for error in page.error] == [
+        "No chat flow answers on port 9: start it with `phi3flow up`."
+    ]
 
 
-def test_an_empty_answer_is_said_to_be_one(page):
-    ask(page, "empty")
-    assert [caption.value for caption in page.main.caption] == ["The model gave an empty answer."]
-
-
-def test_hostile_text_is_shown_as_text_alone(page):
-    ask(page, "hostile")
+def test_hostile_text_is_shown_as_text_alone(page, flow):
+    flow.answers[HOSTILE] = [HOSTILE]
     ask(page, HOSTILE)
-    assert shown(page) == ["hostile", HOSTILE, HOSTILE, "You asked: " + HOSTILE]
-    interpreted = [element.value for kind in ("markdown", "caption", "title") for element in page.get(kind)]
-    assert not any("evil" in text for text in interpreted)
-    assert not page.get("html") and not page.get("imgs")
+    assert all("&lt;script&gt;" in body and "<img" not in body for body in shown(page))
+    read_as_markdown = [e.value for kind in ("markdown", "caption", "title") for e in page.get(kind)]
+    assert not any("evil" in text for text in [*read_as_markdown, *(b.help or "" for b in page.button)])
+    assert not any("![" in button.label for button in page.button)
 
 
-def test_the_model_is_told_the_newest_turns_that_fit():
-    turn = Turn("q" * 1000, "a" * 1000, complete=True)
-    failed = Turn("lost", error="why")
-    prompt = prompt_of("now", [turn] * 10 + [failed], "be brief")
-    assert prompt.left_out == 10 - HISTORY_CHARACTERS // 2000
-    assert [message["role"] for message in prompt.messages] == ["system", *["user", "assistant"] * 4, "user"]
-    assert prompt_of("now", [], "").messages == [{"role": "user", "content": "now"}]
+def test_a_reload_finds_the_conversation_by_its_address(page, run):
+    ask(page, "keep this")
+    name = page.query_params["c"]
+    again = opened("app.py", c=name if isinstance(name, str) else name[0])
+    assert texts(again) == ["keep this", "tuned says: keep this."]
+    assert texts(opened("app.py", c="unknown")) == []
+    again.sidebar.text_input[0].set_value("KEEP").run()
+    assert button(again, "keep this")
+    again.sidebar.text_input[0].set_value("nowhere").run()
+    assert "Nothing found." in [caption.value for caption in again.caption]
+
+
+def test_thumbs_and_comment_are_saved_with_the_answer(page, run):
+    ask(page, "rate me")
+    page.feedback[0].set_value(0).run()
+    page.text_input(key=page.feedback[0].key.replace("thumb", "comment")).set_value("wrong").run()
+    store = Conversations(run / "chat.sqlite")
+    (turn,) = store.turns(store.latest()[0].id)
+    assert (turn.thumb, turn.comment, turn.answer) == (0, "wrong", "tuned says: rate me.")
+
+
+def test_a_long_conversation_says_what_is_left_out(page, run):
+    store = Conversations(run / "chat.sqlite")
+    chat = store.create("long", "", Sampling())
+    for _ in range(5):
+        turn = store.add(chat.id, "again", Model("tuned"))
+        store.save(turn.id, answer="word " * 1000, status=COMPLETE)
+    page = opened("app.py", c=chat.id)
+    assert [info.value.split(":")[1] for info in page.info] == [
+        " its first 2 answers are left out (by an estimate of their tokens)."
+    ]
+
+
+def test_the_arena_hides_names_until_the_vote_and_writes_it_down(run, flow, monkeypatch):
+    with fake_flow("base") as base:
+        monkeypatch.setenv("PHI3FLOW_BASE_FLOW_PORT", str(base.port))
+        page = opened("arena_page.py")
+        ask(page, "who?")
+        assert len(flow.bodies) == len(base.bodies) == 1
+        names = [heading.value for heading in page.subheader]
+        assert not any(word in name for name in names for word in ("base", "tuned"))
+        captions = " ".join(caption.value for caption in page.caption)
+        assert "base" not in captions and "tuned" not in captions
+        left = "base" if "base says" in texts(page)[1] else "tuned"
+        press(page, f"{names[0]} is better")
+        assert page.subheader[0].value == f"{names[0]} is {left}"
+        assert page.success[0].value.startswith(f"Your vote: {left}.")
+        (row,) = [json.loads(line) for line in (run / "preferences.jsonl").read_text().splitlines()]
+        assert (row["vote"], row["left"]) == (left, left)
+        assert row["chosen"] == [{"role": "assistant", "content": f"{left} says: who?."}]
+        assert any("of 1 votes" in caption.value for caption in page.caption)
+        base.answers["again"] = []
+        ask(page, "cut")
+        assert "A vote needs two complete answers." in [warning.value for warning in page.warning]
+
+
+def test_the_report_page_shows_figures_and_where_they_come_from(run):
+    (run / "tuned").mkdir(parents=True)
+    share = {"exact_match": 0.25, "exact_match_ci": [0.2, 0.3]}
+    report = {"verdict": "promote", "reasons": ["<b>Better.</b>"], "base": share, "tuned": share}
+    report |= {"difference": 0.5, "difference_ci": [0.4, 0.6], "answered": 8, "expected": 9, "failed": 1}
+    (run / "report.json").write_text(json.dumps(report))
+    artifacts = [{"kind": kind, "path": "x", "sha256": value} for kind, value in HASHES.items()]
+    manifest = {"kind": "model", "created": "2024", "command": "phi3flow train", "outputs": artifacts[:1]}
+    (run / "tuned" / "manifest.json").write_text(json.dumps(manifest | {"inputs": artifacts[1:]}))
+    (run / "manifest.json").write_text(json.dumps({"kind": "report", "created": "2025", "inputs": artifacts}))
+    page = opened("report_page.py")
+    assert [metric.value for metric in page.metric] == ["25.0 %", "25.0 %", "50.0 %"]
+    assert "&lt;b&gt;Better.&lt;/b&gt;" in shown(page)[0]
+    assert any("model aaaaaaaaaaaa from tuned" in text.value for text in page.text)
+
+
+def test_a_page_beyond_this_machine_insists_on_a_login(run):
+    config.set_option("server.address", None)
+    page = opened("app.py")
+    assert "nobody can log in" in page.error[0].value and not page.chat_input
+    assert "server_metadata_url" in page.code[0].value

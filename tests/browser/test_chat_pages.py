@@ -1,0 +1,235 @@
+"""The pages in a real browser: the real Streamlit, before served flows that do what their question says."""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import fake_flow as fake
+import pytest
+from chromium import WATCH, chromium, free_ports, opened
+from fake_flow import fake_flow
+
+from phi3flow.ports import is_free
+from phi3flow.processes import Stack
+from phi3flow.services import chat_page
+from phi3flow.settings import Settings
+from ui.conversations import Conversations
+
+pytestmark = pytest.mark.browser
+# Red, green and blue, added up: of the page's ground and of an answer's text.
+BRIGHTNESS = """() => [['[data-testid=stApp]', 'backgroundColor'], ['.phi3flow-answer', 'color']].map(
+    ([name, what]) => getComputedStyle(document.querySelector(name))[what].match(/[0-9.]+/g).slice(0, 3)
+        .reduce((sum, each) => sum + Number(each), 0))"""
+HOSTILE = """<script>window.hit = 1</script><img src=x onerror="window.hit = 2">
+![x](http://evil.example/b.png) [click](javascript:window.hit=3) \u202egnp.exe <|assistant|> I am the system
+
+<style>body { display: none }</style><iframe src="http://evil.example"></iframe>"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def flow():
+    with fake_flow(seconds_between=0.03) as server:
+        server.answers["hostile"] = [HOSTILE]
+        server.answers["bombs"] = ["|a" * 3000 + "\n", "> " * 5000, "[" * 5000, *["x" * 1000] * 100]
+        yield server
+
+
+@contextmanager
+def served(run, flow_port):
+    """The pages before a flow on this port, as `phi3flow up` serves them; yields their address."""
+    (port,) = free_ports(1)
+    settings = Settings(flow_port=flow_port, ui_port=port)
+    with Stack(chat_page(run, settings, run / "page.log")):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs") / "demo"
+
+
+@pytest.fixture(scope="module")
+def app(browser, flow, run):
+    with served(run, flow.port) as url:
+        yield url
+
+
+@pytest.fixture
+def page(app, browser):
+    with opened(browser, app) as made:
+        yield made
+
+
+def expect(locator):
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=15_000)
+    return expect(locator)
+
+
+def ask(page, question):
+    page.get_by_placeholder("Ask").fill(question)
+    page.keyboard.press("Enter")
+
+
+def answer(page):
+    return page.locator(".phi3flow-answer").last
+
+
+def test_tokens_grow_until_the_escape_key_and_the_answer_continues(page, flow):
+    page.get_by_placeholder("Ask").wait_for()
+    page.evaluate(WATCH)
+    ask(page, "endless")
+    expect(answer(page)).to_contain_text("word8 ")
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Cut off. Stopped.")).to_be_visible()
+    stages = [stage.strip("▌ \n") for stage in page.evaluate("window.stages")]
+    stopped = answer(page).inner_text()
+    assert len(stages) > 4 and all(stopped.startswith(stage) for stage in stages)
+    page.get_by_role("button", name="Continue").click()
+    expect(answer(page)).to_contain_text(f"word{stopped.count('word') + 3} ")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    assert [body["question"] for body in flow.bodies[-2:]] == ["endless", "endless"]
+
+
+def test_neither_a_click_nor_a_reload_interrupts_an_answer(page, flow, run):
+    flow.release.clear()
+    ask(page, "first")
+    expect(answer(page)).to_have_text("tuned says: first.")
+    ask(page, "hold")
+    expect(answer(page)).to_have_text("tuned says: hold▌")
+    page.get_by_role("radio", name="Thumbs up").first.click()
+    page.get_by_label("What about this answer?").fill("fine")
+    page.keyboard.press("Enter")
+    page.reload()
+    expect(answer(page)).to_have_text("tuned says: hold▌")
+    flow.release.set()
+    expect(answer(page)).to_have_text("tuned says: hold.")
+    assert sum(body["question"] == "hold" for body in flow.bodies) == 1
+    store = Conversations(run / "chat.sqlite")
+    turns = store.turns(store.latest()[0].id)
+    assert [(turn.thumb, turn.comment) for turn in turns] == [(1, "fine"), (None, "")]
+
+
+def test_a_second_tab_shows_what_the_first_one_asks(page):
+    ask(page, "one")
+    expect(answer(page)).to_have_text("tuned says: one.")
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(answer(other)).to_have_text("tuned says: one.")
+    ask(page, "two")
+    expect(answer(other)).to_have_text("tuned says: two.")
+
+
+def test_edited_found_renamed_exported_and_deleted(page, tmp_path):
+    ask(page, "helium")
+    expect(answer(page)).to_have_text("tuned says: helium.")
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Question").fill("argon")
+    page.get_by_label("Question").press("Control+Enter")
+    page.get_by_role("button", name="Ask this").click()
+    expect(answer(page)).to_have_text("tuned says: argon.")
+    page.get_by_role("button", name="This conversation").click()
+    page.get_by_label("Title").fill("Noble gases")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Noble gases")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export for training").click()
+    row = json.loads(Path(download.value.path()).read_text())
+    assert [m["content"] for m in row["messages"]] == ["argon", "tuned says: argon."]
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("Ask your model")).to_be_visible()
+    assert not page.get_by_role("button", name="Noble gases").is_visible()
+
+
+def test_hostile_answers_do_nothing(page):
+    ask(page, "hostile")
+    expect(answer(page)).to_contain_text("I am the system")
+    expect(answer(page)).to_contain_text("[U+202E]gnp.exe <|assistant|>")
+    ask(page, "bombs")
+    expect(page.get_by_text("more characters: export")).to_be_visible()
+    assert page.evaluate("window.hit") is None
+    assert page.locator(".phi3flow-answer").locator("script, img, iframe, a, style").count() == 0
+    ask(page, "still here")
+    expect(answer(page)).to_have_text("tuned says: still here.")
+
+
+@pytest.mark.slow
+def test_an_overloaded_endpoint_is_asked_again_and_the_page_says_so(page):
+    ask(page, "busy 1")
+    expect(page.get_by_text("The endpoint is overloaded: it is asked again in")).to_be_visible()
+    expect(answer(page)).to_have_text("tuned says: busy 1.")
+
+
+def test_the_keyboard_alone_is_enough(page, run):
+    def tab_to(selector):
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate(f"document.activeElement.matches({json.dumps(selector)})"):
+                return
+        raise AssertionError(f"no {selector} within 60 steps")
+
+    page.get_by_placeholder("Ask").wait_for()
+    tab_to("[data-testid=stChatInputTextArea]")
+    page.keyboard.type("by hand")
+    page.keyboard.press("Enter")
+    expect(answer(page)).to_have_text("tuned says: by hand.")
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+    tab_to("[data-testid=stFeedback] button")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("What about this answer?")).to_be_visible()
+
+
+def test_it_fits_a_phone_in_light_and_dark(app, browser):
+    phone = {"width": 390, "height": 760}
+    with opened(browser, app, viewport=phone, color_scheme="light", has_touch=True) as page:
+        ask(page, "on a phone " + "w" * 200)
+        expect(answer(page)).to_contain_text("www.")
+        box = page.get_by_placeholder("Ask").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= phone["width"] and box["width"] > 200
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= phone["width"]
+        assert brightness(page) == ("bright", "dark")
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(f"({BRIGHTNESS})()[0] < 150")
+        assert brightness(page) == ("dark", "bright")
+
+
+def brightness(page):
+    """Of the page and of an answer on it."""
+    return tuple("bright" if total > 380 else "dark" for total in page.evaluate(BRIGHTNESS))
+
+
+@pytest.mark.slow
+def test_a_killed_flow_and_a_killed_page_lose_nothing(browser, tmp_path):
+    (port,) = free_ports(1)
+    run = tmp_path / "run"
+    command = [sys.executable, fake.__file__, str(port)]
+    flow = subprocess.Popen(command)
+    with served(run, port) as url, opened(browser, url) as page:
+        ask(page, "hold")
+        expect(answer(page)).to_have_text("tuned says: hold▌")
+        flow.kill()
+        flow.wait()
+        expect(page.get_by_text("Cut off. The connection broke")).to_be_visible()
+        page.get_by_role("button", name="Regenerate").click()
+        expect(page.get_by_text(f"No chat flow answers on port {port}")).to_be_visible()
+        flow = subprocess.Popen(command)
+        while is_free(port):
+            pass
+        ask(page, "endless")
+        expect(answer(page)).to_contain_text("word9 ")
+        query = page.url.split("?")[1]
+    with served(run, port) as url, opened(browser, f"{url}/?{query}") as page:
+        expect(page.get_by_text("Cut off. The chat page was stopped")).to_be_visible()
+        expect(answer(page)).to_contain_text("word1")
+    flow.kill()
+    flow.wait()

@@ -1,0 +1,133 @@
+"""Answers that run on their own, against a real server that speaks the wire format of `pf flow serve`."""
+
+import time
+
+import pytest
+from fake_flow import fake_flow
+
+from phi3flow.phi3_contract import Endpoint, FlowFailed, Sampling, Unauthorized
+from ui import streams
+from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversations, Model
+from ui.served_flow import explained
+from ui.streams import Answering, Streams
+
+
+@pytest.fixture
+def flow():
+    with fake_flow() as server:
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Conversations(tmp_path / "chat.sqlite")
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def ask(flow, store, tmp_path):
+    """Start an answer; returns the running one and how to read what the file says of it."""
+    chat = store.create("q", "", Sampling())
+    running = Streams()
+
+    def start(question, already=""):
+        endpoint = Endpoint(f"http://127.0.0.1:{flow.port}/score", contract="promptflow", timeout=20)
+        turn = store.add(chat.id, question, Model("tuned"))
+        answering = Answering(
+            turn.id,
+            lambda: endpoint.stream([{"role": "user", "content": question}]),
+            lambda error: explained(error, "tuned", tmp_path),
+            store,
+            already,
+        )
+        running.start(answering, turn.id)
+        return answering, lambda: store.turn(turn.id)
+
+    start.running = running
+    return start
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def ended(answering):
+    until(lambda: not answering.progress().running)
+    return answering.progress()
+
+
+def test_an_answer_grows_and_is_saved_when_it_ends(ask, flow):
+    answering, saved = ask("hold")
+    until(lambda: answering.progress().text == "tuned says: hold")
+    assert saved().status == RUNNING and ask.running.get(saved().id) is answering
+    flow.release.set()
+    assert ended(answering).status == COMPLETE
+    turn = saved()
+    assert (turn.answer, turn.status, turn.error) == ("tuned says: hold.", COMPLETE, "")
+    assert 0 < turn.first_token_seconds <= turn.seconds
+    until(lambda: ask.running.get(turn.id) is None)
+
+
+def test_a_stop_is_seen_at_once_and_hangs_up(ask, flow):
+    answering, saved = ask("endless")
+    until(lambda: "word3" in answering.progress().text)
+    ask.running.stop(saved().id)
+    stopped = answering.progress()
+    assert not stopped.running and saved().status == STOPPED and saved().answer.startswith("word0 word1")
+    until(lambda: flow.left == ["endless"])
+    assert saved().answer == stopped.text, "nothing may come after the stop"
+
+
+def test_a_broken_stream_is_cut_off_and_continued_where_it_parts(ask, flow):
+    answering, saved = ask("cut")
+    assert ended(answering).status == CUT
+    assert (saved().answer, saved().error) == (
+        "tuned says: cut",
+        "The connection broke before the answer was complete.",
+    )
+    flow.answers["more"] = ["tuned says:", " cut", " short no more."]
+    answering, saved = ask("more", already=saved().answer)
+    assert ended(answering).status == COMPLETE and saved().answer == "tuned says: cut short no more."
+    answering, saved = ask("more", already="something else entirely")
+    assert ended(answering).text == "tuned says: cut short no more."
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("401", "refused the key"),
+        ("timeout", "took too long"),
+        ("down", "endpoint does not answer"),
+        ("bug", "its logs are in"),
+    ],
+)
+def test_a_failure_is_one_sentence_without_secrets(ask, question, words):
+    answering, saved = ask(question)
+    assert ended(answering).status == FAILED
+    assert words in saved().error and "planted" not in saved().error and "http" not in saved().error
+
+
+def test_an_overloaded_endpoint_is_asked_again_and_the_wait_is_told(ask, flow, monkeypatch):
+    monkeypatch.setattr(streams, "RETRY_SECONDS", (0.2, 0.2))
+    answering, saved = ask("busy 1")
+    until(lambda: answering.progress().retry_in is not None)
+    assert ended(answering).status == COMPLETE and len(flow.bodies) == 2
+    answering, saved = ask("429")
+    assert ended(answering).status == FAILED and "overloaded" in saved().error and len(flow.bodies) == 5
+
+
+def test_half_a_character_reaches_the_file_as_a_replacement(ask, flow):
+    flow.answers["half"] = ["a\ud83d", "b"]
+    answering, saved = ask("half")
+    assert ended(answering).status == COMPLETE and saved().answer == "a?b"
+
+
+def test_the_contract_module_names_what_the_node_met(flow):
+    endpoint = Endpoint(f"http://127.0.0.1:{flow.port}/score", contract="promptflow")
+    with pytest.raises(FlowFailed) as failed:
+        endpoint.complete([{"role": "user", "content": "401"}])
+    assert isinstance(failed.value.cause, Unauthorized) and failed.value.hint == Unauthorized.default_hint

@@ -1,0 +1,63 @@
+"""Votes in `preferences.jsonl`: whole lines from many writers, read by the statistics and by TRL."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from evaluation.preference_file import load_preferences
+from phi3flow.cli import main
+from phi3flow.errors import BadInput
+from ui.votes import Ballot, append_vote, score_of, vote_on
+
+VOTES = ("tuned", "tuned", "tuned", "tie", "base", "tuned", "tuned", "both_bad", "tuned", "base")
+
+
+def ballot(number):
+    return Ballot(
+        f"round-{number}", f"question {number}", "b" * (20 + number % 7), "t" * (25 - number % 5), "base"
+    )
+
+
+def cast(path, numbers):
+    for number in numbers:
+        append_vote(path, ballot(number), VOTES[number % len(VOTES)])
+
+
+def test_fifty_votes_of_two_writers_are_read_by_the_verdict(tmp_path, capsys):
+    path = tmp_path / "preferences.jsonl"
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        list(pool.map(cast, [path, path], [range(30), range(20, 50)]))
+    rows = load_preferences(path)
+    assert sorted(row.id for row in rows) == sorted(f"round-{number}" for number in range(50))
+    assert main(["verdict", str(path), "--json"]) in {0, 3, 4}
+    verdict = json.loads(capsys.readouterr().out)
+    score = score_of(path)
+    assert (score.votes, score.share) == (50, verdict["win_rate"]) == (50, 0.7)
+    assert [score.low, score.high] == verdict["win_rate_ci"]
+
+
+def test_a_ballot_counts_once_and_tells_what_was_voted(tmp_path):
+    path = tmp_path / "preferences.jsonl"
+    assert vote_on(path, "round-1") is None and score_of(path) is None
+    append_vote(path, ballot(1), "tuned")
+    append_vote(path, ballot(1), "base")
+    assert vote_on(path, "round-1") == "tuned" and len(path.read_text().splitlines()) == 1
+    row = json.loads(path.read_text())
+    assert row["chosen"] == [{"role": "assistant", "content": "t" * 24}]
+    assert row["rejected"] == [{"role": "assistant", "content": "b" * 21}]
+    append_vote(path, ballot(2), "both_bad")
+    assert [json.loads(path.read_text().splitlines()[1])[name] for name in ("chosen", "rejected")] == [
+        None,
+        None,
+    ]
+
+
+def test_a_line_that_a_crash_cut_short_is_named_and_costs_no_other(tmp_path):
+    path = tmp_path / "preferences.jsonl"
+    path.write_text('{"id": "round-0", "vo')
+    append_vote(path, ballot(0), "tie")
+    assert vote_on(path, "round-0") == "tie"
+    with pytest.raises(BadInput, match=r"preferences\.jsonl:1"):
+        score_of(path)

@@ -1,0 +1,124 @@
+"""The arena: one question, two hidden models, one vote. Names appear after it."""
+
+import random
+import secrets
+from collections.abc import Sequence
+
+import streamlit as st
+
+from phi3flow.errors import BadInput
+from phi3flow.phi3_contract import Sampling
+from ui.conversations import COMPLETE, Conversation, Turn
+from ui.following import follow
+from ui.rendering import plain_html
+from ui.turn_view import show_answer
+from ui.votes import Ballot, Vote, append_vote, score_of, vote_on
+from ui.workspace import VOTES, Workspace, this_workspace
+
+ROUND = "round"  # in the address: a reload finds the round
+NAMES = ("Amber", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Garnet", "Heath", "Iris", "Juniper")
+SIDES = ("left", "right")
+
+
+def main() -> None:
+    workspace = this_workspace()
+    st.title("Arena")
+    question = st.chat_input("Ask both models")
+    if question and question.strip():
+        _open_round(workspace, question.strip())
+    score = st.empty()
+    name = st.query_params.get(ROUND) or st.session_state.get(ROUND)
+    current = workspace.conversations.get(name) if name else None
+    with score.container():
+        _score(workspace)
+    turns = workspace.conversations.turns(current.id) if current and current.kind == "arena" else []
+    if current and len(turns) == len(SIDES):
+        _show_round(workspace, current, turns)
+    else:
+        st.markdown("Ask one question: base and tuned answer side by side, unnamed, until you have voted.")
+
+
+def _open_round(workspace: Workspace, question: str) -> None:
+    """Both are asked at once; a coin says who stands on the left."""
+    opened = workspace.conversations.create(question, "", Sampling(), kind="arena")
+    models = ["base", "tuned"]
+    secrets.SystemRandom().shuffle(models)
+    for model in models:
+        workspace.ask(opened, question, model=model)
+    _go_to(opened.id)
+
+
+def _go_to(opened: str) -> None:
+    st.session_state[ROUND] = opened
+    st.query_params[ROUND] = opened
+
+
+def _show_round(workspace: Workspace, current: Conversation, turns: Sequence[Turn]) -> None:
+    """Each answer and the vote in a place of its own: the last round's stay until they are drawn over."""
+    voted = vote_on(workspace.run / VOTES, current.id)
+    st.html(plain_html(turns[0].question))
+    hidden = random.Random(current.id).sample(NAMES, len(turns))
+    following, states = [], []
+    columns = st.columns(len(turns), border=True)
+    for column, turn, name in zip(columns, turns, hidden, strict=True):
+        with column:
+            st.subheader(f"{name} is {turn.model}" if voted else name, anchor=False)
+            place = st.empty()
+        state, answering = workspace.state_of(turn)
+        states.append(state)
+        if answering:
+            following.append((answering, place))
+        else:
+            with place.container():
+                show_answer(state, named=bool(voted))
+    below = st.empty()
+    if following:
+        follow(following)
+    elif voted:
+        below.success(f"Your vote: {voted.replace('_', ' ')}. Ask the next question below.")
+    else:
+        with below.container():
+            _vote(workspace, current, states, hidden)
+
+
+def _vote(workspace: Workspace, current: Conversation, turns: Sequence[Turn], hidden: Sequence[str]) -> None:
+    if any(turn.status != COMPLETE for turn in turns):
+        st.warning("A vote needs two complete answers.")
+        st.button("Ask both again", on_click=_open_round, args=(workspace, turns[0].question))
+        return
+    answers = {turn.model: turn.answer for turn in turns}
+    ballot = Ballot(current.id, turns[0].question, answers["base"], answers["tuned"], turns[0].model)
+    choices: list[tuple[str, Vote]] = [
+        *((f"{name} is better", _side(turn)) for name, turn in zip(hidden, turns, strict=True)),
+        ("Tie", "tie"),
+        ("Both bad", "both_bad"),
+    ]
+    with st.container(horizontal=True):
+        for words, vote in choices:
+            st.button(
+                words,
+                key=f"{vote}-{current.id}",
+                on_click=append_vote,
+                args=(workspace.run / VOTES, ballot, vote),
+            )
+
+
+def _side(turn: Turn) -> Vote:
+    return "base" if turn.model == "base" else "tuned"
+
+
+def _score(workspace: Workspace) -> None:
+    path = workspace.run / VOTES
+    try:
+        score = score_of(path)
+    except BadInput as error:
+        st.error(f"The votes cannot be counted: {error}")
+        return
+    if score:
+        st.caption(
+            f"Tuned is preferred in {100 * score.share:.0f} % of {score.votes} votes (95 % interval "
+            f"{100 * score.low:.0f} to {100 * score.high:.0f} %, ties half). More: `phi3flow verdict {path}`"
+        )
+
+
+main()

@@ -1,0 +1,216 @@
+"""Conversations in one small SQLite file: several threads and tabs read and write it at once.
+
+Nothing a person wrote or rated is overwritten: a question asked again and a question that was edited keep the
+turns they replace, hidden. Only deleting a conversation deletes.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from phi3flow.phi3_contract import Sampling
+
+RUNNING, COMPLETE, CUT, STOPPED, FAILED = "running", "complete", "cut", "stopped", "failed"
+TITLE_CHARACTERS = 60
+LOCK_SECONDS = 10.0  # how long one writer waits for another
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS conversations (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, kind TEXT NOT NULL, title TEXT NOT NULL, system TEXT NOT NULL,
+    temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, changed REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS turns (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+    conversation TEXT NOT NULL REFERENCES conversations ON DELETE CASCADE,
+    question TEXT NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL, data_hash TEXT NOT NULL,
+    answer TEXT NOT NULL DEFAULT '', status TEXT NOT NULL DEFAULT 'running', error TEXT NOT NULL DEFAULT '',
+    first_token_seconds REAL, seconds REAL, thumb INTEGER, comment TEXT NOT NULL DEFAULT '',
+    replaced INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS turns_of ON turns (conversation, number);
+"""
+
+
+class Conversation(NamedTuple):
+    """What is asked with every question of it; `kind` is chat or arena, `changed` a Unix time."""
+
+    id: str
+    kind: str
+    title: str
+    system: str
+    temperature: float
+    max_tokens: int
+    changed: float
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.max_tokens)
+
+
+class Model(NamedTuple):
+    """Who answers: `base` or `tuned`, the content hash of its folder, and of the data it was tuned on."""
+
+    name: str
+    model_hash: str = ""
+    data_hash: str = ""
+
+
+class Turn(NamedTuple):
+    """A question and its answer as far as it came; `error` says in one sentence why it came no further.
+
+    `thumb` is 1 for up, 0 for down, None for neither; times are in seconds from the question.
+    """
+
+    id: str
+    conversation: str
+    question: str
+    model: str
+    model_hash: str
+    data_hash: str
+    answer: str
+    status: str
+    error: str
+    first_token_seconds: float | None
+    seconds: float | None
+    thumb: int | None
+    comment: str
+
+
+CONVERSATION_COLUMNS = ", ".join(Conversation._fields)
+TURN_COLUMNS = ", ".join(f"turns.{name}" for name in Turn._fields)
+
+
+class Conversations:
+    """The conversations of one `owner`: the person who logged in, or nobody in particular on loopback."""
+
+    def __init__(self, path: Path, owner: str = "") -> None:
+        self._path, self._owner = path, owner
+
+    def prepare(self) -> None:
+        """Once, when the app starts: make the file; answers that died with an earlier app are cut off."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as database:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.executescript(SCHEMA)
+            database.execute(
+                "UPDATE turns SET status = ?, error = ? WHERE status = ?",
+                (CUT, "The chat page was stopped meanwhile.", RUNNING),
+            )
+
+    def create(self, question: str, system: str, sampling: Sampling, kind: str = "chat") -> Conversation:
+        title = " ".join(question.split())[:TITLE_CHARACTERS]
+        made = Conversation(
+            uuid4().hex, kind, title, system, sampling.temperature, sampling.max_tokens, time.time()
+        )
+        with self._open() as database:
+            database.execute(
+                f"INSERT INTO conversations ({CONVERSATION_COLUMNS}, owner) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608 - names of our own
+                (*made, self._owner),
+            )
+        return made
+
+    def get(self, conversation: str) -> Conversation | None:
+        return next(iter(self._conversations("id = ?", conversation)), None)
+
+    def latest(self, kind: str = "chat", limit: int = 30) -> list[Conversation]:
+        return self._conversations("kind = ?", kind)[:limit]
+
+    def search(self, words: str, limit: int = 30) -> list[Conversation]:
+        """Chats with `words` in their title, a question or an answer, whatever the case of the letters."""
+        needle = words.casefold()
+        return self._conversations(
+            """kind = 'chat' AND (instr(casefold(title), ?) OR EXISTS (
+                SELECT 1 FROM turns WHERE conversation = conversations.id AND NOT replaced
+                AND (instr(casefold(question), ?) OR instr(casefold(answer), ?))))""",
+            *(needle, needle, needle),
+        )[:limit]
+
+    def rename(self, conversation: str, title: str) -> None:
+        self._change(conversation, title=title.strip()[:TITLE_CHARACTERS] or "Untitled")
+
+    def set_sampling(self, conversation: str, system: str, sampling: Sampling) -> None:
+        self._change(
+            conversation,
+            system=system,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+        )
+
+    def delete(self, conversation: str) -> None:
+        with self._open() as database:
+            database.execute(
+                "DELETE FROM conversations WHERE id = ? AND owner = ?", (conversation, self._owner)
+            )
+
+    def turns(self, conversation: str) -> list[Turn]:
+        return self._turns("turns.conversation = ? AND NOT replaced", conversation)
+
+    def turn(self, turn: str) -> Turn | None:
+        return next(iter(self._turns("turns.id = ?", turn)), None)
+
+    def add(self, conversation: str, question: str, model: Model, *, instead_of: str | None = None) -> Turn:
+        """A new last turn; `instead_of` hides that turn and all after it."""
+        turn = uuid4().hex
+        with self._open() as database:
+            if instead_of:
+                database.execute(
+                    """UPDATE turns SET replaced = 1 WHERE conversation = ?
+                    AND number >= (SELECT number FROM turns WHERE id = ?)""",
+                    (conversation, instead_of),
+                )
+            database.execute(
+                """INSERT INTO turns (id, conversation, question, model, model_hash, data_hash)
+                SELECT ?, id, ?, ?, ?, ? FROM conversations WHERE id = ? AND owner = ?""",
+                (turn, question, *model, conversation, self._owner),
+            )
+        self._change(conversation)
+        made = self.turn(turn)
+        if made is None:
+            raise LookupError("the conversation was deleted meanwhile")
+        return made
+
+    def save(self, turn: str, **columns: str | float | None) -> None:
+        """Write some columns of a turn; nothing happens if it was deleted meanwhile."""
+        names = ", ".join(f"{name} = ?" for name in columns)
+        with self._open() as database:
+            database.execute(f"UPDATE turns SET {names} WHERE id = ?", (*columns.values(), turn))  # noqa: S608 - names of our own
+            database.execute(
+                """UPDATE conversations SET changed = ?
+                WHERE id = (SELECT conversation FROM turns WHERE id = ?)""",
+                (time.time(), turn),
+            )
+
+    def cut_off(self, turn: str, error: str) -> Turn | None:
+        self.save(turn, status=CUT, error=error)
+        return self.turn(turn)
+
+    def _change(self, conversation: str, **columns: Any) -> None:
+        columns["changed"] = time.time()
+        names = ", ".join(f"{name} = ?" for name in columns)
+        with self._open() as database:
+            database.execute(
+                f"UPDATE conversations SET {names} WHERE id = ? AND owner = ?",  # noqa: S608 - names of our own
+                (*columns.values(), conversation, self._owner),
+            )
+
+    def _conversations(self, condition: str, *values: str) -> list[Conversation]:
+        query = f"""SELECT {CONVERSATION_COLUMNS} FROM conversations
+            WHERE ({condition}) AND owner = ? ORDER BY changed DESC"""  # noqa: S608 - conditions of our own
+        with self._open() as database:
+            return [Conversation(*row) for row in database.execute(query, (*values, self._owner))]
+
+    def _turns(self, condition: str, value: str) -> list[Turn]:
+        query = f"""SELECT {TURN_COLUMNS} FROM turns JOIN conversations ON conversations.id = conversation
+            WHERE {condition} AND owner = ? ORDER BY number"""  # noqa: S608 - conditions of our own
+        with self._open() as database:
+            return [Turn(*row) for row in database.execute(query, (value, self._owner))]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """One connection for one short transaction: no thread shares one, none stays open."""
+        with closing(sqlite3.connect(self._path, timeout=LOCK_SECONDS)) as database:
+            database.execute("PRAGMA foreign_keys = ON")
+            database.create_function("casefold", 1, str.casefold, deterministic=True)
+            with database:
+                yield database

@@ -1,0 +1,36 @@
+"""Who may open the page: anyone on this machine, or who logged in; asked by `up` without Streamlit."""
+
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+HOW_TO = """write .streamlit/secrets.toml (never into git) with the app registration of your login provider:
+  [auth]
+  redirect_uri = "https://HOST:8501/oauth2callback"
+  cookie_secret = "a long random text"
+  client_id = "..."
+  client_secret = "..."
+  server_metadata_url = "https://login.microsoftonline.com/TENANT/v2.0/.well-known/openid-configuration"
+and install the client: pip install 'streamlit[auth]'. docs/chat.md says more."""
+
+
+def login_problem() -> str:
+    """Why nobody could log in, or nothing: Streamlit's OIDC needs its secrets and Authlib."""
+    missing = [f"[auth] {name}" for name in NEEDED if name not in _auth()]
+    if missing:
+        return f".streamlit/secrets.toml lacks {', '.join(missing)}"
+    return "" if find_spec("authlib") else "Authlib is not installed"
+
+
+def _auth() -> dict[str, object]:
+    """The section of the files that Streamlit reads; the project's goes before the person's own."""
+    for folder in (Path.cwd(), Path.home()):
+        try:
+            auth = tomllib.loads((folder / ".streamlit" / "secrets.toml").read_text(encoding="utf-8"))["auth"]
+        except (OSError, ValueError, LookupError):
+            continue
+        if isinstance(auth, dict):
+            return auth
+    return {}

@@ -1,0 +1,146 @@
+"""Answers on their way: each runs in a thread of the server, so that no click and no reload interrupts it.
+
+The page only watches. Whoever comes back to a conversation, in another tab too, finds its answer here while
+it runs and in the file of conversations after that.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from phi3flow.phi3_contract import EndpointError, FlowFailed, Overloaded
+from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversations
+
+Stream = Callable[[], Iterator[str]]
+Explain = Callable[[EndpointError], str]
+SAVE_SECONDS = 1.0
+RETRY_SECONDS = (2.0, 5.0, 10.0)  # after so long an overloaded endpoint is asked again
+MAX_CHARACTERS = 400_000  # an endless answer ends here
+
+
+class Progress(NamedTuple):
+    """How far an answer is. `retry_in` is the seconds until an overloaded endpoint is asked again."""
+
+    text: str
+    status: str
+    seconds: float
+    retry_in: float | None
+
+    @property
+    def running(self) -> bool:
+        return self.status == RUNNING
+
+
+class Answering:
+    """One answer. `already` is what is kept of an earlier try until the new one has got further."""
+
+    def __init__(
+        self, turn: str, stream: Stream, explain: Explain, store: Conversations, already: str = ""
+    ) -> None:
+        self._turn, self._stream, self._explain, self._store = turn, stream, explain, store
+        self._already, self._pieces = already, list[str]()
+        self._status, self._retry_at = RUNNING, 0.0
+        self._first: float | None = None
+        self._started, self._seconds = time.monotonic(), 0.0
+        self._lock, self._over = threading.Lock(), threading.Event()
+
+    def progress(self) -> Progress:
+        running = self._status == RUNNING
+        seconds = time.monotonic() - self._started if running else self._seconds
+        wait = self._retry_at - time.monotonic()
+        return Progress(self._text(), self._status, seconds, wait if running and wait > 0 else None)
+
+    def stop(self) -> None:
+        """End it now, for whoever watches; the connection closes at the next token."""
+        self._finish(STOPPED, "Stopped.")
+
+    def abandon(self) -> None:
+        """The thread is gone: nobody is to wait for more. Nothing changes where it ended as it should."""
+        with self._lock:
+            if not self._over.is_set():
+                self._status = CUT
+                self._over.set()
+
+    def run(self) -> None:
+        """In the thread: ask, and again while the endpoint is overloaded and nothing has come."""
+        for seconds in (*RETRY_SECONDS, None):
+            try:
+                self._read()
+                self._finish(COMPLETE)
+            except EndpointError as error:
+                if seconds is None or self._pieces or not _overloaded(error):
+                    self._finish(CUT if self._text() else FAILED, self._explain(error))
+            if self._over.is_set():
+                return
+            self._retry_at = time.monotonic() + (seconds or 0.0)
+            self._over.wait(seconds)
+
+    def _read(self) -> None:
+        saved = time.monotonic()
+        for piece in self._stream():
+            with self._lock:
+                if self._over.is_set():
+                    return
+                if self._first is None:
+                    self._first = time.monotonic() - self._started
+                # A lone surrogate is valid in JSON and in no file.
+                self._pieces.append(piece.encode("utf-8", "replace").decode("utf-8"))
+            if time.monotonic() - saved > SAVE_SECONDS:
+                if len(self._text()) > MAX_CHARACTERS:
+                    self._finish(CUT, f"The page stops reading after {MAX_CHARACTERS} characters.")
+                    return
+                self._store.save(self._turn, answer=self._text())
+                saved = time.monotonic()
+
+    def _text(self) -> str:
+        text = "".join(self._pieces)
+        return self._already if self._already.startswith(text) else text
+
+    def _finish(self, status: str, error: str = "") -> None:
+        """Once; the file knows of the end before this does, so that nobody finds it nowhere."""
+        with self._lock:
+            if self._over.is_set():
+                return
+            self._seconds = time.monotonic() - self._started
+            if status == COMPLETE:
+                self._already = ""
+            self._store.save(
+                self._turn,
+                answer=self._text(),
+                status=status,
+                error=error,
+                first_token_seconds=self._first,
+                seconds=self._seconds,
+            )
+            self._status = status
+            self._over.set()
+
+
+class Streams:
+    """The running answers of this server, by turn."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Answering] = {}
+
+    def start(self, answering: Answering, turn: str) -> None:
+        self._running[turn] = answering
+        threading.Thread(target=self._run, args=(answering, turn), name=f"answer {turn}", daemon=True).start()
+
+    def get(self, turn: str) -> Answering | None:
+        return self._running.get(turn)
+
+    def stop(self, turn: str) -> None:
+        if answering := self._running.get(turn):
+            answering.stop()
+
+    def _run(self, answering: Answering, turn: str) -> None:
+        try:
+            answering.run()
+        finally:
+            answering.abandon()
+            self._running.pop(turn, None)
+
+
+def _overloaded(error: EndpointError) -> bool:
+    return isinstance(error.cause if isinstance(error, FlowFailed) else error, Overloaded)

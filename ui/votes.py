@@ -1,0 +1,92 @@
+"""Votes of the arena, in `preferences.jsonl`: `phi3flow verdict` counts them, TRL's DPO trains on them."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Vote = Literal["base", "tuned", "tie", "both_bad"]
+
+
+class Ballot(NamedTuple):
+    """One question, both answers, and which model stood on the left."""
+
+    id: str
+    question: str
+    base: str
+    tuned: str
+    left: str
+
+
+class Score(NamedTuple):
+    """How often tuned was preferred, ties as half a win, with its 95 % interval; shares of 0..1."""
+
+    votes: int
+    share: float
+    low: float
+    high: float
+
+
+def append_vote(path: Path, ballot: Ballot, vote: Vote) -> None:
+    """One line at the end of the file, whole and on the disk when this returns; a ballot counts once.
+
+    The lock is for other pages that write the same file. A line that a crash cut short stays apart from the
+    new one, so that the reader can name it.
+    """
+    row = json.dumps(_row(ballot, vote), ensure_ascii=False).encode() + b"\n"
+    with path.open("a+b", buffering=0) as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        content = stream.read()
+        if vote_in(content, ballot.id):
+            return
+        stream.write(row if not content or content.endswith(b"\n") else b"\n" + row)
+        os.fsync(stream.fileno())
+
+
+def vote_on(path: Path, ballot: str) -> str | None:
+    """What was voted, or None while nothing was."""
+    return vote_in(path.read_bytes(), ballot) if path.exists() else None
+
+
+def vote_in(content: bytes, ballot: str) -> str | None:
+    for line in content.splitlines():
+        if ballot.encode() in line:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if row.get("id") == ballot:
+                return str(row.get("vote"))
+    return None
+
+
+def score_of(path: Path) -> Score | None:
+    """The running score, by the statistics of `phi3flow verdict`. Raises BadInput for a broken file."""
+    if not path.exists():
+        return None
+    from evaluation.preference_file import load_preferences
+    from evaluation.win_rate import win_rate
+
+    rate = win_rate(load_preferences(path))
+    if rate.win_rate is None or rate.win_rate_ci is None:
+        return None
+    return Score(rate.n, rate.win_rate, *rate.win_rate_ci)
+
+
+def _row(ballot: Ballot, vote: Vote) -> dict[str, object]:
+    """`chosen` and `rejected` are conversations like `prompt`: TRL takes the three together."""
+    answers = {"base": ballot.base, "tuned": ballot.tuned}
+    chosen = answers.get(vote)
+    rejected = {"base": ballot.tuned, "tuned": ballot.base}.get(vote)
+    return {
+        "id": ballot.id,
+        "prompt": [{"role": "user", "content": ballot.question}],
+        "chosen": None if chosen is None else [{"role": "assistant", "content": chosen}],
+        "rejected": None if rejected is None else [{"role": "assistant", "content": rejected}],
+        "vote": vote,
+        "left": ballot.left,
+        "base_chars": len(ballot.base),
+        "tuned_chars": len(ballot.tuned),
+    }
