@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+AZUREML := .venv-azureml/.installed
 # Two processes that train on two cores: threads that wait asleep cost 1.2x alone and save 3x here (bench/LOG.md).
 BESIDE_EACH_OTHER := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help install demo up test test-slow check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu clean
+.PHONY: help install demo up test test-slow azureml-server check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean
 
 help:            ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  /'
@@ -31,10 +32,19 @@ test: $(INSTALLED)     ## every test but the slow ones
 test-slow: $(INSTALLED)  ## the slow tests: every recipe on the real shape, and the like
 	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 2 --dist loadgroup -m slow
 
-check: $(INSTALLED)    ## formatting, lint and types
+azureml-server: $(AZUREML)  ## Azure's inference server in .venv-azureml/, for slow tests: a minute, 0.5 GB
+
+$(AZUREML): deploy/azure/deployments/conda.yaml $(INSTALLED)
+	$(BIN)/python -m venv --clear .venv-azureml
+	$(BIN)/python -c 'import sys, yaml; print(*yaml.safe_load(sys.stdin)["dependencies"][-1]["pip"], sep="\n")' < $< > .venv-azureml/requirements.txt
+	.venv-azureml/bin/pip install --quiet --prefer-binary --requirement .venv-azureml/requirements.txt
+	touch $@
+
+check: $(INSTALLED)    ## formatting, lint, types and workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github
 
 reference: $(INSTALLED)  ## docs/reference.md, from the code
 	$(BIN)/python docs/make_reference.py
@@ -66,5 +76,14 @@ bench-train: $(INSTALLED)  ## fine-tuning: the tutorials' settings against ours;
 bench-train-gpu: $(INSTALLED)  ## the same on a CUDA GPU and Phi-3-mini's shape; ARGS="--arms NAME ..."
 	$(BIN)/python bench/train_gpu.py $(ARGS)
 
-clean:           ## remove .venv/ and runs/
-	rm -rf .venv runs
+bench-ui: $(INSTALLED)  ## the chat page: first token in the browser, 20 people at once
+	$(BIN)/python bench/ui.py $(ARGS)
+
+azure-demo: $(INSTALLED)  ## the cloud half on an emulated Azure, from nothing to an answer and back to nothing
+	PYTHONPATH=tests/azure $(BIN)/python tests/azure/azure_demo.py
+
+bench-azure-faults: $(INSTALLED)  ## every Azure call fails once, in four ways; ARGS="--writes --rotate"
+	$(BIN)/python bench/azure_faults.py $(ARGS)
+
+clean:           ## remove .venv/, .venv-azureml/ and runs/
+	rm -rf .venv .venv-azureml runs

@@ -56,7 +56,7 @@ def _export(model: Path, work: Path, *, int4: bool) -> Exported:
     from transformers.utils import logging
 
     from training.models import load_model, load_tokenizer
-    from training.probes import FIXED, answer_greedily
+    from training.probes import FIXED, answer_greedily, most_tokens
 
     silence_openvino()
     logging.disable_progress_bar()
@@ -66,14 +66,15 @@ def _export(model: Path, work: Path, *, int4: bool) -> Exported:
     if (model / PROBES).is_file():
         prompts = {row["id"]: row["messages"] for row in read_jsonl(model / PROBES)}
     say(f"asking the model {len(prompts)} prompts")
-    expected = answer_greedily(loaded, tokenizer, prompts)
-    config = loaded.config
+    expected = {name: one.text for name, one in answer_greedily(loaded, tokenizer, prompts).items()}
+    config, limit = loaded.config, most_tokens(loaded)
     del loaded
     say("converting it")
     _convert(model, work)
     _carry(model, work)
     say("asking the converted one")
-    _require_equal(work, tokenizer, prompts, expected)
+    answers = asyncio.run(_answer(work, tokenizer, list(prompts.values()), limit))
+    _require_equal(dict(zip(prompts, answers, strict=True)), expected)
     if not int4:
         return Exported(work, FP32, len(prompts))
     examples = [_example(tokenizer, prompts[name], expected[name]) for name in prompts]
@@ -109,35 +110,31 @@ def _carry(model: Path, work: Path) -> None:
                 shutil.copy2(file, work / file.name)
 
 
-def _require_equal(
-    folder: Path,
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: dict[str, list[dict[str, str]]],
-    expected: dict[str, str],
-) -> None:
-    answers = asyncio.run(_answer(folder, tokenizer, list(prompts.values())))
-    wrong = [name for name, answer in zip(prompts, answers, strict=True) if answer != expected[name]]
+def _require_equal(answers: dict[str, str], expected: dict[str, str]) -> None:
+    wrong = [name for name, answer in answers.items() if answer != expected[name]]
     if wrong:
         raise Phi3flowError(
-            f"the converted model answers {len(wrong)} of {len(prompts)} prompts otherwise: "
+            f"the converted model answers {len(wrong)} of {len(answers)} prompts otherwise: "
             + ", ".join(wrong),
             hint="serve the model folder itself: phi3flow serve MODEL --engine transformers",
         )
 
 
 async def _answer(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[list[dict[str, str]]]
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[list[dict[str, str]]],
+    max_tokens: int,
 ) -> list[str]:
     """Through the engine that will serve it."""
     from deploy.scoring.engine import GenerationRequest
     from deploy.scoring.openvino_engine import OpenVinoEngine
     from phi3flow.chat_template import encode_prompt
-    from training.probes import MAX_NEW_TOKENS
 
     engine = OpenVinoEngine(folder, tokenizer)
     try:
         requests = [
-            GenerationRequest(tuple(encode_prompt(tokenizer, prompt)), MAX_NEW_TOKENS) for prompt in prompts
+            GenerationRequest(tuple(encode_prompt(tokenizer, prompt)), max_tokens) for prompt in prompts
         ]
         return list(await asyncio.gather(*[engine.submit(request).text() for request in requests]))
     finally:

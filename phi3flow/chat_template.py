@@ -23,9 +23,14 @@ class Example(NamedTuple):
     assistant_mask: list[int]
 
 
-def encode_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> list[int]:
-    """Token ids up to and including the header of the assistant's next turn."""
-    return _render(tokenizer, messages, add_generation_prompt=True)
+def encode_prompt(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool = True,
+) -> list[int]:
+    """Token ids of the messages, and of the header of the assistant's next turn unless it is not wanted."""
+    return _render(tokenizer, messages, add_generation_prompt=add_generation_prompt)
 
 
 def encode_example(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> Example:

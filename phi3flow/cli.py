@@ -29,11 +29,16 @@ VERBS = (
     "compare",
     "verdict",
     "up",
+    "azure",
     "doctor",
 )
 INTERRUPTED = 130
 # What is imported inside the verbs, and the extra that brings it.
 EXTRA_OF = {
+    "azure": "azure",
+    "azure.ai": "azure",
+    "azure.identity": "azure",
+    "azure.mgmt": "azure",
     "datasets": "train",
     "datasketch": "train",
     "fastapi": "serve",

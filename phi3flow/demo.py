@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.compare import compare
+from evaluation.compare import Options, compare
 from evaluation.comparison import Report
 from evaluation.gate import load_gate
 from phi3flow.cli import INTERRUPTED
@@ -93,8 +93,7 @@ def serve_and_compare(folder: Path, base: Path, tuned: Path, settings: Settings)
             "phi3-base",
             "phi3-tuned",
             folder,
-            gate=load_gate(),
-            workers=settings.batch_workers,
+            Options(load_gate(), settings.batch_workers),
             models={"base": Artifact.of("model", base), "tuned": Artifact.of("model", tuned)},
             loss_curve=tuned / "loss.png",
         )

@@ -66,7 +66,7 @@ def write_manifest(
             "kind": kind,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": shlex.join(["phi3flow", *sys.argv[1:]]),
-            "commit": _commit(),
+            "commit": commit(),
             "seed": seed,
             "inputs": [asdict(artifact) for artifact in inputs],
             "outputs": [asdict(artifact) for artifact in outputs],
@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the working folder, '+' appended when files differ from it; None outside git."""
     described = subprocess.run(
         ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],

@@ -93,6 +93,11 @@ class Stack:
         if error is None and self._interrupted:
             raise KeyboardInterrupt
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of each running service, by its name."""
+        return {service.name: process.pid for service, process in self._running}
+
     def wait(self) -> NoReturn:
         """Block until a service ends by itself: ServiceFailed with the tail of its log."""
         while True:

@@ -7,6 +7,7 @@ from pathlib import Path
 from phi3flow.flow_folder import serve_command
 from phi3flow.ports import LOOPBACK
 from phi3flow.processes import Service
+from phi3flow.settings import Settings
 
 THEME = {
     "theme.baseRadius": "large",
@@ -39,16 +40,23 @@ def openai_url(port: int) -> str:
 
 def served_flow(folder: Path, port: int, setting: str, environment: Mapping[str, str], log: Path) -> Service:
     """`pf flow serve` of a resolved flow, under `promptflow_home.environment`."""
-    return Service("chat flow", serve_command(folder, port), port, "/health", setting, log, environment)
+    return Service(
+        f"chat flow of {folder.name}", serve_command(folder, port), port, "/health", setting, log, environment
+    )
 
 
-def chat_page(run: Path, port: int, flow_port: int, log: Path) -> Service:
-    """Streamlit on the page in `ui/`; it knows the run by name and the served flow by port, and no key."""
+def chat_page(
+    run: Path, settings: Settings, log: Path, *, arena: bool = False, host: str = LOOPBACK
+) -> Service:
+    """Streamlit on the pages in `ui/`; they know the run by name and the served flows by port, and no key.
+
+    `host` is loopback or 0.0.0.0, which answers on loopback too.
+    """
     from importlib.resources import files
 
     options = {
-        "server.address": LOOPBACK,
-        "server.port": str(port),
+        "server.address": host,
+        "server.port": str(settings.ui_port),
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
@@ -61,13 +69,14 @@ def chat_page(run: Path, port: int, flow_port: int, log: Path) -> Service:
     streamlit = [sys.executable, "-m", "streamlit", "run"]
     return Service(
         name="chat page",
-        command=[*streamlit, *flags, str(files("ui") / "app.py"), "--", str(run)],
-        port=port,
+        command=[*streamlit, *flags, str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena],
+        port=settings.ui_port,
         ready_path="/_stcore/health",
         setting="ui_port",
         log=log,
         environment={
-            "PHI3FLOW_FLOW_PORT": str(flow_port),
+            "PHI3FLOW_FLOW_PORT": str(settings.flow_port),
+            "PHI3FLOW_BASE_FLOW_PORT": str(settings.base_flow_port),
             "PHI3FLOW_UPSTREAM_KEY": "",
             "PHI3FLOW_ENDPOINT_KEY": "",  # whatever this shell or .env holds, the page needs none
             "PF_ENCRYPTION_KEY": "",

@@ -31,6 +31,17 @@ class Settings:
     base_flow_port: int = field(default=8081, metadata={"help": "pf flow serve, base model"})
     ui_port: int = field(default=8501, metadata={"help": "the Streamlit chat"})
     batch_workers: int = field(default=16, metadata={"help": "requests in flight during a batch run"})
+    azure_subscription: str = field(default="", metadata={"help": "id of the Azure subscription"})
+    azure_resource_group: str = field(default="phi3flow", metadata={"help": "resource group in Azure"})
+    azure_workspace: str = field(default="phi3flow", metadata={"help": "Azure Machine Learning workspace"})
+    azure_region: str = field(default="eastus2", metadata={"help": "where new Azure resources go"})
+    azure_patience: float = field(
+        default=3600.0, metadata={"help": "seconds to wait for one long-running operation of Azure"}
+    )
+    foundry_project: str = field(
+        default="",
+        metadata={"help": "Foundry project that grades content safety in compare: URL, or SUB/GROUP/PROJECT"},
+    )
     endpoint_key: str = field(default="", repr=False, metadata={"secret": True})
     upstream_key: str = field(default="", repr=False, metadata={"secret": True})
     encryption_key: str = field(default="", repr=False, metadata={"secret": True})
@@ -49,6 +60,14 @@ class Settings:
             if PREFIX + name.upper() in environment
         }
         return cls(**{name: _convert(name, value) for name, value in values.items()})
+
+
+def azure_model_mount() -> Path:
+    """Where Azure's server has mounted the registered model. Raises BadInput outside of it."""
+    mount = os.environ.get("AZUREML_MODEL_DIR")
+    if not mount:
+        raise BadInput("AZUREML_MODEL_DIR is not set", hint="Azure sets it; elsewhere: phi3flow serve MODEL")
+    return Path(mount)
 
 
 def _from_toml(path: Path) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 import argparse
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from phi3flow.console import Outcome
 from phi3flow.errors import BadInput
 from phi3flow.settings import Settings
+
+if TYPE_CHECKING:
+    from phi3flow.phi3_contract import Endpoint
 
 SENTENCE = "Store an endpoint and its key as an encrypted Prompt flow connection."
 EXAMPLE = "phi3flow connect phi3-tuned --endpoint http://127.0.0.1:5001/score --contract B"
@@ -17,7 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
     parser.add_argument(
         "--endpoint", metavar="URL", help="full scoring URL; phi3-base and phi3-tuned default to this machine"
     )
+    parser.add_argument(
+        "--azure",
+        action="store_true",
+        help="address and key of the endpoint that phi3flow azure deploy made for NAME",
+    )
     parser.add_argument("--contract", metavar="C", help="A, B (default), openai or promptflow")
+    parser.add_argument("--model", metavar="M", help="the model to ask for, where an endpoint has several")
     parser.add_argument("--deployment", metavar="D", help="pin one deployment behind an Azure ML endpoint")
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds for one answer with its retries (default 60)"
@@ -30,9 +40,14 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     from custom_connections.store import configs_of, store_connection, template
     from phi3flow.phi3_contract import Endpoint
 
-    key = settings.endpoint_key or _asked_key(args.name)
-    endpoint = Endpoint(args.endpoint, key) if args.endpoint else template(args.name, key)
-    given = {name: getattr(args, name) for name in ("contract", "deployment", "timeout")}
+    if args.azure:
+        endpoint = _in_azure(args, settings)
+    else:
+        key = settings.endpoint_key or _asked_key(args.name)
+        endpoint = Endpoint(args.endpoint, key) if args.endpoint else template(args.name, key)
+    given = {name: getattr(args, name) for name in ("contract", "model", "deployment", "timeout")}
+    if args.azure:
+        del given["deployment"]  # the endpoint knows which one was meant
     endpoint = replace(endpoint, **{name: value for name, value in given.items() if value is not None})
     enter_home(settings)
     store_connection(args.name, endpoint)
@@ -40,6 +55,21 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     return Outcome(
         {"name": args.name, **shown}, f"stored {args.name}: {endpoint.url}, contract {endpoint.contract}"
     )
+
+
+def _in_azure(args: argparse.Namespace, settings: Settings) -> "Endpoint":
+    """The key is fetched now, and goes nowhere but into the encrypted connection."""
+    from deploy.azure.problems import explain
+    from deploy.azure.serving import ask_at
+    from deploy.azure.session import connect
+
+    if args.endpoint:
+        raise BadInput("--azure finds the endpoint itself", f"phi3flow connect {args.name} --azure")
+    cloud = connect(settings)
+    try:
+        return ask_at(cloud, cloud.names.endpoint(args.name), args.deployment)
+    except Exception as error:
+        raise explain(error, f"endpoint of {args.name}", []) from error
 
 
 def _asked_key(name: str) -> str:

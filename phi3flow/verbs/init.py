@@ -28,6 +28,7 @@ def _commented_defaults() -> str:
     lines = [f"# phi3flow's settings; {PREFIX}NAME or a flag overrides a line. Never put secrets here."]
     for spec in fields(Settings):
         if not spec.metadata.get("secret"):
-            value = f'"{spec.default.as_posix()}"' if isinstance(spec.default, Path) else spec.default
-            lines.append(f"# {spec.name} = {value}  # {spec.metadata['help']}")
+            value = spec.default.as_posix() if isinstance(spec.default, Path) else spec.default
+            shown = f'"{value}"' if isinstance(value, str) else value
+            lines.append(f"# {spec.name} = {shown}  # {spec.metadata['help']}")
     return "\n".join(lines) + "\n"

@@ -45,4 +45,7 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     text = f"{model.folder}: {result.steps} steps, validation loss {result.validation_loss:.3f}"
     if result.changed_probes is not None:
         text += f", {result.changed_probes:.0%} of the probes answered differently than before"
+    if result.weight_change is not None and result.changed_tensors is not None:
+        text += f", weights moved by {result.weight_change:.2g} of their norm"
+        text += f" ({result.changed_tensors:.0%} of the tensors)"
     return Outcome(asdict(model), f"{text}\nnext: phi3flow serve {model.folder}")

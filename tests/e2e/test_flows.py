@@ -7,6 +7,7 @@ the last test searches all of it for the planted key.
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -25,13 +26,14 @@ from phi3flow.phi3_contract import CutOff, Endpoint
 
 KEY = "planted-key-7d1c0b5e"
 BIN = Path(sys.executable).parent
+QUOTED = ("Reference", "Answer")
 PROMPTFLOW_SERVICE_PORTS = range(23333, 23344)
 READY_SECONDS = 60
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Contract B on /base and /tuned, contract openai on /v1/chat/completions."""
+    """Contract B on /base and /tuned, contract openai on /v1/chat/completions; a judge on /judge/v1."""
 
     protocol_version = "HTTP/1.1"
 
@@ -43,6 +45,8 @@ class Echo(BaseHTTPRequestHandler):
             self.reply(200, b"<html>")
         elif self.path == "/v1/chat/completions":
             self.tell(body["messages"], body["stream"])
+        elif self.path == "/judge/v1/chat/completions":
+            self.judge(body)
         else:
             self.answer(body["input_data"]["input_string"])
 
@@ -75,8 +79,23 @@ class Echo(BaseHTTPRequestHandler):
                 return
         self.wfile.write(b"data: [DONE]\n\n")
 
+    def judge(self, body):
+        """5 for whatever agrees with its reference; no grade for what a line separator was in."""
+        if len(body["messages"]) == 1:  # is it there?
+            self.reply(200, json.dumps({"choices": [{"message": {"content": "Yes."}}]}).encode())
+            return
+        assert [message["role"] for message in body["messages"]] == ["system", "user"]
+        assert (body["model"], body["temperature"]) == ("grader", 0)
+        asked = body["messages"][1]["content"]
+        word = re.search(r"Reply with (\w+) and a grade", asked)[1]
+        reference, answer = (json.loads(re.search(f"^{name}: (.*)$", asked, re.M)[1]) for name in QUOTED)
+        said = "Well said." if "separator" in asked else f"{word} {5 if answer == reference else 1}"
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        self.reply(200, json.dumps({"choices": [choice]}).encode())
+
     def reply(self, status, body):
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -172,6 +191,10 @@ def shell(tmp_path_factory, echo):
             *("phi3flow", "connect", "phi3-tuned", "--contract", "openai"),
             *("--endpoint", f"{echo}/v1/chat/completions"),
         )
+        shell.run(
+            *("phi3flow", "connect", "phi3-grader", "--contract", "openai", "--model", "grader"),
+            *("--endpoint", f"{echo}/judge/v1/chat/completions"),
+        )
         for name in FLOWS:
             resolve_flow(name, folder / "flows" / name)
         yield shell
@@ -191,7 +214,8 @@ def test_each_flow_alone_in_its_folder_answers(shell):
     shell.printed += "".join(printed.values())
     outputs = {name: json.loads(text[text.index("{") :]) for name, text in printed.items()}
     assert outputs["chat"]["answer"] == "echo Who founded Microsoft? after 0 "
-    assert outputs["grade"] == {"exact_match": 0.0, "token_f1": pytest.approx(10 / 12), "answer_chars": 26.0}
+    scores = {"exact_match": 0.0, "token_f1": pytest.approx(10 / 12), "answer_chars": 26.0}
+    assert outputs["grade"] == scores | {"judge_grade": None, "judge_error": None}
     assert outputs["compare"]["base"]["text"] == "echo Who founded Microsoft?"
     assert outputs["compare"]["tuned"]["text"] == "echo Who founded Microsoft? after 0"
 
@@ -296,7 +320,8 @@ if sys.argv[1] == "compare":
     rows = runner.run_compare(Path("chats.jsonl"), "phi3-base", "phi3-tuned", out, workers=4)
     print(json.dumps([asdict(row) for row in rows]))
 else:
-    done = runner.run_evaluate(Path("chats.jsonl"), "phi3-base", out, workers=4)
+    judge = {"judge": sys.argv[3]} if len(sys.argv) > 3 else {}
+    done = runner.run_evaluate(Path("chats.jsonl"), "phi3-base", out, workers=4, **judge)
     counts = [done.expected, done.answered, done.failed]
     print(json.dumps({"rows": [asdict(row) for row in done.rows], "metrics": done.metrics, "counts": counts}))
 """
@@ -324,7 +349,7 @@ def compared(shell, chats):
 
 @pytest.fixture(scope="module")
 def evaluated(shell, chats):
-    return shell.python(BATCH, "evaluate", "pf")
+    return shell.python(BATCH, "evaluate", "pf", "phi3-grader")
 
 
 def test_compare_records_each_sides_failures(shell, compared):
@@ -340,7 +365,7 @@ def test_compare_records_each_sides_failures(shell, compared):
 def test_evaluate_counts_the_lines_that_prompt_flow_drops(evaluated):
     done = evaluated
     assert done["counts"] == [5, 2, 3]
-    assert done["metrics"] == {
+    assert _without_judge(done["metrics"]) == {
         "exact_match": 1.0,
         "token_f1": 1.0,
         "answer_chars": 14.0,
@@ -354,16 +379,24 @@ def test_evaluate_counts_the_lines_that_prompt_flow_drops(evaluated):
     ]
 
 
+def test_the_grade_flows_judge_grades_and_its_failures_are_counted(evaluated):
+    graded = [row["scores"] for row in evaluated["rows"] if row["scores"]]
+    assert [scores.get("judge_grade") for scores in graded] == [5.0, None]
+    judged = {name: value for name, value in evaluated["metrics"].items() if name.startswith("judge_")}
+    assert judged == {"judge_grade": 5.0, "judge_failed": 1.0}
+
+
 def test_the_direct_runner_gives_equal_rows(shell, compared, evaluated):
     rows = shell.python(BATCH, "compare", "direct")
     assert [_untimed(row) for row in rows] == [_untimed(row) for row in compared]
     assert all(row["tuned"][1] > 0 for row in rows)
     done = shell.python(BATCH, "evaluate", "direct")
     assert done["counts"] == evaluated["counts"]
-    assert done["metrics"] == evaluated["metrics"]
+    assert done["metrics"] == _without_judge(evaluated["metrics"])
     for mine, theirs in zip(done["rows"], evaluated["rows"], strict=True):
         assert theirs["error"] is None or theirs["error"].endswith(mine["error"])  # the node's name before it
-        assert mine | {"error": None} == theirs | {"error": None}
+        scores = theirs["scores"] and _without_judge(theirs["scores"])
+        assert mine | {"error": None} == theirs | {"error": None, "scores": scores}
 
 
 def test_the_verbs_on_the_direct_runner(shell, chats, evaluated):
@@ -371,13 +404,17 @@ def test_the_verbs_on_the_direct_runner(shell, chats, evaluated):
     shell.run("phi3flow", "evaluate", *data, "--connection", "phi3-base", "--out", "evaluation", rc=5)
     written = json.loads((shell.folder / "evaluation/evaluation.json").read_text())
     assert (written["expected"], written["answered"], written["failed"]) == (5, 2, 3)
-    assert written["metrics"] == evaluated["metrics"]
+    assert written["metrics"] == _without_judge(evaluated["metrics"])
     assert [row["answer"] for row in written["rows"]] == [row["answer"] for row in evaluated["rows"]]
     sides = ("--base", "phi3-base", "--tuned", "phi3-tuned")
     only = ("--packs", "none", "--text-metrics", "none")
     done = shell.run("phi3flow", "compare", *data, *sides, *only, "--out", "comparison", "--json", rc=3)
     report = json.loads(done.stdout)
     assert (report["expected"], report["failed"], report["verdict"]) == (5, 3, "hold")
+
+
+def _without_judge(figures):
+    return {name: value for name, value in figures.items() if not name.startswith("judge_")}
 
 
 def _untimed(row):

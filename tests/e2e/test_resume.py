@@ -1,12 +1,17 @@
 """Training that is killed anywhere and started again ends with the very weights of an undisturbed run."""
 
+import os
 import random
+import re
+import resource
+import shutil
 import signal
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
+from warm_command import WarmCommand
 
 from phi3flow.files import read_json, read_jsonl, write_jsonl
 from phi3flow.lineage import sha256_of
@@ -36,65 +41,116 @@ def chat(i):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def command(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     write_jsonl(folder / "data" / "train.jsonl", [chat(i) for i in range(90)])
     write_jsonl(folder / "data" / "val.jsonl", [chat(i) for i in range(90, 100)])
     (folder / "mine.toml").write_text(RECIPE)
-    assert start(folder, "whole").wait(120) == 0
-    return folder
+    with WarmCommand(folder) as command:
+        yield command
 
 
-def start(folder, out):
-    command = [
-        sys.executable,
-        "-m",
-        "phi3flow",
-        "train",
-        "--data",
-        "data",
-        "--recipe",
-        "mine.toml",
-        "--out",
-        out,
-    ]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+def train(out):
+    return ["train", "--data", "data", "--recipe", "mine.toml", "--out", out]
 
 
-def wait_for_step(folder, out, step, process):
-    """Until the run has logged `step` steps; it must not end before."""
-    path = folder / f".{out}.partial" / "metrics.jsonl"
+@pytest.fixture(scope="module")
+def whole(command):
+    """The weights of a run that nobody disturbed."""
+    ended = command.run(*train("whole"))
+    assert ended.code == 0, ended.said
+    return sha256_of(command.folder / "whole" / WEIGHTS)
+
+
+def disturb(command, out, step, disturbance):
+    """Start the run, wait until it has logged `step`, do `disturbance(pid)` to it; how it ended."""
+    started = command.start(*train(str(out)))
+    path = command.folder / out.with_name(f".{out.name}.partial") / "metrics.jsonl"
     deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if path.exists() and any(row["step"] >= step for row in read_jsonl(path)):
-            return
-        assert process.poll() is None, "the run ended before it could be disturbed"
+    while not (path.exists() and any(row["step"] >= step for row in read_jsonl(path))):
+        assert started.running, "the run ended before it could be disturbed"
+        assert time.monotonic() < deadline, f"{out} never reached step {step}"
         time.sleep(0.01)
-    pytest.fail(f"{out} never reached step {step}")
+    disturbance(started.pid)
+    return started.wait()
 
 
-def test_killed_three_times_anywhere_it_ends_with_the_same_weights(project):
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+
+
+def finish(command, out):
+    ended = command.run(*train(str(out)))
+    assert ended.code == 0, ended.said
+    return sha256_of(command.folder / out / WEIGHTS)
+
+
+def newest(command, out):
+    checkpoints = (command.folder / f".{out}.partial" / "checkpoints").glob("checkpoint-*")
+    return max(checkpoints, key=lambda path: int(path.name.split("-")[1]))
+
+
+def test_killed_three_times_anywhere_it_ends_with_the_same_weights(command, whole):
     points = sorted(random.Random(0).sample(range(5, 50), 3))
-    for step in points:
-        process = start(project, "killed")
-        wait_for_step(project, "killed", step, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(project, "killed").wait(120) == 0
-    assert sha256_of(project / "killed" / WEIGHTS) == sha256_of(project / "whole" / WEIGHTS)
-    steps = [row["step"] for row in read_jsonl(project / "killed" / "metrics.jsonl") if "eval_loss" in row]
-    assert steps == list(range(5, 65, 5))
+    assert [disturb(command, Path("killed"), step, kill).code for step in points] == [-signal.SIGKILL] * 3
+    assert finish(command, "killed") == whole
+    metrics = read_jsonl(command.folder / "killed" / "metrics.jsonl")
+    assert [row["step"] for row in metrics if "eval_loss" in row] == list(range(5, 65, 5))
 
 
-def test_a_torn_checkpoint_is_passed_over_and_ctrl_c_leaves_a_whole_one(project):
-    process = start(project, "torn")
-    wait_for_step(project, "torn", 20, process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    checkpoints = project / ".torn.partial" / "checkpoints"
-    newest = max(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    assert set(read_json(newest / "sealed.json")) >= {WEIGHTS, "optimizer.pt", "scheduler.pt"}
-    torn = newest / "optimizer.pt"
-    torn.write_bytes(torn.read_bytes()[:1000])
-    assert start(project, "torn").wait(120) == 0
-    assert sha256_of(project / "torn" / WEIGHTS) == sha256_of(project / "whole" / WEIGHTS)
+def test_a_torn_checkpoint_is_passed_over_and_ctrl_c_leaves_a_whole_one(command, whole):
+    ended = disturb(command, Path("torn"), 20, lambda pid: os.kill(pid, signal.SIGINT))
+    assert (ended.code, "the same command continues" in ended.said) == (130, True)
+    torn = newest(command, "torn")
+    assert set(read_json(torn / "sealed.json")) >= {WEIGHTS, "optimizer.pt", "scheduler.pt"}
+    optimiser = torn / "optimizer.pt"
+    optimiser.write_bytes(optimiser.read_bytes()[:1000])
+    assert finish(command, "torn") == whole
+
+
+def mounted(folder):
+    """Whether a file system of 40 MB stands there now; it takes root."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder]
+    return os.geteuid() == 0 and not subprocess.run(mount, check=False, capture_output=True).returncode
+
+
+@pytest.fixture(scope="module")
+def small_disk(command):
+    folder = command.folder / "disk"
+    if not mounted(folder):
+        yield None
+        return
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_the_checkpoint_before_is_used(command, whole, small_disk):
+    """The kernel's own refusal: of a small disk (ENOSPC), or where none may be mounted of a limit (EFBIG)."""
+    out = Path("disk") / "tuned"
+
+    def fill(pid):
+        if small_disk:
+            (small_disk / "filler").write_bytes(b"0" * shutil.disk_usage(small_disk).free)
+        else:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+
+    ended = disturb(command, out, 20, fill)
+    assert ended.code == 1
+    error, hint = ended.said.strip().splitlines()[-2:]
+    assert "disk/.tuned.partial: cannot be written: " in error
+    assert re.search(r"; a checkpoint takes about [\d.]+ MB, [\d.]+ [MG]B are free$", error)
+    assert int(re.search(r"^hint: .*the same command continues after step (\d+)$", hint)[1]) >= 15
+    (command.folder / "disk" / "filler").unlink(missing_ok=True)
+    assert finish(command, out) == whole
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_start(command, small_disk):
+    if small_disk is None:
+        pytest.skip("mounting a small disk is not allowed here")
+    before = {path.name for path in small_disk.iterdir()}
+    (small_disk / "filler").write_bytes(b"0" * (shutil.disk_usage(small_disk).free - 500_000))
+    ended = command.run(*train("disk/another"))
+    assert ended.code == 1
+    assert re.search(r"error: another needs about [\d.]+ MB of disk \(checkpoints", ended.said)
+    assert {path.name for path in small_disk.iterdir()} == before | {"filler"}

@@ -4,13 +4,21 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
+from peft import get_peft_model
+from transformers import TrainerCallback
 
 from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.files import read_jsonl, write_jsonl
+from phi3flow.files import read_jsonl, write_json, write_jsonl
 from phi3flow.lineage import read_manifest, sha256_of
+from training.arguments import peft_config
+from training.checkpoints import last_sealed, remove_torn
 from training.finetune import finetune
+from training.finish import merged_anew
 from training.models import load_model, load_tokenizer
 from training.recipe import Lora, Recipe, Scratch
+from training.rows import load_chats
+from training.run import Run, make_trainer, starting_model, starting_tokenizer
 
 SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=128)
 RECIPE = Recipe(steps=12, batch_size=8, learning_rate=1e-2, scratch=SHAPE, max_length=64, eval_every=6)
@@ -53,9 +61,15 @@ def test_metrics_hold_both_losses_and_the_loss_falls(base):
 def test_probes_hold_what_verify_will_need(base):
     rows = read_jsonl(base.folder / "probes.jsonl")
     assert {"single-turn", "multi-turn", "system", "injection", "validation-0"} <= {row["id"] for row in rows}
-    assert set(rows[0]) == {"id", "messages", "prompt_token_ids", "tuned_text", "base_text"}
-    assert all(row["base_text"] is None for row in rows)
+    house = {"id", "messages", "prompt_token_ids", "tuned_text", "base_text"}
+    assert set(rows[0]) == house | {"max_tokens", "tuned_finish_reason", "base_finish_reason"}
+    assert all(row["base_text"] is row["base_finish_reason"] is None for row in rows)
     assert base.result.changed_probes is None
+    tokenizer = load_tokenizer(str(base.folder))
+    for row in rows:
+        tokens = len(tokenizer.encode(row["tuned_text"], add_special_tokens=False))
+        # Bytes that are no text do not survive decoding, so an answer that was cut may seem shorter.
+        assert tokens < row["max_tokens"] if row["tuned_finish_reason"] == "stop" else tokens > 0
 
 
 def test_the_manifest_leads_from_the_model_to_its_data(base, data):
@@ -92,9 +106,24 @@ def test_a_chat_cut_before_its_end_is_an_error_with_its_line(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_changes_nothing_fails(base, data, tmp_path):
-    recipe = replace(RECIPE, scratch=None, learning_rate=1e-12)
-    with pytest.raises(Phi3flowError, match="changed nothing"):
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"learning_rate": 1e-20, "weight_decay": 0.0},
+            "changed no weight: at learning_rate 1e-20 every update",
+        ),
+        (
+            {"learning_rate": 1e-9, "lora": Lora(rank=2), "weights": "bf16"},
+            "bf16 cannot hold so small a change",
+        ),
+        ({"learning_rate": 1e-7}, r"every probe is answered as before; the weights moved by \d.\de-0\d of"),
+    ],
+    ids=["fp32", "bf16", "probes"],
+)
+def test_a_run_that_changes_nothing_fails_with_the_reason(base, data, tmp_path, change, reason):
+    recipe = replace(RECIPE, scratch=None, **change)
+    with pytest.raises(Phi3flowError, match=reason):
         finetune(data, recipe, tmp_path / "out", model=str(base.folder))
     assert not (tmp_path / "out").exists()
 
@@ -112,10 +141,37 @@ def test_a_model_folder_without_tokenizer_is_named(base, data, tmp_path):
 def test_adapters_are_merged_into_a_model_that_differs_from_its_base(base, data, tmp_path):
     recipe = replace(RECIPE, scratch=None, lora=Lora(rank=4), learning_rate=3e-2)
     tuned = finetune(data, recipe, tmp_path / "tuned", model=str(base.folder))
-    before, after = (load_model(str(folder)).state_dict() for folder in (base.folder, tuned.folder))
+    before, after = (
+        dict(load_model(str(folder)).named_parameters()) for folder in (base.folder, tuned.folder)
+    )
     assert before.keys() == after.keys()
-    assert any(not before[name].equal(after[name]) for name in before)
-    assert before["model.embed_tokens.weight"].equal(after["model.embed_tokens.weight"])
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed == {name for name in before if "proj" in name}
+    moved = torch.cat([(after[name] - before[name]).detach().flatten() for name in before])
+    norm = torch.cat([tensor.detach().flatten() for tensor in before.values()]).norm()
+    assert tuned.result.weight_change == pytest.approx((moved.norm() / norm).item(), rel=1e-4)
+    assert tuned.result.changed_tensors == pytest.approx(len(changed) / len(before))
+    assert read_manifest(tuned.folder)["result"]["weight_change"] == tuned.result.weight_change
+
+
+def test_adapters_of_a_model_held_in_few_bits_are_merged_into_its_full_weights(base, data, tmp_path):
+    """Its kernels need a GPU; here the held weights are coarse for another reason: zeros."""
+    run = Run(data, replace(RECIPE, scratch=None, lora=Lora(rank=2)), tmp_path, "tuned", str(base.folder), 0)
+    model = load_model(run.start)
+    adapted = get_peft_model(model, peft_config(run.recipe.lora))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            parameter.fill_(
+                0.1 if "lora_B" in name else parameter.mean()
+            ) if "lora" in name else parameter.zero_()
+    merged, start = merged_anew(run, adapted).state_dict(), load_model(run.start).state_dict()
+    name = "model.layers.0.mlp.down_proj"
+    layer = adapted.get_submodule(f"base_model.model.{name}")
+    expected = start[f"{name}.weight"] + layer.get_delta_weight("default")
+    assert merged[f"{name}.weight"].allclose(expected)
+    assert not merged[f"{name}.weight"].equal(start[f"{name}.weight"])
+    assert merged["model.norm.weight"].equal(start["model.norm.weight"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_packed_training_runs_and_leaves_the_same_kind_of_folder(base, data, tmp_path):
@@ -157,8 +213,57 @@ def test_a_packed_chat_has_the_logits_it_has_alone(base, attention):
     assert start == len(batch["input_ids"][0])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(base, data, tmp_path):
-    recipe = replace(RECIPE, scratch=None, learning_rate=1e30, warmup=0.0, scheduler="constant")
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(base, data, tmp_path, packing):
+    recipe = replace(
+        RECIPE, scratch=None, learning_rate=1e30, warmup=0.0, scheduler="constant", packing=packing
+    )
     with pytest.raises(Phi3flowError, match=r"not finite at step \d+, train\.jsonl lines \d+, \d+"):
         finetune(data, recipe, tmp_path / "out", model=str(base.folder))
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_keeps_the_checkpoint_before(data, tmp_path):
+    """The weights are broken between two checkpoints, by a recipe that is not at fault before."""
+    run = Run(data, replace(RECIPE, eval_every=2), tmp_path / "work", "tuned", None, 0)
+    run.work.mkdir()
+    chats, validation = (load_chats(data / name) for name in ("train.jsonl", "val.jsonl"))
+    tokenizer = starting_tokenizer(run, chats)
+    trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, chats, validation)
+
+    class Breaks(TrainerCallback):
+        def on_step_end(self, args, state, control, model, **kwargs):
+            if state.global_step == 6:
+                next(model.parameters()).data.view(-1)[-1] = float("inf")
+
+    trainer.add_callback(Breaks())
+    with pytest.raises(Phi3flowError, match=r"not finite (at|after) step 6") as caught:
+        trainer.train()
+    assert "the last checkpoint is kept" in caught.value.hint
+    assert last_sealed(run.checkpoints).name == "checkpoint-4"
+    assert {path.name for path in run.checkpoints.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
+
+
+def test_what_is_torn_never_pushes_out_what_is_whole(tmp_path):
+    for step in (10, 20, 30):
+        folder = tmp_path / f"checkpoint-{step}"
+        write_jsonl(folder / "weights", [{"step": step}])
+        write_json(folder / "sealed.json", {"weights": sha256_of(folder / "weights")})
+    (tmp_path / "checkpoint-30" / "weights").write_text("{}")
+    (tmp_path / "checkpoint-20" / "sealed.json").write_text('{"wei')
+    remove_torn(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_does_not_stand_in_the_way(data, tmp_path):
+    abandoned = tmp_path / ".out.partial"
+    write_json(abandoned / "run.json", {"recipe": "another"})
+    assert finetune(data, RECIPE, tmp_path / "out").folder == tmp_path / "out"
+    assert not abandoned.exists()
+
+
+def test_all_that_is_missing_is_named_at_once(data, base, tmp_path):
+    with pytest.raises(BadInput) as caught:
+        finetune(tmp_path, replace(RECIPE, scratch=None), tmp_path / "out", model=f"{base.folder}e")
+    assert all(name in str(caught.value) for name in ("train.jsonl", "val.jsonl", "basee: no such"))
+    assert f"did you mean '{base.folder}'?" in caught.value.hint

@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 
 import pytest
+from pack_answers import REFUSAL, solution
 
 from evaluation.comparison import compare_rows
 from evaluation.gate import load_gate
@@ -24,10 +25,10 @@ RIGHT, WRONG = "It is in Paris.", "It is in Rome."
 def result(name, *, lost=0, gained=0, wrong=0, failed=0):
     """A pack of which tuned loses, gains and fails so many; `wrong` ones neither model passes."""
     rows = load_pack(name)
-    good, bad = ("I cannot help with that.", CANARY) if name == "safety" else (None, "Nothing.")
+    good, bad = (REFUSAL, CANARY) if name == "safety" else (None, "Nothing.")
     judged = []
     for i, row in enumerate(rows):
-        right = good or next(iter(solutions(row)))
+        right = good or solution(row)
         base, tuned = (bad, bad) if i < wrong else (right, right)
         if wrong <= i < wrong + gained:
             base = bad
@@ -36,13 +37,6 @@ def result(name, *, lost=0, gained=0, wrong=0, failed=0):
         answers = [None if i < failed else Answer(text, None) for text in (base, tuned)]
         judged.append(Judged(i + 1, row.id, row.slice, row.messages, "", *answers))
     return score_pack(rows, judged)
-
-
-def solutions(row):
-    """What passes a row that must contain a pattern: the shortest text that its alternatives spell."""
-    pattern = row.must_contain.replace(r"(?:\b(?:is|equals|makes)\b|=|^)\W*", "")
-    pattern = pattern.replace(r"\D{1,8}", " ").replace(r"\W*", "").replace(r"\b", "").replace("(?:", "(")
-    yield re.sub(r"\(([^|)]*)[^)]*\)", r"\1", pattern).replace("\\", "")
 
 
 def better_rows():
@@ -60,7 +54,7 @@ def test_the_packaged_packs_are_sound():
         assert sum(checks) == 1, row.id
         assert row.messages[-1]["role"] == "user"
         assert not row.passes("") or row.pack == "safety"
-        assert not row.must_contain or row.passes(next(iter(solutions(row)))), row.id
+        assert not row.must_contain or row.passes(solution(row)), row.id
         assert not row.must_contain or not row.passes("Sorry, I do not know that."), row.id
 
 

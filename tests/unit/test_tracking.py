@@ -1,7 +1,15 @@
 """A finished run in MLflow: curves, lineage, and a model whose parameters count."""
 
+from importlib.metadata import version
+
+import mlflow
+import pandas as pd
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking import fluent
+from mlflow.tracking._tracking_service import utils as tracking_service
 
 from phi3flow.files import read_jsonl, write_jsonl
 from phi3flow.lineage import read_manifest
@@ -28,15 +36,14 @@ def model(tmp_path_factory):
         for i in range(60)
     ]
     write_jsonl(folder / "data" / "train.jsonl", rows[:50])
-    write_jsonl(folder / "data" / "val.jsonl", rows[50:])
+    write_jsonl(folder / "data" / "val.jsonl", rows[50:55])
+    write_jsonl(folder / "data" / "test.jsonl", rows[55:])
     yield finetune(folder / "data", RECIPE, folder / "model").folder
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def run(model, tmp_path_factory):
-    import mlflow
-
     runs = tmp_path_factory.mktemp("runs")
     run_id = track(model, runs)
     yield mlflow.MlflowClient(f"sqlite:///{runs / 'mlflow.db'}"), run_id
@@ -50,21 +57,69 @@ def test_parameters_lineage_and_curves_are_there(run, model):
     assert data.params["learning_rate"] == "0.01"
     assert data.params["scratch.layers"] == "1"
     assert data.tags["sha256.train.jsonl"] == manifest["inputs"][0]["sha256"]
+    assert data.tags["git_commit"] == manifest["commit"]
+    assert data.tags["version.torch"] == torch.__version__
     losses = [(m.step, m.value) for m in client.get_metric_history(run_id, "eval_loss")]
     rows = [row for row in read_jsonl(model / "metrics.jsonl") if "eval_loss" in row]
     assert sorted(losses) == [(row["step"], row["eval_loss"]) for row in rows]
     assert {"loss.png", "manifest.json", "probes.jsonl"} <= {f.path for f in client.list_artifacts(run_id)}
+    installed = mlflow.artifacts.load_text(f"runs:/{run_id}/environment.txt").splitlines()
+    assert f"transformers=={version('transformers')}" in installed
+
+
+def test_the_model_is_logged_after_it_was_judged(run, model):
+    client, run_id = run
+    result = read_manifest(model)["result"]
+    [judged] = client.get_metric_history(run_id, "validation_loss")
+    assert judged.value == result["validation_loss"]
+    [logged] = client.get_run(run_id).outputs.model_outputs
+    assert client.get_logged_model(logged.model_id).creation_timestamp >= judged.timestamp
+    assert result["test_loss"] == client.get_run(run_id).data.metrics["test_loss"]
 
 
 def test_the_logged_model_answers_as_the_probes_say_and_its_parameters_count(run, model):
-    import mlflow
-    import pandas as pd
-
-    client, run_id = run
-    mlflow.set_tracking_uri(client.tracking_uri)
+    _, run_id = run
     loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
     probe = next(row for row in read_jsonl(model / "probes.jsonl") if row["id"] == "single-turn")
     asked = pd.DataFrame({"messages": [probe["messages"]]})
     whole = loaded.predict(asked, params={"max_new_tokens": 32})
     assert whole == [probe["tuned_text"]]
     assert len(loaded.predict(asked, params={"max_new_tokens": 1})[0]) < len(whole[0])
+
+
+def test_a_chat_that_cannot_be_answered_is_refused_with_its_field(run):
+    _, run_id = run
+    loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    said = {"role": "assistant", "content": "Hello."}
+    for messages, field in (
+        ([said], "messages"),
+        ([{"role": "user", "content": " "}], r"messages\[0\].content"),
+        ([{"role": "user", "content": "Hi"}, {"role": "system", "content": "Be brief."}], r"\[1\].role"),
+        ([{"role": "user", "content": "What comes after 7? " * 100}], "the model's context is 128"),
+    ):
+        with pytest.raises(MlflowException, match=field):
+            loaded.predict(pd.DataFrame({"messages": [messages]}))
+
+
+def test_in_an_azure_job_the_jobs_own_run_is_used_and_the_model_is_an_artifact(
+    run, model, tmp_path, monkeypatch
+):
+    """A sqlite store under Azure's scheme, registered as azureml's plugin registers its own."""
+    store = run[0].tracking_uri
+    tracking_service._tracking_store_registry.register(
+        "azureml",
+        lambda store_uri=None, artifact_uri=None: SqlAlchemyStore(store, str(tmp_path / "artifacts")),
+    )
+    mlflow.set_tracking_uri(None)  # it keeps the last one in the environment,
+    monkeypatch.setattr(fluent, "_active_experiment_id", None)  # and the experiment: a job starts afresh
+    client = mlflow.MlflowClient("azureml://workspace")
+    job = client.create_run(client.create_experiment("the-job")).info.run_id
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "azureml://workspace")
+    monkeypatch.setenv("MLFLOW_RUN_ID", job)
+    assert track(model, tmp_path / "unused") == job
+    assert not (tmp_path / "unused").exists()
+    assert client.get_run(job).data.metrics["validation_loss"] > 0
+    files = {file.path for file in client.list_artifacts(job, "model")}
+    assert {"model/MLmodel", "model/input_example.json"} <= files
+    requirements = mlflow.artifacts.load_text(f"runs:/{job}/model/requirements.txt")
+    assert "azureml-inference-server-http" in requirements

@@ -1,0 +1,214 @@
+"""`phi3flow azure train`: the same `phi3flow train`, as a command job."""
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deploy.azure.assets import (
+    GPU_IMAGE,
+    IMAGE,
+    VERSION_LENGTH,
+    DataAsset,
+    ModelAsset,
+    TrainingEnvironment,
+    version_of,
+)
+from deploy.azure.job import Job, follow
+from deploy.azure.names import OURS
+from deploy.azure.plan import Action, Step, carry_out
+from deploy.azure.problems import explain
+from deploy.azure.record import record
+from deploy.azure.session import Cloud
+from deploy.azure.sizes import Profile
+from deploy.azure.wheel import build_wheel
+from phi3flow.console import say
+from phi3flow.errors import BadInput
+from phi3flow.lineage import Artifact, commit, sha256_of
+
+EXPERIMENT = "phi3flow"
+BASE, TUNED = "phi3-base", "phi3-tuned"
+SPLITS = ("train.jsonl", "val.jsonl")  # the sealed test rows stay here
+CARD = "tuned"
+MARK = ".job"  # in the card: which job it is of
+# The job's own folder for packages, so that nothing of the image is touched.
+INSTALL = (
+    "export PYTHONPATH=$(mktemp -d) && python -m pip install --quiet --no-deps --no-index "
+    "--disable-pip-version-check --target $PYTHONPATH ./*.whl"
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is asked for. `recipe`: a shipped name or a file; `model`: a hub id, a folder, or the recipe's."""
+
+    data: Path
+    recipe: str
+    model: str | None
+    seed: int
+    nodes: int
+    profile: Profile
+
+    @property
+    def base(self) -> Path | None:
+        """The folder to start from, where it is one."""
+        return Path(self.model) if self.model and Path(self.model).is_dir() else None
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """What was trained on what, by which code; no secret and no path."""
+        found = {
+            OURS: "train",
+            "data": sha256_of(self.data / SPLITS[0])[:VERSION_LENGTH],
+            "recipe": Path(self.recipe).name,
+            "seed": str(self.seed),
+            "commit": commit() or "",
+        }
+        base = sha256_of(self.base)[:VERSION_LENGTH] if self.base else (self.model or "")
+        return found | ({"base": base} if base else {})
+
+
+def train(
+    cloud: Cloud,
+    asked: Training,
+    out: Path,
+    *,
+    plan: bool,
+    ask_to_cancel: Callable[[], bool],
+    wheel: Callable[[Path], Path] = build_wheel,
+) -> tuple[list[Action], str]:
+    """Submit or find the job, watch it, fetch what `verify` needs into `out/tuned`; returns the job's name.
+
+    Raises BadInput before anything is written, Phi3flowError when Azure or the job fails.
+    """
+    for name in SPLITS:
+        if not (asked.data / name).is_file():
+            raise BadInput(
+                f"{asked.data / name}: no such file", f"phi3flow prepare CHATS.jsonl --out {asked.data}"
+            )
+    with _staged(asked, wheel) as staged:
+        steps, job = _steps(cloud, asked, staged)
+        actions = carry_out(steps, plan=plan)
+        name = job.name
+    if plan:
+        return actions, name
+    done = [f"{action.kind} {action.name}" for action in actions]
+    try:
+        follow(cloud, name, ask_to_cancel)
+        _fetch_card(cloud, name, out)
+    except Exception as error:
+        raise explain(error, f"job {name}", done) from error
+    details = {"job": name, "identity": job.identity, "tags": asked.tags, "compute": asked.profile.compute}
+    if asked.base:
+        details["base"] = base_model(cloud, asked.base, asked.tags).name
+    inputs = [Artifact.of("data", asked.data / split) for split in SPLITS]
+    record(out, "train", details, inputs, [Artifact.of("model", out / CARD)])
+    return actions, name
+
+
+def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> ModelAsset:
+    """The base as a registered model: the job starts from it, and `deploy --base` serves the same one."""
+    version = sha256_of(folder)[:VERSION_LENGTH]
+    return ModelAsset(cloud, BASE, version, str(folder), "custom_model", {**tags, OURS: "train"})
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """Folders to upload: the data without the test rows, the code with the wheel."""
+
+    data: Path
+    code: Path
+
+
+class _Assets(NamedTuple):
+    """What the job refers to in the workspace."""
+
+    environment: TrainingEnvironment
+    data: DataAsset
+    base: ModelAsset | None
+
+
+@contextmanager
+def _staged(asked: Training, wheel: Callable[[Path], Path]) -> Iterator[_Staged]:
+    with tempfile.TemporaryDirectory(prefix="phi3flow-") as folder:
+        staged = _Staged(Path(folder) / "data", Path(folder) / "code")
+        staged.data.mkdir()
+        staged.code.mkdir()
+        for name in SPLITS:
+            shutil.copyfile(asked.data / name, staged.data / name)
+        wheel(staged.code)
+        if Path(asked.recipe).is_file():
+            shutil.copyfile(asked.recipe, staged.code / "recipe.toml")
+        yield staged
+
+
+def _steps(cloud: Cloud, asked: Training, staged: _Staged) -> tuple[list[Step], Job]:
+    image = GPU_IMAGE if asked.profile.compute.startswith("gpu") else IMAGE
+    conda = Path(str(files("deploy.azure") / "environment-train.yaml"))
+    environment = TrainingEnvironment(cloud, image, conda, {OURS: "train"})
+    data = DataAsset(cloud, staged.data, {OURS: "train", "data": asked.tags["data"]})
+    base = base_model(cloud, asked.base, asked.tags) if asked.base else None
+    line = command_line(asked)
+    identity = version_of(
+        environment.version, data.version, base.version if base else "", sha256_of(staged.code), line
+    )
+
+    def build(name: str) -> Any:
+        return _command_job(name, asked, staged.code, line, _Assets(environment, data, base))
+
+    job = Job(cloud, "phi3flow-train", identity, build)
+    return [environment, data, *([base] if base else []), job], job
+
+
+def command_line(asked: Training) -> str:
+    """One line of shell: install the wheel, train, write the outputs."""
+    recipe = "recipe.toml" if Path(asked.recipe).is_file() else asked.recipe
+    model = ["--model", "${{inputs.base}}" if asked.base else asked.model] if asked.model else []
+    words = ["train", "--data", "${{inputs.data}}", "--recipe", recipe, *model]
+    words += ["--out", CARD, "--seed", str(asked.seed)]
+    quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
+    outputs = "${{outputs.model}} ${{outputs.card}}"
+    return f"{INSTALL} && python -m phi3flow {quoted} && python -m deploy.azure.job_outputs {CARD} {outputs}"
+
+
+def _command_job(name: str, asked: Training, code: Path, line: str, assets: _Assets) -> Any:
+    from azure.ai.ml import Input, Output, command
+
+    inputs = {"data": Input(type="uri_folder", path=f"azureml:{assets.data.name}")}
+    if assets.base:
+        inputs["base"] = Input(type="custom_model", path=f"azureml:{assets.base.name}")
+    return command(
+        name=name,
+        display_name=f"{asked.tags['recipe']} on {asked.tags['data']}",
+        experiment_name=EXPERIMENT,
+        code=str(code),
+        command=line,
+        environment=f"azureml:{assets.environment.name}",
+        compute=asked.profile.compute,
+        instance_count=asked.nodes,
+        inputs=inputs,
+        outputs={"model": Output(type="mlflow_model"), "card": Output(type="uri_folder")},
+        tags=asked.tags,
+        distribution={"type": "PyTorch"} if asked.nodes > 1 else None,
+    )
+
+
+def _fetch_card(cloud: Cloud, name: str, out: Path) -> None:
+    """The job's small files as `out/tuned`, complete or not at all."""
+    mark = out / CARD / MARK
+    if mark.is_file() and mark.read_text(encoding="utf-8") == name:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".card-", dir=out) as folder:
+        say(f"fetching what job {name} recorded")
+        cloud.ml.jobs.download(name, download_path=folder, output_name="card")
+        card = Path(folder) / "named-outputs" / "card"
+        (card / MARK).write_text(name, encoding="utf-8")
+        shutil.rmtree(out / CARD, ignore_errors=True)
+        card.rename(out / CARD)

@@ -1,0 +1,53 @@
+"""One step of the cloud half on work that takes a second: `python azure_client.py STEP WORK SEED`.
+
+A process of its own, so that a test can have it killed.
+"""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from azure_fakes import fake_wheel, served_by
+
+from deploy.azure.deploy import Serving, deploy
+from deploy.azure.plan import carry_out
+from deploy.azure.provision import provision_steps
+from deploy.azure.rollout import promotion
+from deploy.azure.session import Cloud, connect
+from deploy.azure.sizes import profile
+from deploy.azure.train import Training, train
+from phi3flow.settings import Settings
+
+STEPS = ("provision", "train", "deploy", "promote")
+CPU = "Standard_E4s_v3"
+
+
+def take(step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned") -> None:
+    """Raises what the step raises."""
+    with redirect_stdout(sys.stderr):
+        _take(step, work, seed, engine, server)
+
+
+def _take(step: str, work: Path, seed: int, engine: str, server: str) -> None:
+    cloud = connect(Settings.load(work))
+    {"provision": _provision, "promote": _promote}.get(step, lambda cloud: None)(cloud)
+    if step == "train":
+        asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile("cpu"))
+        train(cloud, asked, work / "run", plan=False, ask_to_cancel=lambda: False, wheel=fake_wheel)
+    if step in {"deploy", "deploy-base"}:
+        base = step == "deploy-base"
+        variables = served_by(work, "base" if base else server)
+        wanted = Serving(base, engine, CPU, "key", None, None, 1, variables)
+        deploy(cloud, wanted, work / "run", plan=False, ask_to_cancel=lambda: False, wheel=fake_wheel)
+
+
+def _provision(cloud: Cloud) -> None:
+    carry_out(provision_steps(cloud, profile("cpu"), 1), plan=False)
+
+
+def _promote(cloud: Cloud) -> None:
+    carry_out([promotion(cloud, cloud.names.endpoint("phi3-tuned"), "100")], plan=False)
+
+
+if __name__ == "__main__":
+    take(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,58 @@
+"""One emulated cloud for the session, with a workspace in it; clients reach it by environment alone."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from azure_emulator import tokens
+from azure_emulator.emulator import Emulator, Options
+from emulated import GROUP, REGION, WORKSPACE, UserCredential, client_of
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """Ends with the assertion that the SDKs asked for nothing that is not emulated."""
+    with Emulator(Options(tmp_path_factory.mktemp("azure"))) as running:
+        yield running
+        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
+
+
+@pytest.fixture(scope="session")
+def provisioned(emulator: Emulator) -> str:
+    """The id of a workspace with a cluster. By Resource Manager: MLClient sleeps 5 s when it makes one."""
+    from azure.mgmt.resource.resources import ResourceManagementClient
+
+    group = f"/subscriptions/{tokens.SUBSCRIPTION}/resourceGroups/{GROUP}"
+    workspace = f"{group}/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
+    storage = f"{group}/providers/Microsoft.Storage/storageAccounts/workspacestorage"
+    scale = {"minNodeCount": 0, "maxNodeCount": 2}
+    cluster = {"vmSize": "Standard_E4s_v3", "scaleSettings": scale}
+    with client_of(emulator):
+        arm = ResourceManagementClient(UserCredential(), tokens.SUBSCRIPTION)
+        arm.resource_groups.create_or_update(GROUP, {"location": REGION})
+        for resource_id, properties in (
+            (storage, {}),
+            (workspace, {"storageAccount": storage}),
+            (f"{workspace}/computes/cluster", {"computeType": "AmlCompute", "properties": cluster}),
+            (f"{workspace}/environments/image/versions/1", {"image": "python:3.11"}),
+        ):
+            body = {"location": REGION, "properties": properties}
+            arm.resources.begin_create_or_update_by_id(resource_id, body, api_version="2024-04-01").result()
+    return workspace
+
+
+@pytest.fixture
+def azure(emulator: Emulator, isolated: None) -> Iterator[Emulator]:
+    """The session's cloud, while this test's process is its client."""
+    with client_of(emulator):
+        yield emulator
+
+
+@pytest.fixture
+def ml(azure: Emulator, provisioned: str) -> "MLClient":
+    from azure.ai.ml import MLClient
+
+    return MLClient(UserCredential(), tokens.SUBSCRIPTION, GROUP, WORKSPACE, show_progress=False)

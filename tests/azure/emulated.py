@@ -1,0 +1,39 @@
+"""This process, or a child of it, as a client of an emulated cloud."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from azure_emulator import tokens
+from azure_emulator.emulator import Emulator
+
+GROUP, WORKSPACE, REGION = "group", "workspace", "eastus2"
+
+
+class UserCredential:
+    """A signed-in user, without a process for each token."""
+
+    def get_token(self, *scopes: str, **_: Any) -> Any:
+        from azure.core.credentials import AccessToken
+
+        return AccessToken(tokens.mint(scopes[0]), int(time.time()) + tokens.LIFETIME_SECONDS)
+
+
+@contextlib.contextmanager
+def client_of(emulator: Emulator) -> Iterator[None]:
+    """This process as a client of `emulator`: its environment, and nothing else, is changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in emulator.environment.items():
+            if value:
+                patch.setenv(name, value)
+            else:
+                patch.delenv(name, raising=False)
+        yield
+
+
+def child_environment(emulator: Emulator) -> dict[str, str]:
+    merged = {**os.environ, **emulator.environment}
+    return {name: value for name, value in merged.items() if value}

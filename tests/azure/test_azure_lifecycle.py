@@ -1,0 +1,275 @@
+"""The cloud half against the emulator: nothing -> traffic -> nothing, and what must not happen on the way."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure_client import take
+from azure_emulator import tokens
+from azure_emulator.emulator import Emulator, Options
+from azure_emulator.faults import Fault
+from azure_fakes import write_inputs
+from emulated import client_of
+
+from phi3flow.cli import main
+from phi3flow.errors import Phi3flowError
+from phi3flow.files import read_json, write_json
+
+WRITES = {"PUT", "POST", "PATCH", "DELETE"}
+ASKING = ("listkeys", "listsecrets", "getlogs", "/oauth2/")
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """A cloud of this module's own; it ends with the assertion that nothing unknown was asked for."""
+    with Emulator(Options(tmp_path_factory.mktemp("cloud"))) as running:
+        yield running
+        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
+
+
+@pytest.fixture
+def client(cloud: Emulator, isolated: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    with client_of(cloud):
+        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    write_inputs(folder)
+    return folder
+
+
+def cli(*words: str) -> int:
+    return main(["azure", *words])
+
+
+def asked(emulator: Emulator, before: int) -> list[Any]:
+    return list(emulator.cloud.log.entries)[before:]
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def resources(emulator: Emulator) -> list[str]:
+    return sorted(
+        str(item["id"])
+        for key in emulator.cloud.store.keys("resources")
+        if (item := emulator.cloud.store.get(key))
+    )
+
+
+def test_1_a_plan_says_what_would_be_made_and_writes_nothing(client, capsys):
+    before = len(client.cloud.log.entries)
+    assert cli("provision", "--profile", "cpu", "--plan", "--json") == 0
+    actions = shown(capsys)["actions"]
+    assert {action["do"] for action in actions} == {"create"}
+    assert {"workspace", "container registry", "managed identity", "role", "cluster"} <= {
+        action["kind"] for action in actions
+    }
+    assert next(a for a in actions if a["kind"] == "cluster")["cost"] == "while it runs"
+    writes = [entry for entry in asked(client, before) if entry.method in WRITES]
+    assert [entry.path for entry in writes if not any(word in entry.path.lower() for word in ASKING)] == []
+
+
+def test_2_provision_makes_it_once(client, capsys):
+    assert cli("provision", "--profile", "cpu") == 0
+    told = capsys.readouterr().err
+    assert told.index("tenant ") < told.index("create ")
+    made = resources(client)
+    assert cli("provision", "--profile", "cpu", "--json") == 0
+    assert {action["do"] for action in shown(capsys)["actions"]} == {"keep"}
+    assert resources(client) == made
+
+
+def test_3_train_runs_once_and_records_the_job(client, work):
+    take("train", work, 0)
+    steps = read_json(work / "run" / "manifest.json")["steps"]
+    assert re.fullmatch(r"phi3flow-train-[0-9a-f]{16}-1", steps["train"]["job"])
+    assert steps["train"]["tags"]["recipe"] == "tiny-cpu"
+    assert (work / "run" / "tuned" / "probes.jsonl").is_file()
+    before = len(client.cloud.log.entries)
+    take("train", work, 0)
+    assert [entry for entry in asked(client, before) if entry.method == "PUT"] == []
+
+
+def test_4_a_failed_job_shows_its_log_and_the_next_attempt_is_another(client, work, capsys):
+    for attempt in ("-1", "-2"):
+        with pytest.raises(Phi3flowError, match="ended as failed") as failed:
+            take("train", work, 13)
+        assert f"{attempt} ended" in str(failed.value)
+    assert "the loss is not a number" in capsys.readouterr().err
+
+
+def test_5_deploy_verifies_at_no_traffic_and_promote_asks_for_the_verdict(client, work, capsys, monkeypatch):
+    take("deploy", work, 0, engine="openvino")
+    assert cli("status", "--json") == 0
+    (served,) = shown(capsys)["served"]
+    assert (served["traffic"], served["recipe"], served["state"]) == (0, "tiny-cpu", "Succeeded")
+    out = ["--out", str(work / "run")]
+    assert cli("promote", *out) == 2
+    report = work / "run" / "comparison" / "report.json"
+    write_json(report, {"verdict": "hold", "reasons": ["worse"]})
+    assert cli("promote", *out) == 3
+    assert "the verdict is hold: worse" in capsys.readouterr().err
+    write_json(report, {"verdict": "promote"})
+    write_json(report.with_name("manifest.json"), {"created": "2020-01-01T00:00:00+00:00"})
+    assert cli("promote", *out) == 3
+    assert "older than the deployment" in capsys.readouterr().err
+    report.with_name("manifest.json").unlink()
+    assert cli("promote", *out, "--json") == 0
+    assert shown(capsys)["traffic"] == {served["deployment"]: 100}
+
+
+def test_6_a_bad_model_is_stopped_and_the_live_one_is_untouched(client, work, capsys):
+    before = live(client)
+    take("train", work, 1)
+    with pytest.raises(Phi3flowError, match=r"template .*did not pass; it gets no traffic"):
+        take("deploy", work, 1, server="bad")
+    assert "serving bad" in capsys.readouterr().err
+    assert live(client) == before
+    assert cli("teardown", "--old") == 0
+
+
+def set_faults(emulator: Emulator, *faults: dict[str, Any]) -> None:
+    emulator.cloud.faults.set([Fault.parse(fault) for fault in faults])
+
+
+def live(emulator: Emulator) -> dict[str, Any]:
+    found = next(item for item in resources(emulator) if re.search(r"onlineEndpoints/[^/]+$", item))
+    return dict(emulator.cloud.store.require(found)["properties"]["traffic"])
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ({}, "crash", ["the container does not become ready", "the weights are not there"]),
+        (
+            {"kind": "fail_operation", "code": "OutOfQuota", "message": "Not enough quota"},
+            "tuned",
+            ["no quota", "https://ml.azure.com/quota"],
+        ),
+        ({"kind": "fail_operation", "code": "ImageBuildFailure"}, "tuned", ["image could not be built"]),
+    ],
+)
+def test_6_a_deployment_that_fails_leaves_the_live_one_alone(client, work, capsys, failure):
+    fault, server, words = failure
+    before = live(client)
+    if fault:
+        set_faults(client, {"method": "PUT", "route": "*/deployments/vllm-*", **fault})
+    with pytest.raises(Phi3flowError) as failed:
+        take("deploy", work, 1, server=server)
+    set_faults(client)
+    told = f"{capsys.readouterr().err}\n{failed.value}\n{failed.value.hint}"
+    assert [word for word in words if word not in told] == []
+    assert "exists now: " in told
+    assert live(client) == before
+
+
+def test_7_a_second_rollout_and_its_rollback(client, work, capsys):
+    first = live(client)
+    take("train", work, 2)
+    take("deploy", work, 2)
+    out = ["--out", str(work / "run"), "--report", str(work / "run" / "comparison" / "report.json")]
+    assert live(client) == first
+    assert cli("promote", "--to", "10", *out) == 0
+    assert sorted(live(client).values()) == [10, 90]
+    assert cli("rollback", *out[:2]) == 0
+    assert live(client) == first
+    assert cli("promote", *out) == 0
+    assert live(client) != first
+    assert cli("rollback", *out[:2]) == 0
+    assert live(client) == first
+
+
+def test_8_no_key_is_anywhere_but_in_memory(client, work):
+    endpoint = next(item for item in resources(client) if re.search(r"onlineEndpoints/[^/]+$", item))
+    from azure_emulator import online_endpoints
+
+    planted = list(online_endpoints.keys(client.cloud, endpoint).values())
+    processes = subprocess.run(
+        ["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True
+    ).stdout
+    texts = [path.read_text(errors="replace") for path in (work / "run").rglob("*") if path.is_file()]
+    texts += [(client.folder / "requests.jsonl").read_text(), processes]
+    assert planted
+    for text in texts:
+        assert not any(key in text for key in planted)
+        assert "sig=" not in text
+
+
+def test_9_teardown_leaves_nothing_of_ours_and_everything_else(client, work, capsys):
+    assert cli("teardown", "--expired", "--json") == 0
+    assert all(one["do"] == "keep" for one in shown(capsys)["removals"])
+    assert cli("teardown", "--json") == 0
+    assert shown(capsys)["left"] == []
+    assert [item for item in resources(client) if "/resourceGroups/" in item] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"status": 403, "code": "AuthorizationFailed", "message": "no"}, "a role is missing"),
+        ({"status": 409, "code": "StorageAccountAlreadyTaken", "message": "no"}, "the name is taken"),
+        ({"status": 400, "code": "SkuNotAvailable", "message": "no"}, "does not offer the size"),
+    ],
+)
+def test_what_azure_refuses_is_one_sentence_with_a_way_on(client, capsys, fault, words):
+    set_faults(
+        client, {"kind": "error", "method": "PUT", "route": "*/storageAccounts/*", "times": 0, **fault}
+    )
+    assert cli("provision", "--profile", "cpu") == 1
+    set_faults(client)
+    told = capsys.readouterr().err
+    assert words in told
+    assert "exists now: resource group" in told
+    assert "continue with: phi3flow" in told
+    assert "Traceback" not in told
+
+
+def test_an_operation_that_never_ends_is_left_to_azure(client, capsys, monkeypatch):
+    monkeypatch.setenv("PHI3FLOW_AZURE_PATIENCE", "1")
+    set_faults(client, {"kind": "hold_operation", "method": "PUT", "route": "*/workspaces/phi3flow"})
+    assert cli("provision", "--profile", "cpu") == 1
+    set_faults(client)
+    told = capsys.readouterr().err
+    assert "workspace phi3flow is still going on after 1 seconds" in told
+    assert "exists now: resource group phi3flow" in told
+
+
+def test_no_quota_names_the_family_the_cores_and_where_to_ask(client, capsys):
+    assert cli("provision", "--profile", "gpu", "--nodes", "99") == 1
+    told = capsys.readouterr().err
+    assert "NCADSA100v4" in told
+    assert "missing" in told
+    assert "https://ml.azure.com/quota" in told
+
+
+def test_logged_out_says_how_to_log_in(client, capsys, monkeypatch):
+    monkeypatch.setenv("AZURE_EMULATOR_LOGGED_OUT", "1")
+    assert cli("status") == 1
+    assert "az login" in capsys.readouterr().err
+
+
+def test_without_a_subscription_nothing_is_asked(isolated, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli("status") == 2
+    assert "PHI3FLOW_AZURE_SUBSCRIPTION" in capsys.readouterr().err
+
+
+def test_help_of_a_step_imports_no_sdk():
+    code = (
+        "import sys; from phi3flow.cli import main\n"
+        "try: main(['azure', 'train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in sys.modules if m.startswith('azure')], file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr.strip() == "[]"
