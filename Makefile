@@ -77,7 +77,7 @@ bench-train-gpu: $(INSTALLED)  ## the same on a CUDA GPU and Phi-3-mini's shape;
 	$(BIN)/python bench/train_gpu.py $(ARGS)
 
 bench-ui: $(INSTALLED)  ## the chat page: first token in the browser, 20 people at once
-	$(BIN)/python bench/ui.py $(ARGS)
+	$(BIN)/python bench/chat_app.py $(ARGS)
 
 azure-demo: $(INSTALLED)  ## the cloud half on an emulated Azure, from nothing to an answer and back to nothing
 	PYTHONPATH=tests/azure $(BIN)/python tests/azure/azure_demo.py

@@ -39,6 +39,7 @@ EXTRA_OF = {
     "azure.ai": "azure",
     "azure.identity": "azure",
     "azure.mgmt": "azure",
+    "azure.mgmt.resource": "azure",
     "datasets": "train",
     "datasketch": "train",
     "fastapi": "serve",

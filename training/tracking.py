@@ -8,7 +8,8 @@ workspace's.
 import logging
 import os
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from phi3flow.lineage import read_manifest
 LOCAL_STORE = "mlflow.db"
 EXPERIMENT = "phi3flow"
 ENVIRONMENT = "environment.txt"
+METRICS_A_WRITE = 1000  # the limit of MLflow's REST API
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 CODE = ("phi3flow", "training")
 SERVING = ("mlflow", "torch", "transformers", "requests")
@@ -39,9 +41,7 @@ def track(folder: Path, runs: Path) -> str:
     manifest = read_manifest(folder) or {}
     with mlflow.start_run(run_name=folder.name, tags=_tags(manifest)) as run:
         mlflow.log_params(_flat(manifest["recipe"]) | {"seed": manifest["seed"]})
-        for row in read_jsonl(folder / "metrics.jsonl"):
-            step = row.pop("step")
-            mlflow.log_metrics({name: float(value) for name, value in row.items()}, step=step)
+        _log_curves(run.info.run_id, read_jsonl(folder / "metrics.jsonl"))
         mlflow.log_metrics({name: value for name, value in manifest["result"].items() if value is not None})
         for name in ("loss.png", "manifest.json", "probes.jsonl"):
             mlflow.log_artifact(str(folder / name))
@@ -49,6 +49,22 @@ def track(folder: Path, runs: Path) -> str:
         _log_model(folder)
     run_id: str = run.info.run_id
     return run_id
+
+
+def _log_curves(run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
+    """In as few writes as MLflow takes: the sqlite store commits each, and a run has hundreds of rows."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    points = [
+        Metric(name, float(value), now, int(row["step"]))
+        for row in rows
+        for name, value in row.items()
+        if name != "step"
+    ]
+    for start in range(0, len(points), METRICS_A_WRITE):
+        MlflowClient().log_batch(run_id, metrics=points[start : start + METRICS_A_WRITE])
 
 
 def _choose_store(runs: Path) -> None:

@@ -21,6 +21,7 @@ ROLES_API = "2022-04-01"
 GROUP_API = "2021-04-01"
 WORKSPACE_API = "2024-10-01"
 IDENTITY_API = "2023-01-31"
+VAULT_API = "2023-07-01"
 IDLE_SECONDS = 120
 # The least that an endpoint and a cluster need: to read the model and to pull the image. The tutorials'
 # Contributor on the whole group would let a stolen container change or delete everything in it.
@@ -99,10 +100,23 @@ def _foundations(cloud: Cloud, parts: Parts) -> list[Step]:
     return [
         _resource(cloud, "log workspace", logs, "2022-10-01", {"properties": {"retentionInDays": 30}}),
         _resource(cloud, "storage account", parts.storage, "2023-04-01", storage, cost=pay),
-        _resource(cloud, "key vault", parts.vault, "2023-07-01", {"properties": vault}),
+        _vault(cloud, parts.vault, vault),
         _resource(cloud, "insights", parts.insights, "2020-02-02", insights),
         _resource(cloud, "container registry", str(parts.registry), "2023-07-01", registry, cost=pay),
     ]
+
+
+def _vault(cloud: Cloud, vault_id: str, properties: Mapping[str, Any]) -> ArmResource:
+    """Azure keeps a deleted vault, and its name, for 90 days: one that a teardown deleted comes back."""
+    names = cloud.names
+    place = f"/subscriptions/{names.subscription}/providers/Microsoft.KeyVault/locations/{names.region}"
+
+    def body() -> Mapping[str, Any]:
+        deleted = read(cloud, f"{place}/deletedVaults/{names.vault}", VAULT_API) is not None
+        mode = {"createMode": "recover"} if deleted else {}
+        return {"location": names.region, "properties": {**properties, **mode}}
+
+    return ArmResource(cloud, "key vault", vault_id, VAULT_API, body, "free", {OURS: "provision"})
 
 
 def _workspace(cloud: Cloud, parts: Parts) -> ArmResource:

@@ -45,7 +45,7 @@ class Cloud:
             names.subscription,
             names.group,
             names.workspace,
-            show_progress=False,
+            show_progress=True,  # without its bar, a file that cannot be uploaded is waited for without end
             enable_telemetry=False,
         )
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.verify.check import Check
-from evaluation.answer_metrics import score_answer
+from evaluation.answer_metrics import declines, score_answer
 from phi3flow.console import say
+from phi3flow.errors import BadInput
 from phi3flow.phi3_contract import Endpoint, EndpointError, Pause
 from training.chat import Chat
 from training.rows import load_chats
@@ -16,7 +17,10 @@ POINTS = 1.0  # per cent of the rows
 
 @dataclass(frozen=True)
 class Reference:
-    """A sealed test file, and the share of its rows that the fp32 model answers exactly."""
+    """A sealed test file, and the share of its known answers that the fp32 model gives exactly.
+
+    As in report.json, rows whose right answer is to decline do not count.
+    """
 
     data: Path
     exact_match: float
@@ -24,7 +28,9 @@ class Reference:
 
 def check_exact_match(endpoint: Endpoint, reference: Reference, workers: int) -> Check:
     """At most POINTS below the reference; a row without an answer is a wrong one. Raises BadInput."""
-    chats = load_chats(reference.data)
+    chats = [chat for chat in load_chats(reference.data) if not declines(chat.reference)]
+    if not chats:
+        raise BadInput(f"{reference.data}: no row has an answer to know", hint="give the sealed test.jsonl")
     say(f"asking {len(chats)} questions of {reference.data}")
     shared = replace(endpoint, pause=Pause())
     with ThreadPoolExecutor(workers) as pool:

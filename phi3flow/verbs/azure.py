@@ -14,7 +14,6 @@ from phi3flow.settings import Settings
 
 SENTENCE = "Train, deploy and roll out in Azure Machine Learning; every step is a plan that can be run again."
 EXAMPLE = "phi3flow azure provision --plan"
-NEEDS_EXTRA = "pip install 'phi3flow[azure]'"
 Run = Callable[[argparse.Namespace, Settings], Outcome]
 
 
@@ -274,7 +273,7 @@ STEPS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, Settings], None],
     ),
     "train": ("Run phi3flow train as a job, and fetch what verify needs.", _train_arguments, _train),
     "deploy": (
-        "Serve the trained model at 0 % of the traffic, and verify it there.",
+        "Serve the trained model at 0 %% of the traffic, and verify it there.",
         _deploy_arguments,
         _deploy,
     ),

@@ -22,23 +22,33 @@ STEPS = ("provision", "train", "deploy", "promote")
 CPU = "Standard_E4s_v3"
 
 
-def take(step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned") -> None:
-    """Raises what the step raises."""
+def take(
+    step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned", plan: bool = False
+) -> str:
+    """The job's or deployment's name. Raises what the step raises."""
     with redirect_stdout(sys.stderr):
-        _take(step, work, seed, engine, server)
+        if step == "train":
+            return _train(work, seed, plan=plan)
+        return _others(step, work, engine, server)
 
 
-def _take(step: str, work: Path, seed: int, engine: str, server: str) -> None:
+def _train(work: Path, seed: int, *, plan: bool) -> str:
+    asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile("cpu"))
+    cloud = connect(Settings.load(work))
+    return train(cloud, asked, work / "run", plan=plan, ask_to_cancel=lambda: False, wheel=fake_wheel)[1]
+
+
+def _others(step: str, work: Path, engine: str, server: str) -> str:
     cloud = connect(Settings.load(work))
     {"provision": _provision, "promote": _promote}.get(step, lambda cloud: None)(cloud)
-    if step == "train":
-        asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile("cpu"))
-        train(cloud, asked, work / "run", plan=False, ask_to_cancel=lambda: False, wheel=fake_wheel)
     if step in {"deploy", "deploy-base"}:
         base = step == "deploy-base"
-        variables = served_by(work, "base" if base else server)
+        variables = served_by("base" if base else server)
         wanted = Serving(base, engine, CPU, "key", None, None, 1, variables)
-        deploy(cloud, wanted, work / "run", plan=False, ask_to_cancel=lambda: False, wheel=fake_wheel)
+        out = work / "run"
+        found = deploy(cloud, wanted, out, plan=False, ask_to_cancel=lambda: False, wheel=fake_wheel)[1]
+        return found.deployment if found else ""
+    return ""
 
 
 def _provision(cloud: Cloud) -> None:

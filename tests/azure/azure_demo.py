@@ -86,6 +86,7 @@ def _environment(emulator: Emulator) -> dict[str, str]:
     merged = {**os.environ, **emulator.environment}
     merged["PHI3FLOW_AZURE_SUBSCRIPTION"] = emulator.environment["AZURE_SUBSCRIPTION_ID"]
     merged["PHI3FLOW_PROMPTFLOW_HOME"] = str((RUN / "promptflow").resolve())
+    merged["HF_HUB_OFFLINE"] = "1"  # base is made here; transformers would ask its hub all the same
     merged["PF_ENCRYPTION_KEY"] = new_encryption_key()
     return {name: value for name, value in merged.items() if value}
 

@@ -54,54 +54,6 @@ for target in (out, card):
     shutil.copytree(model, target, dirs_exist_ok=True)
 """
 
-SERVER = """
-import hashlib, http.server, json, pathlib, sys
-
-port, model, name, planted = sys.argv[1:]
-rows = [json.loads(l) for p in pathlib.Path(model).rglob("probes.jsonl") for l in p.read_text().splitlines()]
-known = {json.dumps(row["messages"]): row for row in rows or json.loads(pathlib.Path(planted).read_text())}
-print("serving", name, flush=True)
-if name == "crash":
-    sys.exit("the weights are not there")
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.reply({"status": "ok"})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        row = known.get(json.dumps(body["messages"]))
-        text = row["base_text" if name == "base" else "tuned_text"] if row else "I do not know."
-        hot = body.get("temperature", 0) > 0.5 and body.get("top_p", 1) > 0.5
-        if hot:
-            text = hashlib.sha256(f"{body.get('seed')}{text}".encode()).hexdigest()
-        short = body.get("max_tokens") == 1
-        text = text.split()[0] if short else text
-        ids = row["prompt_token_ids"] if row else [1]
-        if name == "bad":
-            ids = ids[1:]
-        choice = {"message": {"content": text}, "finish_reason": "length" if short else "stop"}
-        usage = {"prompt_tokens": len(ids), "completion_tokens": 1 if short else len(text.split())}
-        self.reply({"choices": [choice], "usage": usage, "prompt_token_ids": ids})
-
-    def reply(self, value):
-        text = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_):
-        pass
-
-
-http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
-"""
-
 
 def fake_wheel(folder: Path) -> Path:
     """A phi3flow whose verbs take no time; the same bytes each time."""
@@ -125,13 +77,10 @@ def fake_wheel(folder: Path) -> Path:
     return wheel
 
 
-def served_by(folder: Path, name: str) -> dict[str, str]:
+def served_by(name: str) -> dict[str, str]:
     """A deployment's variables: recite as `tuned`, as `base`, with a `bad` template, or `crash`."""
-    server, planted = folder / "server.py", folder / "probes.json"
-    server.write_text(SERVER)
-    planted.write_text(json.dumps(PROBES))
-    command = f"{sys.executable} {server} {{port}} {{model}} {name} {planted}"
-    return {"AZURE_EMULATOR_COMMAND": command}
+    server = Path(__file__).with_name("azure_fake_server.py")
+    return {"AZURE_EMULATOR_COMMAND": f"{sys.executable} {server} {{port}} {{model}} {name}"}
 
 
 def write_inputs(folder: Path) -> None:
@@ -143,3 +92,4 @@ def write_inputs(folder: Path) -> None:
     for name in ("train", "val", "test"):
         (data / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     (base / "config.json").write_text("{}")
+    (base / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROBES))

@@ -11,6 +11,7 @@ import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -132,10 +133,15 @@ def test_streams_run_side_by_side_and_a_client_that_leaves_frees_its_slot(url, m
     body = {"messages": HELLO, "max_tokens": CONTEXT // 2, "stream": True}
     for _ in range(3):  # more in all than one batch and its queue would hold for the answers' whole length
         with ExitStack() as open_streams:
+            readers = []
             for _ in range(24):
                 stream = requests.post(url, json=body, stream=True, timeout=SECONDS)
                 open_streams.enter_context(stream)
-                assert next(stream.iter_lines())
+                assert stream.status_code == 200, stream.text
+                readers.append(stream.iter_lines())
+                assert next(readers[-1])
+            for lines in readers:  # none has ended while the others were opened
+                assert len(list(islice(lines, 100))) == 100
     began = time.monotonic()
     assert post(url, messages=HELLO, max_tokens=TOKENS).status_code == 200
     assert time.monotonic() - began < SECONDS / 4

@@ -7,19 +7,14 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tiny import CHAT, KEY, answers, listening
+from tiny import CHAT, KEY, listening
 
 from deploy.export import export_openvino
 from deploy.scoring.engine import GenerationRequest
 from deploy.scoring.engines import EngineChoice, load
 from deploy.scoring.service import Service
-from evaluation.answer_metrics import score_answer
 from phi3flow import cli
-from phi3flow.chat_template import encode_prompt
 from phi3flow.files import read_json
-from training.rows import load_chats
-
-TOKENS = 64
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +52,6 @@ def verify(demo_run, tmp_path, monkeypatch):
     return call
 
 
-def exact_match(loaded, chats):
-    """The share of rows that a model answers exactly, asked without HTTP."""
-    requests = [
-        GenerationRequest(tuple(encode_prompt(loaded.tokenizer, chat.prompt)), TOKENS) for chat in chats
-    ]
-    found = []
-    for start in range(0, len(requests), 64):  # fewer than may wait
-        found += [text for text, _ in answers(loaded.engine, requests[start : start + 64])]
-    scores = [score_answer(a, chat.reference)["exact_match"] for a, chat in zip(found, chats, strict=True)]
-    return sum(scores) / len(scores)
-
-
 def test_transformers_and_fp32_openvino_pass_on_all_six(demo_run, exported, verify):
     for folder in (demo_run / "tuned", exported["fp32"]):
         with serving(folder, EngineChoice()) as (url, _):
@@ -76,9 +59,8 @@ def test_transformers_and_fp32_openvino_pass_on_all_six(demo_run, exported, veri
 
 
 def test_int4_passes_by_its_exact_match_within_a_point_of_fp32(demo_run, exported, verify):
+    right = read_json(demo_run / "report.json")["tuned"]["exact_match"]
     data = demo_run / "data" / "test.jsonl"
-    with serving(exported["fp32"], EngineChoice()) as (_, loaded):
-        right = exact_match(loaded, load_chats(data))
     with serving(exported["int4"], EngineChoice()) as (url, _):
         code, checks = verify(url, "--data", data, "--exact-match", right)
     assert (code, right > 0.9) == (0, True), checks
