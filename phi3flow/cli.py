@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -58,6 +59,7 @@ EXTRA_OF = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit code (the table is in docs/reference.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # TRL and MLflow would report their use, from here and below
     try:
         return _print(*_run(words))
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from outside import PROXIES, nobody_leaves
 
 from phi3flow.settings import PREFIX, Settings
 
@@ -29,7 +30,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting, key or proxy of the person who runs the tests reaches them."""
     for name in (*(PREFIX + spec.name.upper() for spec in fields(Settings)), "PF_ENCRYPTION_KEY"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+    for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -42,19 +43,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def demo() -> DemoRun:
-    """The demo itself, in `runs/test-demo`: trained once for a checkout, and compared anew each session."""
+    """The demo itself, in `runs/test-demo`: trained once for a checkout, and compared anew each session.
+
+    None of its processes may ask another machine for anything.
+    """
     folder = ROOT / "runs" / "test-demo"
     command = [sys.executable, "-m", "phi3flow", "demo", "--json", "--out", str(folder)]
     ports = {"PHI3FLOW_ENDPOINT_PORT": "5061", "PHI3FLOW_BASE_PORT": "5062"}
-    ran = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **ports},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=DEMO_SECONDS,
-        check=False,
-    )
+    with nobody_leaves() as proxied:
+        ran = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | proxied | ports,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=DEMO_SECONDS,
+            check=False,
+        )
     if not ran.stdout:
         pytest.fail(f"phi3flow demo exited with {ran.returncode}; its messages stand above")
     return DemoRun(folder, json.loads(ran.stdout), ran.returncode)

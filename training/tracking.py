@@ -22,7 +22,7 @@ LOCAL_STORE = "mlflow.db"
 EXPERIMENT = "phi3flow"
 ENVIRONMENT = "environment.txt"
 METRICS_A_WRITE = 1000  # the limit of MLflow's REST API
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 CODE = ("phi3flow", "training")
 SERVING = ("mlflow", "torch", "transformers", "requests")
 # What Azure's no-code scoring image needs to find in the model's own requirements.
@@ -31,8 +31,7 @@ AZURE_SERVING = ("azureml-ai-monitoring", "azureml-contrib-services", "azureml-i
 
 def track(folder: Path, runs: Path) -> str:
     """Log the model folder `folder`; returns the id of the MLflow run. Its manifest says what was trained."""
-    for name, value in QUIET.items():  # heard when mlflow is imported
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(PROGRESS_BAR, "false")  # heard when mlflow is imported
     import mlflow
 
     for name in ("mlflow", "alembic"):

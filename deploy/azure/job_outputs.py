@@ -6,34 +6,17 @@ beside the weights: what `verify` and a person need, without a download of gigab
 
 import shutil
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
+from training.tracking import save_mlflow_model
+
 CARD_BYTES = 32 * 1024 * 1024
-SERVING = ("mlflow", "requests", "torch", "transformers")
 
 
 def main() -> None:
     model, out, card = map(Path, sys.argv[1:])
     write_card(model, card)
-    save_model(model, out)
-
-
-def save_model(model: Path, out: Path) -> None:
-    """The model folder as an MLflow model, with the code that answers for it."""
-    import mlflow
-
-    import training.mlflow_chat as chat
-
-    root = Path(chat.__file__).parents[1]
-    mlflow.pyfunc.save_model(
-        path=str(out),
-        python_model=chat.__file__,
-        artifacts={chat.MODEL: str(model)},
-        code_paths=[str(root / package) for package in ("phi3flow", "training")],
-        signature=chat.signature(),
-        pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in SERVING],
-    )
+    save_mlflow_model(model, out, azure=True)
 
 
 def write_card(model: Path, card: Path) -> None:

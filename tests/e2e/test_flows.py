@@ -16,10 +16,10 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import requests
+from outside import nobody_leaves
 
 from phi3flow.flow_folder import FLOWS, resolve_flow, serve_command
 from phi3flow.phi3_contract import CutOff, Endpoint
@@ -29,7 +29,6 @@ BIN = Path(sys.executable).parent
 QUOTED = ("Reference", "Answer")
 PROMPTFLOW_SERVICE_PORTS = range(23333, 23344)
 READY_SECONDS = 60
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -104,18 +103,6 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
-class Unexpected(BaseHTTPRequestHandler):
-    """A proxy nobody may use: it writes down whatever would have left the machine."""
-
-    seen: ClassVar[list[str]] = []
-
-    def handle(self):
-        self.seen.append(self.rfile.readline().decode(errors="replace"))
-
-    def log_message(self, *args):
-        pass
-
-
 @contextmanager
 def serving(handler):
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -169,14 +156,13 @@ def shell(tmp_path_factory, echo):
     """A project folder after `eval "$(phi3flow env)"` and two `phi3flow connect`."""
     folder = tmp_path_factory.mktemp("project")
     already = listening()
-    with serving(Unexpected) as proxy:
+    with nobody_leaves() as proxied:
         outside = {
             "PATH": f"{BIN}:/usr/bin:/bin",
             "HOME": str(folder),
             "PHI3FLOW_ENDPOINT_KEY": KEY,
             "PHI3FLOW_BATCH_WORKERS": "4",
-            "NO_PROXY": "127.0.0.1,localhost",
-        } | dict.fromkeys(PROXIES, f"http://127.0.0.1:{proxy}")
+        } | proxied
         evaluated = subprocess.run(
             ["sh", "-c", 'eval "$(phi3flow env)"; env -0'],
             cwd=folder,
@@ -198,7 +184,6 @@ def shell(tmp_path_factory, echo):
         for name in FLOWS:
             resolve_flow(name, folder / "flows" / name)
         yield shell
-    assert Unexpected.seen == []
     assert listening() == already
 
 
