@@ -34,10 +34,12 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file, and all that need the trained model, run in one process of `pytest -n`."""
+    """Which tests of `pytest -n` share a process: a file's, those of the trained model, those of the cloud."""
     for item in items:
-        group = "demo" if "demo" in getattr(item, "fixturenames", ()) else item.path.name
+        shares_model = "demo" in getattr(item, "fixturenames", ())
+        group = "demo" if shares_model else "azure" if item.path.parent.name == "azure" else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
 
 
