@@ -36,7 +36,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests of `pytest -n` share a process: a file's, those of the trained model, those of the cloud."""
+    """What shares a process under `pytest -n`: a file, the users of the trained model, those of the cloud."""
     for item in items:
         shares_model = "demo" in getattr(item, "fixturenames", ())
         group = "demo" if shares_model else "azure" if item.path.parent.name == "azure" else item.path.name
