@@ -18,6 +18,8 @@ from phi3flow.ports import is_free
 
 pytestmark = pytest.mark.browser
 QUESTION = "Who founded Microsoft?"
+# A tenth of a second for an answer: a busy machine may leave the page no frame between first and last token.
+ATTEMPTS, ANSWER_MILLISECONDS = 8, 2000
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,11 @@ def asked_directly(port):
     return answer.json()["answer"].strip()
 
 
+def stages_seen(page):
+    """The different texts that the answers have had on this page."""
+    return {stage.strip("▌ \n") for stage in page.evaluate("window.stages")}
+
+
 def test_an_answer_grows_in_the_page_and_a_reload_finds_it(page, up, pictures):
     from playwright.sync_api import expect
 
@@ -85,11 +92,19 @@ def test_an_answer_grows_in_the_page_and_a_reload_finds_it(page, up, pictures):
     page.get_by_placeholder("Ask the tuned model").fill(QUESTION)
     page.keyboard.press("Enter")
     expect(answers(page)).to_have_text(re.compile(r"Bill Gates.*\.\s*$"), timeout=30_000)
-    expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
-    stages = [stage.strip("▌ \n") for stage in page.evaluate("window.stages")]
+    again = page.get_by_role("button", name="Regenerate")
+    expect(again).to_be_visible()
     final = answers(page).inner_text().strip()
     assert final == asked_directly(up["flow"])
-    assert len(set(stages)) >= 3 and all(final.startswith(stage) for stage in stages)
+    stages = stages_seen(page)
+    for _ in range(ATTEMPTS):
+        if len(stages) >= 3:
+            break
+        again.click()
+        page.wait_for_timeout(ANSWER_MILLISECONDS)
+        stages = stages_seen(page)
+    assert len(stages) >= 3 and all(final.startswith(stage) for stage in stages)
+    expect(answers(page)).to_have_text(final)
     page.screenshot(path=pictures / "chat.png")
     page.get_by_role("button", name="Details").click()
     expect(page.get_by_text("Verdict: ")).to_be_visible()
