@@ -9,9 +9,7 @@ import logging
 import os
 import platform
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +38,7 @@ def track(folder: Path, runs: Path) -> str:
         logging.getLogger(name).setLevel(logging.WARNING)
     _choose_store(runs)
     manifest = read_manifest(folder) or {}
-    with _no_advice_on_type_hints(), mlflow.start_run(run_name=folder.name, tags=_tags(manifest)) as run:
+    with mlflow.start_run(run_name=folder.name, tags=_tags(manifest)) as run:
         mlflow.log_params(_flat(manifest["recipe"]) | {"seed": manifest["seed"]})
         _log_curves(run.info.run_id, read_jsonl(folder / "metrics.jsonl"))
         mlflow.log_metrics({name: value for name, value in manifest["result"].items() if value is not None})
@@ -114,16 +112,7 @@ def save_mlflow_model(folder: Path, path: Path, *, azure: bool) -> None:
     """Write the MLflow model of `folder` to `path`; `azure` adds what Azure's scoring image needs."""
     import mlflow
 
-    with _no_advice_on_type_hints():
-        mlflow.pyfunc.save_model(path=str(path), **_model(folder, azure=azure))
-
-
-@contextmanager
-def _no_advice_on_type_hints() -> Iterator[None]:
-    """MLflow asks for type hints on `predict`, and would make a schema of them in place of ours."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
-        yield
+    mlflow.pyfunc.save_model(path=str(path), **_model(folder, azure=azure))
 
 
 def _log_model(folder: Path) -> None:
