@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, Self
 
 FinishReason = Literal["stop", "length"]
+MAX_WAITING = 128  # requests in an engine's queue; with that many waiting it is full
 
 
 class EngineError(Exception):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.scoring.answer import Answer
 from deploy.scoring.engine import (
+    MAX_WAITING,
     EngineClosed,
     EngineError,
     EngineFailed,
@@ -27,7 +28,6 @@ from deploy.scoring.engine import (
 )
 from deploy.scoring.model_limits import cache_tokens, served_context, stop_ids
 from deploy.scoring.openvino_worker import Begin, News, Setup
-from deploy.scoring.threaded_engine import MAX_WAITING
 from phi3flow.errors import Phi3flowError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from tiny import new_tokenizer
 from transformers import AutoTokenizer
 
 from deploy.azure.deployments.vllm import serve
+from deploy.scoring.engine import MAX_WAITING
 from deploy.scoring.model_limits import CACHE_BYTES
 from deploy.scoring.openvino_engine import MAX_RUNNING
-from deploy.scoring.threaded_engine import MAX_WAITING
 from phi3flow.chat_template import encode_prompt
 from training.probes import FIXED
 
