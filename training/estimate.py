@@ -14,6 +14,7 @@ from phi3flow.console import say
 from phi3flow.errors import Phi3flowError
 from training.arguments import KEPT_CHECKPOINTS, has_gpu, uses_bf16
 from training.encode import IGNORED
+from training.free_memory import free_memory
 from training.model_size import ModelSize
 from training.recipe import Recipe
 
@@ -105,7 +106,7 @@ def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
         "logits": _logits(model, batch, arithmetic, gpu=gpu),
         "workspace": CUDA_CONTEXT if gpu else WORKSPACE,
     }
-    return Need("GPU memory" if gpu else "memory", parts, _free_memory(gpu=gpu), _repair(recipe, parts))
+    return Need("GPU memory" if gpu else "memory", parts, free_memory(gpu=gpu), _repair(recipe, parts))
 
 
 def disk_need(recipe: Recipe, model: ModelSize, work: Path) -> Need:
@@ -169,16 +170,6 @@ def _logits(model: ModelSize, batch: Batch, arithmetic: int, *, gpu: bool) -> in
     """Logits in the run's arithmetic, as fp32 log-probabilities, and the gradients of both."""
     entries = min(batch.bearing * model.vocabulary, HEAD_TILE) if gpu else batch.bearing * model.vocabulary
     return entries * 2 * (arithmetic + FP32)
-
-
-def _free_memory(*, gpu: bool) -> int:
-    if gpu:
-        import torch
-
-        return torch.cuda.mem_get_info()[0]
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def _repair(recipe: Recipe, parts: Mapping[str, int]) -> str:
