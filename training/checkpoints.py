@@ -11,21 +11,39 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from phi3flow.errors import Phi3flowError
 from phi3flow.files import write_json
 from phi3flow.lineage import sha256_of
+from training.ranks import agreed, leads, wait_for_all
 
 SEAL = "sealed.json"
 
 
 class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint once the trainer has written all of it."""
+    """Seals each checkpoint once every rank has written its part."""
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        wait_for_all()
+        if not leads():
+            return
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
         write_json(folder / SEAL, hashes)
+
+
+def agreed_checkpoint(folder: Path) -> Path | None:
+    """The newest sealed one, as rank 0 sees it, after removing torn ones. Raises Phi3flowError elsewhere."""
+    if leads():
+        remove_torn(folder)
+    last = agreed(last_sealed(folder) if leads() else None)
+    if last and not is_sealed(last):
+        raise Phi3flowError(
+            f"{last}: rank 0 would continue from it, and it is not on this machine's disk",
+            hint=f"give --out on a disk that every machine sees, or start anew: rm -r {folder.parent}",
+        )
+    return last
 
 
 def last_sealed(folder: Path) -> Path | None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from phi3flow.console import say
 from phi3flow.errors import Phi3flowError
 from training.arguments import KEPT_CHECKPOINTS, has_gpu, uses_bf16
 from training.encode import IGNORED
 from training.free_memory import free_memory
 from training.model_size import ModelSize
+from training.ranks import several, tell
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def require_room(name: str, recipe: Recipe, model: ModelSize, rows: "Dataset", w
         memory_need(recipe, model, largest_batch(recipe, rows)),
         disk_need(recipe, model, work),
     )
-    say(f"  {name} needs about {'; '.join(map(str, needs))}")
+    tell(f"  {name} needs about {'; '.join(map(str, needs))}")
     unmet = [need for need in needs if not need.is_met]
     if unmet:
         raise Phi3flowError(
@@ -99,7 +99,7 @@ def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
     copied //= model.layers if recipe.gradient_checkpointing else 1
     parts = {
         "weights": _weights(recipe, model) + model.adapters * FP32,
-        "gradients": trained * FP32,
+        "gradients": trained * FP32 * (2 if several() else 1),  # and the buckets that are averaged
         "optimiser": trained * ADAMW,
         "bf16 copies": copied * BF16 if arithmetic == BF16 else 0,  # autograd keeps what autocast made
         "activations": _activations(recipe, model, batch, arithmetic),

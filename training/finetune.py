@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from phi3flow.console import say
 from phi3flow.errors import BadInput
 from phi3flow.files import read_json, write_json
 from phi3flow.lineage import Artifact, read_manifest, write_manifest
 from training.models import looks_like_id, what_exists
+from training.ranks import agreed, join, leads, leave, tell
 from training.recipe import Recipe
 from training.run import Result, Run, train
 
@@ -33,7 +33,8 @@ def finetune(
 ) -> TrainedModel:
     """Train on `data/train.jsonl`, watch `data/val.jsonl`, and write the model folder `out`.
 
-    A folder that the same data, recipe, model and seed made already is returned as it is.
+    A folder that the same data, recipe, model and seed made already is returned as it is. Where a launcher
+    has started several ranks, all of them call this, and rank 0 alone writes.
     Raises BadInput for unusable input and for an `out` that holds something else, Phi3flowError when training
     fails, KeyboardInterrupt after a checkpoint.
     """
@@ -50,24 +51,34 @@ def finetune(
         "model": None if folder else start,
         "seed": seed,
     }
-    if (finished := _finished(out, identity)) is not None:
-        say(f"  {out} was trained by the same recipe on the same data: nothing to do")
+    join()
+    if (finished := agreed(_finished(out, identity) if leads() else None)) is not None:
+        leave()
+        tell(f"  {out} was trained by the same recipe on the same data: nothing to do")
         return finished
-    work = _workplace(out, identity)
-    run = Run(data, recipe, work, out.name, start, seed)
+    run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
+    result = _train_in(run, identity)
+    if leads():
+        details = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
+        made = Artifact.of("model", run.work)
+        write_manifest(run.work, "model", inputs=inputs, outputs=[made], seed=seed, details=details)
+        run.work.rename(out)
+    return TrainedModel(out, result)
+
+
+def _train_in(run: Run, identity: dict[str, Any]) -> Result:
+    """Train where the run lives until it is finished; nothing stays of one that ends before a checkpoint."""
+    if not leads():
+        return train(run)
+    _require_own(run.work, identity)
     try:
         result = train(run)
     except BaseException:
         if not any(run.checkpoints.glob("checkpoint-*")):
-            shutil.rmtree(work)
+            shutil.rmtree(run.work)
         raise
-    (work / IDENTITY).unlink()
-    details = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
-    write_manifest(
-        work, "model", inputs=inputs, outputs=[Artifact.of("model", work)], seed=seed, details=details
-    )
-    work.rename(out)
-    return TrainedModel(out, result)
+    (run.work / IDENTITY).unlink()
+    return result
 
 
 def _require_existing(rows: list[Path], start: str | None) -> None:
@@ -95,9 +106,8 @@ def _finished(out: Path, identity: dict[str, Any]) -> TrainedModel | None:
     )
 
 
-def _workplace(out: Path, identity: dict[str, Any]) -> Path:
-    """Where the run lives until it is finished. Raises BadInput where another unfinished run lives."""
-    work = out.with_name(f".{out.name}.partial")
+def _require_own(work: Path, identity: dict[str, Any]) -> None:
+    """Make `work`, or find this run's own there. Raises BadInput where another unfinished run lives."""
     if (work / IDENTITY).exists() and read_json(work / IDENTITY) != identity:
         if any(work.glob("checkpoints/checkpoint-*")):
             raise BadInput(
@@ -107,4 +117,3 @@ def _workplace(out: Path, identity: dict[str, Any]) -> Path:
         shutil.rmtree(work)  # it was stopped before its first checkpoint
     work.mkdir(parents=True, exist_ok=True)
     write_json(work / IDENTITY, identity)
-    return work

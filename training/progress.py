@@ -30,7 +30,7 @@ class MetricsFile(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         values = {name: value for name, value in (logs or {}).items() if name in KEPT}
-        if not values:
+        if not values or not state.is_world_process_zero:
             return
         seconds = round(time.monotonic() - self.started, 2)
         with self.path.open("a", encoding="utf-8") as stream:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phi3flow.console import say
 from phi3flow.errors import BadInput
 from phi3flow.files import read_jsonl, write_jsonl
 from training.encode import encode_chats, packed
 from training.models import load_config, load_model, load_tokenizer
+from training.ranks import agreed, leads, leave, tell
 from training.recipe import Recipe
 from training.rows import Chat, load_chats
 
@@ -84,23 +84,27 @@ def _train(
     held_out: "Dataset",
     prompts: dict[str, list[dict[str, str]]],
 ) -> Result:
-    """Train, then judge, then save."""
+    """Train and judge together; what follows is rank 0's alone."""
     from training.finish import merged, require_probes_changed, save, weights_moved
     from training.probes import answer_greedily, most_tokens, probe_rows
 
     model = starting_model(run, tokenizer)
-    before = answer_greedily(model, tokenizer, prompts) if run.start else None
+    before = answer_greedily(model, tokenizer, prompts) if run.start and leads() else None
     trainer = _trainer(run, model, tokenizer, rows, held_out)
     _advance(run, trainer)
     trainer.require_finite_weights()
+    trainer.take_weights_of_rank_0()
     test_loss = _test_loss(run, trainer, tokenizer)
+    best = agreed(_best_loss(run) if leads() else math.nan)
+    leave()
+    if not leads():
+        return Result(trainer.state.global_step, best, test_loss, None)
     model = merged(run, trainer)
     moved = weights_moved(run, model, tokenizer)
     after = answer_greedily(model, tokenizer, prompts)
     changed = require_probes_changed(before, after, moved)
     write_jsonl(run.work / "probes.jsonl", probe_rows(tokenizer, prompts, most_tokens(model), after, before))
     save(run, model, tokenizer)
-    best = min(row["eval_loss"] for row in read_jsonl(run.work / METRICS) if "eval_loss" in row)
     return Result(trainer.state.global_step, best, test_loss, changed, *(moved or ()))
 
 
@@ -222,23 +226,26 @@ def _encoded(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat], 
     return packed(rows, run.recipe.max_length) if run.recipe.packing else rows
 
 
+def _best_loss(run: Run) -> float:
+    return min(row["eval_loss"] for row in read_jsonl(run.work / METRICS) if "eval_loss" in row)
+
+
 def _advance(run: Run, trainer: "AssistantTrainer") -> None:
     """To the end, or to an interruption; metrics of steps that a resumed run repeats are dropped first."""
-    from training.checkpoints import last_sealed, remove_torn, step_of
+    from training.checkpoints import agreed_checkpoint, step_of
     from training.trainer import StopOnInterrupt
 
-    remove_torn(run.checkpoints)
-    checkpoint = last_sealed(run.checkpoints)
+    checkpoint = agreed_checkpoint(run.checkpoints)
     step = step_of(checkpoint) if checkpoint else 0
     if checkpoint:
-        say(f"  {run.name} continues after step {step}")
-    if (run.work / METRICS).exists():
+        tell(f"  {run.name} continues after step {step}")
+    if leads() and (run.work / METRICS).exists():
         rows = read_jsonl(run.work / METRICS)
         write_jsonl(run.work / METRICS, (row for row in rows if row["step"] <= step))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     stopper = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnInterrupt))
     if stopper.interrupted:
-        say(f"  {run.name} stopped after step {trainer.state.global_step}; the same command continues")
+        tell(f"  {run.name} stopped after step {trainer.state.global_step}; the same command continues")
         raise KeyboardInterrupt
 
 

@@ -17,6 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from phi3flow.errors import Phi3flowError
 from training.attention import attend_in_fp32
 from training.encode import IGNORED
+from training.ranks import several
 from training.sampler import LengthGroupedSampler
 
 # A CPU compiles and keeps its bf16 kernels for every shape it meets, 0.6 MB each: let them be few.
@@ -85,7 +86,9 @@ class AssistantTrainer(SFTTrainer):
         bearing = (targets != IGNORED).sum()
         if not inner.training:
             accuracy = (logits.argmax(-1) == targets).sum() / bearing
-            self._metrics["eval"]["mean_token_accuracy"].append(accuracy.item())
+            self._metrics["eval"]["mean_token_accuracy"].append(
+                self.accelerator.gather(accuracy).mean().item()
+            )
         loss = cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
         if num_items_in_batch is None:
             return loss / bearing
@@ -103,6 +106,13 @@ class AssistantTrainer(SFTTrainer):
         parameters = self.accelerator.unwrap_model(self.model).parameters()
         if not all(torch.isfinite(parameter).all() for parameter in parameters):
             raise self._diverged("a weight is not finite")
+
+    def take_weights_of_rank_0(self) -> None:
+        """It has loaded the best checkpoint, which may lie on its machine's disk alone."""
+        if several():
+            for parameter in self.accelerator.unwrap_model(self.model).parameters():
+                if parameter.requires_grad:
+                    torch.distributed.broadcast(parameter.data, src=0)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Only what one can go on from: a checkpoint of a run that diverged would push a good one out."""
@@ -138,7 +148,10 @@ def _projecting_only(positions: torch.Tensor, head: torch.nn.Module) -> Iterator
 
 
 class StopOnInterrupt(TrainerCallback):
-    """Ctrl-C ends the run at the next step, after a checkpoint; `interrupted` says that it did."""
+    """Ctrl-C ends the run at the next step, after a checkpoint; `interrupted` says that it did.
+
+    One of several ranks ends at once: they would not stop after the same step.
+    """
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -147,7 +160,7 @@ class StopOnInterrupt(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not several():
             self._before = signal.signal(signal.SIGINT, self._note)
 
     def on_step_end(

@@ -1,13 +1,14 @@
-"""`python -m deploy.azure.job_outputs MODEL OUT CARD`: the last line of a training job.
+"""`python -m deploy.azure.job_outputs MODEL OUT CARD`: the last line of a training job, on every rank.
 
 OUT becomes an MLflow model, which the workspace can register and anyone can load. CARD gets the small files
-beside the weights: what `verify` and a person need, without a download of gigabytes.
+beside the weights: what `verify` and a person need, without a download of gigabytes. Only rank 0 has a model.
 """
 
 import shutil
 import sys
 from pathlib import Path
 
+from training.ranks import leads
 from training.tracking import save_mlflow_model
 
 CARD_BYTES = 32 * 1024 * 1024
@@ -15,6 +16,8 @@ CARD_BYTES = 32 * 1024 * 1024
 
 def main() -> None:
     model, out, card = map(Path, sys.argv[1:])
+    if not leads():
+        return
     write_card(model, card)
     save_mlflow_model(model, out, azure=True)
 

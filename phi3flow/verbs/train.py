@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     from training.finetune import finetune
+    from training.ranks import leads, rank
     from training.recipe import load_recipe
 
     if args.inspect is not None:
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         return Outcome({"inspection": shown}, shown)
     new = not args.out.exists()
     model = finetune(args.data, load_recipe(args.recipe), args.out, model=args.model, seed=args.seed)
+    if not leads():
+        return Outcome({"rank": rank()}, f"rank {rank()}: done; rank 0 writes {model.folder}")
     if new:
         from training.tracking import track
 
