@@ -34,11 +34,10 @@ def new_tokenizer():
     return train_tokenizer(TEXTS * 3, 400, CONTEXT)
 
 
-def lively_model(tokenizer, hidden_size=32):
+def lively_model(tokenizer, hidden_size=32, layers=2):
     """Random weights large enough that prompts matter, and words as answers: no bytes, no special tokens."""
-    shape = Scratch(
-        hidden_size=hidden_size, layers=2, heads=2, intermediate_size=64, vocab_size=400, context=CONTEXT
-    )
+    sizes = {"hidden_size": hidden_size, "intermediate_size": 64, "layers": layers, "heads": 2}
+    shape = Scratch(**sizes, vocab_size=400, context=CONTEXT)
     model = new_model(shape, tokenizer, seed=0)
     with torch.no_grad():
         for name, weights in model.named_parameters():

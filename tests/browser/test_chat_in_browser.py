@@ -5,7 +5,6 @@ PHI3FLOW_SCREENSHOTS=docs/images makes the pictures of the documentation.
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 from chromium import WATCH, chromium, free_ports, opened
+from up_process import interrupt, listeners, running_up
 
 from phi3flow.ports import is_free
 
@@ -35,25 +35,9 @@ def up(browser, demo_run, tmp_path_factory):
         kept.unlink()
     names = ("endpoint", "base", "flow", "base_flow", "ui")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("phi3flow"), "up", demo_run, "--arena"],
-        cwd=tmp_path_factory.mktemp("project"),
-        env={**os.environ, **{f"PHI3FLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    printed = ""
-    for line in process.stderr:
-        printed += line
-        if "Ctrl-C stops everything" in line:
-            break
-    try:
-        assert f"http://127.0.0.1:{ports['ui']}" in printed, printed
+    with running_up(demo_run, tmp_path_factory.mktemp("project"), ports, "--arena") as process:
         yield ports
-    finally:
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=30)[1]
-    assert (process.returncode, rest) == (130, "interrupted\n")
+        interrupt(process)
     assert all(is_free(port) for port in ports.values())
     assert not list(demo_run.glob("up/promptflow-*")), "the throw-away Prompt flow home is still there"
 
@@ -147,11 +131,7 @@ def test_the_report_page_shows_the_verdict_and_the_lineage(page):
 def test_the_page_listens_on_loopback_alone_and_holds_no_key(up):
     import psutil
 
-    pids = {
-        connection.pid: connection.laddr.port
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in up.values()
-    }
+    pids = listeners(up.values())
     assert sorted(pids.values()) == sorted(up.values())
     for pid, port in pids.items():
         process = psutil.Process(pid)

@@ -1,0 +1,86 @@
+"""The real stack behind the page dies in the middle of an answer and is started again."""
+
+import os
+import signal
+
+import pytest
+import requests
+from chromium import chromium, free_ports, opened
+from tiny import lively_model, new_tokenizer, saved
+from up_process import interrupt, listeners, running_up
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+QUESTION = "Who founded the fox?"
+LAYERS = 16  # so that an answer takes seconds
+CHARACTERS = 40  # by then it has begun
+MILLISECONDS = 30_000
+BEGUN = f"() => document.querySelector('.phi3flow-answer')?.textContent.length > {CHARACTERS}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """With a slow model in it, whose answers are long."""
+    folder, tokenizer = tmp_path_factory.mktemp("runs") / "slow", new_tokenizer()
+    saved(lively_model(tokenizer, layers=LAYERS), tokenizer, folder / "tuned")
+    return folder
+
+
+@pytest.fixture
+def ports():
+    names = ("endpoint", "flow", "ui")
+    return dict(zip(names, free_ports(len(names)), strict=True))
+
+
+@pytest.fixture
+def page():
+    """A tab that stays open while the servers come and go."""
+    with chromium() as browser, opened(browser, "about:blank") as made:
+        yield made
+
+
+def expect(locator):
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=MILLISECONDS)
+    return expect(locator)
+
+
+def ask(page, question):
+    page.get_by_placeholder("Ask").fill(question)
+    page.keyboard.press("Enter")
+
+
+def answers(page):
+    return page.locator(".phi3flow-answer")
+
+
+def asked_directly(port):
+    """What the page is to show in the end: the model is greedy."""
+    answer = requests.post(f"http://127.0.0.1:{port}/score", json={"question": QUESTION}, timeout=30)
+    return " ".join(answer.json()["answer"].split())
+
+
+@pytest.mark.parametrize("killed", ["endpoint", "flow"])
+def test_an_answer_whose_server_is_killed_is_cut_off_and_goes_on_after_the_restart(
+    page, run, ports, tmp_path, killed
+):
+    with running_up(run, tmp_path, ports) as process:
+        page.goto(f"http://127.0.0.1:{ports['ui']}")
+        ask(page, QUESTION)
+        page.wait_for_function(BEGUN, polling=20, timeout=MILLISECONDS)
+        (server,) = listeners([ports[killed]])
+        os.kill(server, signal.SIGKILL)
+        told = process.communicate(timeout=30)[1]
+        assert process.returncode == 1 and "was stopped by SIGKILL" in told
+    with running_up(run, tmp_path, ports) as process:
+        page.reload()
+        expect(page.get_by_text("Cut off. ")).to_be_visible()
+        kept, whole = " ".join(answers(page).inner_text().split()), asked_directly(ports["flow"])
+        assert CHARACTERS <= len(kept) < len(whole) and whole.startswith(kept)
+        page.get_by_role("button", name="Continue").click()
+        expect(answers(page)).to_have_text(whole)
+        expect(page.get_by_text("Cut off. ")).not_to_be_visible()
+        ask(page, "And who founded the dog?")
+        expect(answers(page)).to_have_count(2)
+        expect(answers(page).first).to_have_text(whole)
+        interrupt(process)
