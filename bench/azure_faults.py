@@ -9,21 +9,21 @@ again. The end state must be that of the undisturbed run; on the second rollout 
 
 import argparse
 import faulthandler
-import io
 import json
 import multiprocessing
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,11 +34,16 @@ AZURE = ROOT / "tests" / "azure"
 sys.path.insert(0, str(AZURE))
 
 from azure_client import take  # noqa: E402 - needs the path
+from azure_emulator.emulator import Emulator, Options  # noqa: E402
+from azure_emulator.online_deployments import KIND as DEPLOYMENT  # noqa: E402
+from azure_emulator.online_endpoints import KIND as ENDPOINT  # noqa: E402
+from azure_emulator.store import Store  # noqa: E402
 from azure_fakes import write_inputs  # noqa: E402
 
 from phi3flow.files import read_jsonl  # noqa: E402
 from phi3flow.phi3_contract import EndpointError  # noqa: E402
 
+FORK = multiprocessing.get_context("fork")  # what is imported here is imported everywhere
 FAULTS: dict[str, dict[str, Any]] = {
     "429": {"kind": "error", "status": 429, "code": "TooManyRequests", "retry_after": 1},
     "500": {"kind": "error", "status": 500},
@@ -48,6 +53,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 # Both rollouts: the first onto nothing, the second beside a live deployment.
 STEPS = (("provision", 1), ("train", 1), ("deploy", 1), ("promote", 1), ("deploy", 2), ("promote", 2))
 WRITES = {"PUT", "POST", "PATCH", "DELETE"}
+SERVING = {ENDPOINT.lower(), DEPLOYMENT.lower()}
 OURS = {"login", "control", "scoring"}  # planes that are not the SDK's calls to the cloud
 RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TRIES = 4
@@ -82,16 +88,23 @@ class Result:
 
 @contextmanager
 def emulator(folder: Path) -> Iterator[str]:
-    """A process of its own on the state in `folder`, until the block ends; gives its address."""
-    command = [sys.executable, "-m", "azure_emulator", "--state", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(AZURE)}
-    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert running.stdout
+    """A forked process on the state in `folder`, until the block ends; gives its address."""
+    address, tell = multiprocessing.Pipe(duplex=False)
+    running = FORK.Process(target=_serve, args=(folder, tell))
+    running.start()
     try:
-        yield str(json.loads(running.stdout.readline())["url"])
+        yield str(address.recv())
     finally:
         running.terminate()
-        running.wait()
+        running.join()
+
+
+def _serve(folder: Path, tell: Connection) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with Emulator(Options(folder)) as cloud:
+        tell.send(cloud.url)
+        stop.wait()
 
 
 def enter(folder: Path) -> None:
@@ -106,7 +119,7 @@ def enter(folder: Path) -> None:
 
 def run_step(step: str, work: Path, seed: int) -> int:
     """In a forked process, which may be killed; its exit code, 0 where the step is done."""
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(step, work, seed))
+    child = FORK.Process(target=_child, args=(step, work, seed))
     child.start()
     child.join()
     return int(child.exitcode or 0)
@@ -120,21 +133,18 @@ def _child(step: str, work: Path, seed: int) -> None:
     take(step, work, seed)
 
 
-def state_of(url: str, folder: Path) -> dict[str, Any]:
-    """Every resource, and what the endpoints say of themselves; ids that are drawn at random left out."""
-    ids = requests.get(f"{url}/emulator/resources", timeout=10).json()
-    counted = Counter(RANDOM.sub("ID", str(one)) for one in ids)
-    return {"resources": dict(counted), "traffic": _traffic(folder)}
-
-
-def _traffic(folder: Path) -> Any:
-    from deploy.azure.session import connect
-    from deploy.azure.status import status
-    from phi3flow.settings import Settings
-
-    with redirect_stderr(io.StringIO()):
-        found = status(connect(Settings.load(folder)))
-    return [[one.deployment, one.traffic, one.state, one.model] for one in found.served]
+def state_of(cloud: Path) -> dict[str, Any]:
+    """Every resource, where the traffic goes and what is behind it; ids that are drawn at random left out."""
+    store = Store(cloud / "state.sqlite")
+    found = store.below("")
+    store.close()
+    counted = Counter(RANDOM.sub("ID", item["id"]) for item in found)
+    asked = {one["id"]: one["properties"] for one in found if one["type"].lower() in SERVING}
+    told = ("traffic", "provisioningState", "model")
+    return {
+        "resources": dict(counted),
+        "traffic": {one: [properties.get(name) for name in told] for one, properties in asked.items()},
+    }
 
 
 class Probe(threading.Thread):
@@ -174,8 +184,13 @@ def calls_of(folder: Path, after: int) -> list[dict[str, Any]]:
     return [row for row in rows if row["plane"] not in OURS]
 
 
-def disturbed(before: Path, wanted: dict[str, Any], case: Case, result: Result) -> None:
-    """One fault in one call of one step, from a copy of the state before it; then the same command again."""
+def disturbed(
+    before: Path, wanted: dict[str, Any], case: Case, result: Result, *, always_again: bool
+) -> None:
+    """One fault in one call of one step, from a copy of the state before it; then the same command again.
+
+    `always_again` runs it again also where it got over the fault by itself.
+    """
     step, seed, kind, (host, number) = case
     name = f"{step} {seed}, call {number} of {host}, {kind}"
     with tempfile.TemporaryDirectory() as scratch:
@@ -188,7 +203,7 @@ def disturbed(before: Path, wanted: dict[str, Any], case: Case, result: Result) 
             requests.put(f"{url}/emulator/faults", json={"faults": [fault]}, timeout=10).raise_for_status()
             codes = [run_step(step, folder / "work", seed)]
             requests.put(f"{url}/emulator/faults", json={"faults": []}, timeout=10).raise_for_status()
-            while codes[-1] or len(codes) == 1:
+            while codes[-1] or (always_again and len(codes) == 1):
                 codes.append(run_step(step, folder / "work", seed))
                 if len(codes) > TRIES:
                     break
@@ -198,7 +213,7 @@ def disturbed(before: Path, wanted: dict[str, Any], case: Case, result: Result) 
                     result.asked + asking.asked,
                     result.unanswered + asking.unanswered,
                 )
-            found = state_of(url, folder / "work")
+            found = state_of(folder / "cloud")
         if codes[-1] or codes[0] == 1:
             name += "\n" + (folder / "work" / "steps.log").read_text()[-5000:]
     result.cases[kind] += 1
@@ -225,7 +240,7 @@ def walk(scratch: Path, args: argparse.Namespace) -> Result:
         before = scratch / "before"
         shutil.rmtree(before, ignore_errors=True)
         shutil.copytree(state, before, symlinks=True)
-        with emulator(state / "cloud") as url:
+        with emulator(state / "cloud"):
             enter(state / "cloud")
             log = state / "cloud" / "requests.jsonl"
             if step == "deploy":  # its training belongs to it here: the second one is the next version
@@ -237,14 +252,14 @@ def walk(scratch: Path, args: argparse.Namespace) -> Result:
                 -2000:
             ]
             calls = calls_of(state / "cloud", after)
-            wanted = state_of(url, state / "work")
+            wanted = state_of(state / "cloud")
         chosen = list(_numbered(calls, writes=args.writes))
         print(f"{step} {seed}: {len(calls)} calls, {len(chosen)} disturbed", file=sys.stderr, flush=True)
         if args.step and f"{step}{seed}" not in args.step:
             continue
         for position, call in enumerate(chosen):
             for kind in [kinds[position % len(kinds)]] if args.rotate else kinds:
-                disturbed(before, wanted, Case(step, seed, kind, call), result)
+                disturbed(before, wanted, Case(step, seed, kind, call), result, always_again=not args.rotate)
     return result
 
 
@@ -260,7 +275,11 @@ def _numbered(calls: list[dict[str, Any]], *, writes: bool) -> Iterator[Call]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--writes", action="store_true", help="only calls that change something")
-    parser.add_argument("--rotate", action="store_true", help="one fault a call, each kind in its turn")
+    parser.add_argument(
+        "--rotate",
+        action="store_true",
+        help="one fault a call, each kind in its turn; again only if it failed",
+    )
     parser.add_argument("--step", nargs="*", help="only these, such as deploy2")
     args = parser.parse_args()
     import azure.ai.ml  # noqa: F401 - forked children need not import it again

@@ -52,6 +52,7 @@ def test_a_job_on_two_nodes_trains_one_model(asked, tmp_path, isolated, monkeypa
         carry_out(provision_steps(cloud, profile("cpu"), NODES), plan=False)
         name = train(cloud, asked, tmp_path / "run", plan=False, ask_to_cancel=lambda: False)[1]
         cloud.ml.jobs.download(name, download_path=tmp_path / "all", all=True)
+        cloud.ml.jobs.download(name, download_path=tmp_path / "all", output_name="model")
     logs = [
         next((tmp_path / "all").rglob(f"std_log_process_{rank}.txt")).read_text() for rank in range(NODES)
     ]

@@ -53,7 +53,7 @@ def write(folder: Path, values: dict[str, str]) -> None:
     stand_in = folder / "bin" / "az"
     stand_in.parent.mkdir(exist_ok=True)
     source = STAND_IN.read_text().replace("SUBSCRIPTION_ID", SUBSCRIPTION).replace("TENANT_ID", TENANT)
-    stand_in.write_text(f"#!{sys.executable}\n{source}")
+    stand_in.write_text(f"#!{sys.executable} -IS\n{source}")  # it imports nothing but the standard library
     stand_in.chmod(0o755)
 
 
