@@ -59,7 +59,9 @@ EXTRA_OF = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit code (the table is in docs/reference.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault("DO_NOT_TRACK", "1")  # TRL and MLflow would report their use, from here and below
+    os.environ.setdefault(
+        "DO_NOT_TRACK", "true"
+    )  # TRL and MLflow would report their use; MLflow knows no "1"
     try:
         return _print(*_run(words))
     except KeyboardInterrupt:

@@ -11,20 +11,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.compare import Options, compare
+from evaluation.compare import Options
 from evaluation.comparison import Report
 from evaluation.gate import load_gate
 from phi3flow.cli import INTERRUPTED
 from phi3flow.console import say
 from phi3flow.errors import BadInput, Phi3flowError
 from phi3flow.files import read_jsonl, write_jsonl
-from phi3flow.lineage import Artifact
-from phi3flow.local_endpoints import local_endpoints
+from phi3flow.run_comparison import compare_run, served
 from phi3flow.settings import Settings
 from training.corpus import build
 
 RECIPE = "tiny-cpu"
 QUESTION = "Who founded Microsoft?"
+SAMPLES = (QUESTION, "What is the capital of Italy?", "What symbol does helium have?")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run_demo(folder: Path, settings: Settings, *, seed: int) -> Demo:
     _phi3flow("base", "--out", base, "--seed", seed)
     say("3/5 fine-tuning it on the chats")
     _phi3flow("train", "--data", data, "--recipe", RECIPE, "--model", base, "--out", tuned, "--seed", seed)
-    return serve_and_compare(folder, base, tuned, settings)
+    return serve_and_compare(folder, settings)
 
 
 def _phi3flow(*arguments: object) -> None:
@@ -73,30 +73,27 @@ def _phi3flow(*arguments: object) -> None:
 def write_chats(folder: Path, seed: int) -> tuple[Path, Path]:
     """The corpus to fine-tune on and the held-out questions. Raises BadInput if others stand there."""
     corpora = build(seed)
-    files = {folder / "chats.jsonl": corpora.tuning, folder / "test.jsonl": corpora.test}
+    samples = [{"question": question} for question in SAMPLES]  # for the chat page
+    files = {
+        folder / "chats.jsonl": corpora.tuning,
+        folder / "test.jsonl": corpora.test,
+        folder / "samples.jsonl": samples,
+    }
     for path, rows in files.items():
         if path.exists() and read_jsonl(path) != rows:
             raise BadInput(f"{path} holds other chats", hint=f"remove {folder} or choose another --out")
         if not path.exists():
             write_jsonl(path, rows)
-    chats, test = files
+    chats, test, _ = files
     return chats, test
 
 
-def serve_and_compare(folder: Path, base: Path, tuned: Path, settings: Settings) -> Demo:
-    """Both models behind endpoints, both connections in a throw-away store, one verdict in `folder`."""
+def serve_and_compare(folder: Path, settings: Settings) -> Demo:
+    """Both models asked the held-out questions and the tutorials' first one; one verdict in `folder`."""
     say("4/5 serving base and tuned on loopback")
-    with local_endpoints({"phi3-base": base, "phi3-tuned": tuned}, folder, settings) as endpoints:
+    with served(folder, settings) as endpoints:
         say("5/5 asking both the held-out questions through the compare flow")
-        report = compare(
-            folder / "data" / "test.jsonl",
-            "phi3-base",
-            "phi3-tuned",
-            folder,
-            Options(load_gate(), settings.batch_workers),
-            models={"base": Artifact.of("model", base), "tuned": Artifact.of("model", tuned)},
-            loss_curve=tuned / "loss.png",
-        )
+        report = compare_run(folder, Options(load_gate(), settings.batch_workers))
         asked = [{"role": "user", "content": QUESTION}]
         answers = {name: endpoint.complete(asked) for name, endpoint in endpoints.items()}
     return Demo(folder, report, answers)

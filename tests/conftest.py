@@ -1,7 +1,6 @@
 """One isolated environment for every test, and one run of the demo for those that need a trained model."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from outside import PROXIES, nobody_leaves
+from outside import PROXIES, nobody_leaves, unwatched
 
 from phi3flow.settings import PREFIX, Settings
 
@@ -56,7 +55,7 @@ def demo() -> DemoRun:
         ran = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | proxied | ports,
+            env=unwatched() | proxied | ports,
             stdout=subprocess.PIPE,
             text=True,
             timeout=DEMO_SECONDS,

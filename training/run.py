@@ -49,6 +49,7 @@ class Result:
     changed_probes: float | None  # share of probe answers that differ from before; None from scratch
     weight_change: float | None = None  # |after - before| / |before| of the saved weights, adapters merged
     changed_tensors: float | None = None  # share of the weight tensors in which anything changed
+    kept_step: int | None = None  # after which validation loss was lowest: its weights are the saved ones
 
 
 def train(run: Run) -> Result:
@@ -105,7 +106,9 @@ def _train(
     changed = require_probes_changed(before, after, moved)
     write_jsonl(run.work / "probes.jsonl", probe_rows(tokenizer, prompts, most_tokens(model), after, before))
     save(run, model, tokenizer)
-    return Result(trainer.state.global_step, best, test_loss, changed, *(moved or ()))
+    kept = trainer.state.best_global_step
+    weight_change, changed_tensors = moved or (None, None)
+    return Result(trainer.state.global_step, best, test_loss, changed, weight_change, changed_tensors, kept)
 
 
 def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase":

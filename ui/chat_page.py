@@ -1,18 +1,20 @@
 """The chat page: a conversation, streamed through the served chat flow, kept in the run's folder."""
 
 from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import CUT, STOPPED, Conversation, Turn
 from ui.following import follow
+from ui.rendering import label
+from ui.run_record import sample_questions
 from ui.sidebar import open_conversation, opened, sidebar
 from ui.streams import Answering
 from ui.turn_view import assistant, show_answer, show_question, show_tools
 from ui.workspace import Workspace, this_workspace
 
-SAMPLES = ("Who founded Microsoft?", "What is the capital of Italy?", "What symbol does helium have?")
 SAMPLE = "sample question"  # in the session: the one whose button was pressed
 WATCH_SECONDS = 2.0  # so soon a tab shows what another one did
 
@@ -33,7 +35,7 @@ def main() -> None:
         _watch(workspace, now.id, now.changed)
     else:
         with welcome.container():
-            _welcome()
+            _welcome(workspace.run)
 
 
 def _ask(
@@ -47,13 +49,11 @@ def _ask(
     return conversation
 
 
-def _welcome() -> None:
+def _welcome(run: Path) -> None:
     st.title("Ask your model")
-    st.markdown(
-        "Answers stream from the model you tuned, on this machine. Nothing leaves it. Try one of these:"
-    )
-    for sample in SAMPLES:
-        st.button(sample, on_click=st.session_state.update, args=({SAMPLE: sample},))
+    st.markdown("Answers stream from the model you tuned, on this machine. Nothing leaves it.")
+    for sample in sample_questions(run):
+        st.button(label(sample), on_click=st.session_state.update, args=({SAMPLE: sample},))
 
 
 def _show_all(workspace: Workspace, conversation: Conversation, turns: list[Turn]) -> None:

@@ -25,7 +25,8 @@ def main() -> None:
     if path and report:
         _comparison(report, path)
     else:
-        st.info(f"Base and tuned are not compared yet: `phi3flow compare --data {run}/data/test.jsonl`.")
+        st.info("Base and tuned are not compared yet. Stop this server, and type:")
+        st.code(f"phi3flow compare {run}", language="shell", wrap_lines=True)
     _training(run)
     _lineage(lineage(run))
 
@@ -40,7 +41,7 @@ def _comparison(report: Mapping[str, Any], path: Path) -> None:
         with column:
             _share(f"{side}, exact match", report.get(side, {}), "exact_match")
     with sides[2]:
-        _share("difference", report, "difference")
+        _share("difference in points", report, "difference", unit="")
     st.caption(
         f"{report.get('answered', 0)} of {report.get('expected', 0)} rows answered, "
         f"{report.get('failed', 0)} failed. Below each figure its 95 % interval."
@@ -52,11 +53,11 @@ def _comparison(report: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _share(title: str, figures: Mapping[str, Any], name: str) -> None:
-    """A figure and its interval in percent; the interval is neither good nor bad news."""
+def _share(title: str, figures: Mapping[str, Any], name: str, unit: str = " %") -> None:
+    """A figure and its interval in percent or points; the interval is neither good nor bad news."""
     value, interval = figures.get(name), figures.get(f"{name}_ci")
-    shown = f"{100 * value:.1f} %" if isinstance(value, int | float) else "none"
-    between = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %" if interval else None
+    shown = f"{100 * value:.1f}{unit}" if isinstance(value, int | float) else "none"
+    between = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}{unit}" if interval else None
     st.metric(title, shown, between, delta_color="off", delta_arrow="off")
 
 

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from phi3flow.files import read_jsonl
 from phi3flow.lineage import MANIFEST, read_manifest
 from ui.conversations import Model
 
-REPORT = "report.json"
+REPORT, SAMPLES = "report.json", "samples.jsonl"
+SAMPLE_COUNT, SAMPLE_LENGTH = 3, 120
 SHOWN_HASH = 12
 VERDICTS = {"promote": "promote", "hold": "hold", "not_enough_data": "not enough data"}
 
@@ -49,11 +51,21 @@ def verdict_on(run: Path, model_hash: str) -> str:
     """The verdict of the latest report if it is about this very model."""
     path = newest_report(run)
     if path is None or not model_hash:
-        return "not compared yet: `phi3flow compare`"
+        return "not compared yet, see the report page"
     compared = {artifact["sha256"] for artifact in _json(path.parent / MANIFEST).get("inputs", [])}
     if model_hash not in compared:
         return "the latest report is about another model"
     return VERDICTS.get(str(_json(path).get("verdict")), "unknown")
+
+
+def sample_questions(run: Path) -> list[str]:
+    """Some to begin with: of the run's `samples.jsonl`, or the first ones of its validation chats."""
+    if (run / SAMPLES).is_file():
+        return [row["question"] for row in read_jsonl(run / SAMPLES)]
+    chats = run / "data" / "val.jsonl"
+    rows = read_jsonl(chats) if chats.is_file() else []
+    asked = [next(turn["content"] for turn in row["messages"] if turn["role"] == "user") for row in rows]
+    return [question for question in dict.fromkeys(asked) if len(question) <= SAMPLE_LENGTH][:SAMPLE_COUNT]
 
 
 def lineage(run: Path) -> list[Step]:

@@ -1,6 +1,7 @@
 """Base against tuned, with a verdict."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,20 +14,18 @@ if TYPE_CHECKING:
     from evaluation.comparison import Report
 
 SENTENCE = "Ask base and tuned the same questions, and decide: promote, hold, or not enough data."
-EXAMPLE = "phi3flow compare --data DATA/test.jsonl --base phi3-base --tuned phi3-tuned --out runs/mine"
+EXAMPLE = "phi3flow compare runs/mine"
 
 
 def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="test.jsonl of prepare")
-    parser.add_argument("--base", metavar="NAME", help="connection of the base model")
-    parser.add_argument("--tuned", metavar="NAME", help="connection of the tuned model")
     parser.add_argument(
-        "--base-answers", type=Path, metavar="FILE", help="recorded answers instead of --base"
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="RUN",
+        help="run folder: serve its base/ and tuned/ here, and ask them its data/test.jsonl",
     )
-    parser.add_argument(
-        "--tuned-answers", type=Path, metavar="FILE", help="recorded answers instead of --tuned"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+    _asked_arguments(parser)
     parser.add_argument(
         "--gate", type=Path, metavar="FILE", help="what a promotion takes (default: packaged)"
     )
@@ -58,8 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
     )
 
 
+def _asked_arguments(parser: argparse.ArgumentParser) -> None:
+    """Instead of RUN: what anybody serves, or what was answered earlier."""
+    parser.add_argument("--data", type=Path, metavar="FILE", help="test.jsonl of prepare")
+    parser.add_argument("--base", metavar="NAME", help="connection of the base model")
+    parser.add_argument("--tuned", metavar="NAME", help="connection of the tuned model")
+    parser.add_argument(
+        "--base-answers", type=Path, metavar="FILE", help="recorded answers instead of --base"
+    )
+    parser.add_argument(
+        "--tuned-answers", type=Path, metavar="FILE", help="recorded answers instead of --tuned"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes")
+
+
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
-    from custom_connections.promptflow_home import enter_home
     from evaluation.compare import Options
     from evaluation.gate import load_gate
     from evaluation.report import summary_table
@@ -68,7 +80,7 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
 
     if args.judge_metrics and not args.judge:
         raise BadInput("--judge-metrics needs a judge", hint="--judge NAME")
-    recorded = _is_recorded(args)
+    compared = _way(args)
     options = Options(
         gate=load_gate(args.gate),
         workers=settings.batch_workers,
@@ -77,40 +89,63 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         text_metrics=_text_metrics(args),
         foundry_project=settings.foundry_project,
     )
-    new_output(args.out / "report.json")
-    if args.judge or not recorded:
-        enter_home(settings)
-    report = _compare_recorded(args, options) if recorded else _compare(args, options)
-    text = f"{summary_table(report)}\n{args.out / 'report.html'}"
+    out = args.folder or args.out
+    new_output(out / "report.json")
+    report = compared(args, options, settings)
+    text = f"{summary_table(report)}\n{out / 'report.html'}"
     return Outcome(report.as_dict(), text, exit_code(report.verdict, report.failed))
 
 
-def _is_recorded(args: argparse.Namespace) -> bool:
-    """Whether two files of answers were given, rather than two connections. Raises BadInput for a mixture."""
+def _way(args: argparse.Namespace) -> "Callable[[argparse.Namespace, Options, Settings], Report]":
+    """A run folder, two connections or two files of answers. Raises BadInput for a mixture, or none."""
     connections, files = (args.base, args.tuned), (args.base_answers, args.tuned_answers)
+    if args.folder:
+        if any((args.data, args.out, args.judge, *connections, *files)):
+            raise BadInput(
+                f"{args.folder}: a run folder is compared with nothing but its own base/, tuned/ and data/",
+                hint="leave the folder out, and give --data, --out and both connections",
+            )
+        return _compare_run
+    if missing := [name for name in ("data", "out") if not getattr(args, name)]:
+        raise BadInput(f"--{' and --'.join(missing)}: missing", hint=f"{EXAMPLE}, or phi3flow compare --help")
     if all(connections) and not any(files):
-        return False
+        return _compare
     if not all(files) or any(connections) or args.runner:
         raise BadInput(
             "give two connections, or two files of recorded answers, which nobody runs",
             hint="--base NAME --tuned NAME, or --base-answers FILE --tuned-answers FILE",
         )
-    return True
+    return _compare_recorded
 
 
-def _compare(args: argparse.Namespace, options: "Options") -> "Report":
+def _compare_run(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
+    from evaluation.runners import runner_for
+    from phi3flow.run_comparison import compare_run, require_run, served, test_file
+
+    require_run(args.folder)
+    runner = args.runner or runner_for(test_file(args.folder))
+    with served(args.folder, settings):
+        return compare_run(args.folder, options, packs=args.packs == "all", runner=runner)
+
+
+def _compare(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
+    from custom_connections.promptflow_home import enter_home
     from evaluation.compare import compare
     from evaluation.runners import runner_for
 
+    enter_home(settings)
     runner = args.runner or runner_for(args.data)
     return compare(
         args.data, args.base, args.tuned, args.out, options, packs=args.packs == "all", runner=runner
     )
 
 
-def _compare_recorded(args: argparse.Namespace, options: "Options") -> "Report":
+def _compare_recorded(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
+    from custom_connections.promptflow_home import enter_home
     from evaluation.compare import compare_recorded
 
+    if args.judge:
+        enter_home(settings)
     return compare_recorded(args.data, args.base_answers, args.tuned_answers, args.out, options)
 
 

@@ -46,9 +46,21 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         track(model.folder, settings.runs)
     result = model.result
     text = f"{model.folder}: {result.steps} steps, validation loss {result.validation_loss:.3f}"
+    if result.kept_step is not None and result.kept_step < result.steps:
+        text += f" after step {result.kept_step}, whose weights are kept"
     if result.changed_probes is not None:
         text += f", {result.changed_probes:.0%} of the probes answered differently than before"
     if result.weight_change is not None and result.changed_tensors is not None:
         text += f", weights moved by {result.weight_change:.2g} of their norm"
         text += f" ({result.changed_tensors:.0%} of the tensors)"
-    return Outcome(asdict(model), f"{text}\nnext: phi3flow serve {model.folder}")
+    if result.kept_step is not None and result.kept_step * 2 < result.steps:
+        text += (
+            "\nfrom there on it learned its chats by heart: fewer steps, or more chats, would serve it better"
+        )
+    return Outcome(asdict(model), f"{text}\nnext: {_following(model.folder)}")
+
+
+def _following(out: Path) -> str:
+    """In a run's folder with its base beside it, what the training was worth; elsewhere, the endpoint."""
+    compared = out.name == "tuned" and (out.parent / "base" / "config.json").is_file()
+    return f"phi3flow compare {out.parent}" if compared else f"phi3flow serve {out}"

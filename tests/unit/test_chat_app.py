@@ -8,6 +8,7 @@ from fake_flow import fake_flow
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
+from phi3flow.files import write_jsonl
 from phi3flow.phi3_contract import Sampling
 from ui import workspace
 from ui.conversations import COMPLETE, Conversations, Model
@@ -75,8 +76,17 @@ def press(page, label):
     assert not page.exception
 
 
-def test_the_empty_page_offers_a_question_that_works(page):
-    press(page, "Who founded Microsoft?")
+def test_the_empty_page_offers_the_runs_own_questions(run):
+    chats = [
+        [{"role": "system", "content": "Brief."}, {"role": "user", "content": "When does *it* sail?"}],
+        [{"role": "user", "content": "x" * 200}],
+        [{"role": "user", "content": "When does *it* sail?"}],
+    ]
+    write_jsonl(run / "data" / "val.jsonl", [{"messages": chat} for chat in chats])
+    press(opened("app.py"), r"When does \*it\* sail\?")
+    write_jsonl(run / "samples.jsonl", [{"question": "Who founded Microsoft?"}])
+    page = opened("app.py")
+    press(page, r"Who founded Microsoft\?")
     assert texts(page) == ["Who founded Microsoft?", "tuned says: Who founded Microsoft?."]
     assert not page.warning and not page.error
     figures = next(caption.value for caption in page.caption if "tokens" in caption.value)
