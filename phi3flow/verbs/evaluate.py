@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         outputs=[Artifact.of("evaluation", path)],
     )
     counts = [[name, str(summary[name])] for name in ("expected", "answered", "failed")]
-    means = [[name, f"{value:.3f}"] for name, value in result.metrics.items()]
+    means = [[name, f"{value:.3f}".removesuffix(".000")] for name, value in result.metrics.items()]
     text = table(["evaluation", args.connection], counts + means) + f"\n{path}"
     return Outcome(summary | {"path": str(path)}, text, _exit_code(result.answered, result.failed))
 

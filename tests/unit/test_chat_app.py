@@ -212,7 +212,7 @@ def test_the_report_page_shows_figures_and_where_they_come_from(run):
     (run / "tuned" / "manifest.json").write_text(json.dumps(manifest | {"inputs": artifacts[1:]}))
     (run / "manifest.json").write_text(json.dumps({"kind": "report", "created": "2025", "inputs": artifacts}))
     page = opened("report_page.py")
-    assert [metric.value for metric in page.metric] == ["25.0 %", "25.0 %", "50.0 %"]
+    assert [metric.value for metric in page.metric] == ["25.0 %", "25.0 %", "50.0"]
     assert "&lt;b&gt;Better.&lt;/b&gt;" in shown(page)[0]
     assert any("model aaaaaaaaaaaa from tuned" in text.value for text in page.text)
 

@@ -1,0 +1,49 @@
+"""`phi3flow compare RUN`: what a run folder must hold, and what it is not compared with. The demo runs the rest."""
+
+import pytest
+
+from phi3flow.cli import main
+
+
+@pytest.fixture
+def run(tmp_path):
+    for name in ("base", "tuned"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "config.json").write_text("{}")
+    (tmp_path / "mine" / "data").mkdir()
+    (tmp_path / "mine" / "data" / "test.jsonl").write_text("")
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("lost", "hint"),
+    [
+        ("data/test.jsonl", "phi3flow prepare CHATS.jsonl"),
+        ("base/config.json", "phi3flow base --out"),
+        ("tuned/config.json", "phi3flow train --data"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command_that_makes_it(run, capsys, lost, hint):
+    (run / lost).unlink()
+    assert main(["compare", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert str(run / lost.split("/")[0]) in said and hint in said
+    assert not (run / "report.json").exists()
+
+
+@pytest.mark.parametrize("more", [["--base", "phi3-base"], ["--data", "test.jsonl"], ["--judge", "judge"]])
+def test_a_run_is_compared_with_its_own_models_alone(run, capsys, more):
+    assert main(["compare", str(run), *more]) == 2
+    assert "nothing but its own" in capsys.readouterr().err
+
+
+def test_a_report_that_stands_is_not_overwritten(run, capsys):
+    (run / "report.json").write_text("{}")
+    assert main(["compare", str(run)]) == 2
+    assert "report.json exists" in capsys.readouterr().err
+    assert (run / "report.json").read_text() == "{}"
+
+
+def test_without_a_run_the_files_must_be_named(capsys):
+    assert main(["compare", "--base", "a", "--tuned", "b"]) == 2
+    assert "--data and --out: missing" in capsys.readouterr().err
