@@ -24,7 +24,8 @@ CONNECTIONS = ("phi3-base", "phi3-tuned")
 FAILED_LINES = 5
 Run = Callable[[argparse.Namespace, Settings], Outcome]
 Arguments = Callable[[argparse.ArgumentParser, Settings], None]
-PLANNED = {"create", "connect", "upload", "delete"}
+PLANNED = {"create", "connect", "upload", "finetune", "delete"}
+OF_WORKSPACE = {"create", "finetune"}  # nothing to choose there
 
 
 def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
         arguments(step, settings)
         if name in PLANNED:
             step.add_argument("--plan", action="store_true", help="say what would be done; write nothing")
-        if name != "create":
+        if name not in OF_WORKSPACE:
             step.add_argument(
                 "--workspace", action="store_true", help="in the Azure ML workspace itself, not in a project"
             )
@@ -254,6 +255,42 @@ def _chat(args: argparse.Namespace, settings: Settings) -> Outcome:
     return Outcome({"question": args.question, "answer": answer}, answer)
 
 
+def _finetune_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what phi3flow prepare wrote")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME:VERSION",
+        help="of the catalog: Phi-3-mini-4k-instruct:11",
+    )
+    parser.add_argument("--learning-rate", type=float, default=5e-6, metavar="X", help="default 5e-6")
+    parser.add_argument("--scheduler", metavar="NAME", default="cosine", help="lr_scheduler_type (cosine)")
+    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="default 3")
+    parser.add_argument("--profile", choices=("gpu", "cpu"), default="gpu", help="the cluster it runs on")
+    default = settings.runs / "azure"
+    parser.add_argument(
+        "--out", type=Path, default=default, metavar="DIR", help=f"the run's manifest (default {default})"
+    )
+
+
+def _finetune(args: argparse.Namespace, settings: Settings) -> Outcome:
+    from deploy.azure.session import connect
+    from deploy.azure.sizes import profile
+    from deploy.foundry.catalog import SCHEDULERS, CatalogTraining, finetune
+    from deploy.foundry.problems import explained
+    from phi3flow.errors import nearest
+
+    if args.scheduler not in SCHEDULERS:
+        raise BadInput(f"--scheduler: unknown '{args.scheduler}'", nearest(args.scheduler, SCHEDULERS))
+    asked = CatalogTraining(
+        args.data, args.model, args.learning_rate, args.scheduler, args.epochs, profile(args.profile)
+    )
+    asked.asset  # noqa: B018 - says what is wrong with --model before anybody logs in
+    with explained("fine-tuning from the catalog"):
+        actions, job = finetune(connect(settings), asked, args.out, plan=args.plan)
+    return _planned(actions, args.plan, f"phi3flow azure deploy --out {args.out}", job=job)
+
+
 def _list(args: argparse.Namespace, settings: Settings) -> Outcome:
     from deploy.foundry.overview import as_data, as_table, listing
     from deploy.foundry.problems import explained
@@ -284,6 +321,7 @@ STEPS: dict[str, tuple[str, Arguments, Run]] = {
     "run": ("Compare base and tuned on a test file, as a batch run there.", _run_arguments, _run),
     "download": ("Make the report of what the runs answered.", _download_arguments, _download),
     "chat": ("Ask the uploaded chat flow one question.", _chat_arguments, _chat),
+    "finetune": ("Fine-tune a Phi mini of the model catalog.", _finetune_arguments, _finetune),
     "list": ("Say which connections and flows are there.", _nothing, _list),
     "delete": ("Archive the flows; delete connections, project and hub.", _nothing, _delete),
 }
