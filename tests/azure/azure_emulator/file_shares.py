@@ -105,7 +105,16 @@ def get(cloud: Cloud, request: Request) -> Reply:
     content = place.read_bytes()
     if request.method == "HEAD":
         return Reply(200, b"", {**FILE, "Content-Length": str(len(content)), "x-ms-type": "File"})
-    return Reply(200, content, {**FILE, "x-ms-type": "File"})
+    return _read_range(content, request.headers.get("x-ms-range") or "bytes=0-")
+
+
+def _read_range(content: bytes, wanted: str) -> Reply:
+    first, _, last = wanted.removeprefix("bytes=").partition("-")
+    start, end = int(first), min(int(last or len(content)), len(content) - 1)
+    if start >= len(content):
+        raise storage_error(416, "InvalidRange")
+    place = {"Content-Range": f"bytes {start}-{end}/{len(content)}", "x-ms-type": "File"}
+    return Reply(206, content[start : end + 1], {**FILE, **place})
 
 
 def _list(place: Path) -> Reply:
