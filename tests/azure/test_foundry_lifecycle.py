@@ -1,22 +1,18 @@
 """Flows in an emulated Foundry project, from nothing to a report and back to nothing, by the command line."""
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from azure_emulator import online_endpoints, tokens
-from azure_emulator.emulator import Emulator, Options
-from azure_emulator.faults import Fault
-from emulated import child_environment, client_of
-from foundry_cloud import CHATS, provision_with_endpoints, write_chats
+from azure_emulator import online_endpoints
+from azure_emulator.emulator import Emulator
+from emulated import child_environment
+from foundry_cloud import CHATS, write_chats
 
 from custom_connections.promptflow_home import new_encryption_key
-from deploy.azure.names import Names
 from phi3flow.cli import main
 from phi3flow.files import read_json, read_jsonl
 
@@ -24,38 +20,8 @@ ML = "Microsoft.MachineLearningServices/workspaces"
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Ends with the assertion that nothing unknown was asked for."""
-    with Emulator(Options(tmp_path_factory.mktemp("cloud"))) as running:
-        yield running
-        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
-
-
-@pytest.fixture
-def client(
-    cloud: Emulator, work: Path, isolated: None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Emulator]:
-    monkeypatch.chdir(work)
-    with client_of(cloud):
-        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
-        yield cloud
-
-
-@pytest.fixture(scope="module")
 def chats(work: Path) -> Path:
     return write_chats(work / "test.jsonl")
-
-
-@pytest.fixture
-def names(client: Emulator, work: Path) -> Names:
-    from phi3flow.settings import Settings
-
-    return Names.of(Settings.load(work))
 
 
 def foundry(*words: str) -> int:
@@ -66,19 +32,13 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return dict(json.loads(capsys.readouterr().out))
 
 
-def set_faults(emulator: Emulator, *faults: dict[str, Any]) -> None:
-    emulator.cloud.faults.set([Fault.parse(fault) for fault in faults])
-
-
 def uploads(emulator: Emulator) -> int:
     return len(
         [entry for entry in emulator.cloud.log.entries if (entry.plane, entry.method) == ("file", "PUT")]
     )
 
 
-def test_1_what_is_missing_is_named_with_the_command_that_makes_it(client, work, capsys):
-    provision_with_endpoints(work)
-    capsys.readouterr()
+def test_1_what_is_missing_is_named_with_the_command_that_makes_it(client, capsys):
     assert foundry("connect") == 1
     told = capsys.readouterr().err
     assert "there is no Foundry project phi3flow-project" in told
@@ -195,7 +155,7 @@ def ends_in_0(row: dict[str, Any]) -> bool:
     return words[2].endswith("0") and words[4].endswith("0")
 
 
-def test_9_the_clouds_report_is_the_local_one_line_by_line(client, work, chats, capsys, monkeypatch):
+def test_9_the_clouds_report_is_the_local_one_line_by_line(client, work, chats, capsys):
     assert foundry("download", "--out", "runs/some", "--json") in {0, 3, 4}
     cloud = shown(capsys)
     assert (work / "runs" / "some" / "report.html").is_file()
@@ -257,4 +217,3 @@ def test_z_delete_leaves_nothing_of_ours_in_the_project(client, names, capsys):
     assert {one["kind"] for one in told["removals"]} == {"flow", "connection", "project", "hub"}
     assert client.cloud.store.get(names.id(ML, names.hub)) is None
     assert client.cloud.store.get(names.workspace_id) is not None
-    assert os.path.basename(names.workspace_id) == "phi3flow"  # noqa: PTH119
