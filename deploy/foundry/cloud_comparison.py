@@ -93,8 +93,8 @@ def answers_in_cloud(target: Target, out: Path) -> CloudAnswers:
     if not (out / STATE).exists():
         raise BadInput(f"{out}: no run in the cloud is recorded there", "phi3flow foundry run --data FILE")
     state = read_json(out / STATE)
-    data = Path(state["data"]["path"])
-    if not data.is_file() or sha256_of(data) != state["data"]["sha256"]:
+    data = Path(state["path"])
+    if not data.is_file() or sha256_of(data) != state["data"]:
         raise BadInput(
             f"{data} is not the file that was asked in the cloud any more", "bring it back, or run again"
         )
@@ -140,26 +140,18 @@ def _state(target: Target, data: Path, flow: str, out: Path) -> dict[str, Any]:
     endpoints = {name: configs_of(as_flows_read_it(target.cloud, name)) for name in SIDES.values()}
     asked = {
         "schema": SCHEMA,
-        "data": {"path": data.as_posix(), "sha256": sha256_of(data)},
+        "data": sha256_of(data),
         "target": target.id,
         "flow": flow,
         "connections": endpoints,
     }
-    path = out / STATE
-    if not path.exists():
-        return {**asked, "runs": []}
-    found: dict[str, Any] = read_json(path)
-    found["data"]["path"] = asked["data"]["path"] if _same_data(found, asked) else found["data"]["path"]
+    found: dict[str, Any] = read_json(out / STATE) if (out / STATE).exists() else {**asked, "runs": []}
     others = [name for name in asked if found.get(name) != asked[name]]
     if others:
         raise BadInput(
             f"{out} holds runs with another {' and another '.join(others)}", "choose another --out"
         )
-    return found
-
-
-def _same_data(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    return bool(found["data"]["sha256"] == asked["data"]["sha256"])
+    return {**found, "path": data.as_posix()}
 
 
 def _started(state: Mapping[str, Any], count: int) -> list[Started]:

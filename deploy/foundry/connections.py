@@ -24,6 +24,10 @@ KIND = "CustomKeys"
 FOR_FLOWS = {"azureml.flow.connection_type": "Custom", "azureml.flow.module": "promptflow.connections"}
 
 
+class Unusable(Phi3flowError):
+    """No flow can use the connection as it stands there."""
+
+
 @dataclass(frozen=True)
 class FlowConnection:
     """One connection as a step: `endpoint` as it should be. No value of a key is ever shown."""
@@ -71,7 +75,7 @@ class FlowConnection:
         """What a flow would read otherwise: names alone."""
         try:
             found = as_flows_read_it(self.cloud, self.name)
-        except Phi3flowError:
+        except Unusable:
             return ["content"]
         wanted = configs_of(self.endpoint) | {"key": self.endpoint.key}
         shown = configs_of(found) | {"key": found.key}
@@ -89,7 +93,8 @@ def is_ours(connection: Mapping[str, Any]) -> bool:
 def as_flows_read_it(cloud: Cloud, name: str) -> Endpoint:
     """The endpoint behind a stored connection, its key in memory alone.
 
-    Raises Phi3flowError where it is missing, is not for flows, lacks an entry, or may not be read.
+    Raises Unusable where it is missing, is not for flows or lacks an entry, Phi3flowError where it may not
+    be read.
     """
     from promptflow.core._connection_provider._workspace_connection_provider import (
         WorkspaceConnectionProvider,
@@ -131,8 +136,8 @@ def _with_secrets(cloud: Cloud, name: str) -> dict[str, Any]:
     return dict(response.json())
 
 
-def _unusable(cloud: Cloud, name: str, what: str) -> Phi3flowError:
-    return Phi3flowError(
+def _unusable(cloud: Cloud, name: str, what: str) -> Unusable:
+    return Unusable(
         f"connection {name} in {cloud.names.workspace} {what}", f"phi3flow foundry connect {name}"
     )
 

@@ -12,11 +12,13 @@ BLOB_READER = "Storage Blob Data Reader"
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Say what goes wrong in the block in a sentence; a bug keeps its own error."""
+    """Say what goes wrong in the block in a sentence; our own errors say it already, and so does a bug."""
     try:
         with unwrapped():
             yield
     except Exception as error:
+        if hasattr(error, "hint"):
+            raise
         raise problems.explain(error, doing, []) from error
 
 
@@ -43,7 +45,7 @@ def _cause_of(error: BaseException) -> Exception:
     if isinstance(found, AzureError):
         return found
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return Phi3flowError(lines[0] if lines else type(error).__name__)
+    return Phi3flowError(lines[0] if lines else type(error).__name__, "the same command tries again")
 
 
 def _is_storage(error: Exception) -> bool:

@@ -46,17 +46,20 @@ def connect_arguments(parser: argparse.ArgumentParser, settings: Settings) -> No
 def connect(args: argparse.Namespace, settings: Settings) -> Outcome:
     from deploy.azure.plan import carry_out
     from deploy.foundry.connections import FlowConnection
+    from deploy.foundry.problems import explained
 
     names = args.names or list(CONNECTIONS)
     if args.endpoint and len(names) != 1:
         raise BadInput("--endpoint belongs to one NAME", "phi3flow foundry connect phi3-tuned --endpoint URL")
     target = asked_target(args, settings)
-    target.require()
+    with explained("the project"):
+        target.require()
     wanted = {name: _endpoint(name, target, args, settings) for name in names}
     steps = [FlowConnection(target.cloud, name, endpoint) for name, endpoint in wanted.items()]
     actions = carry_out(steps, plan=args.plan)
     if not args.plan:
-        _try(target, names)
+        with explained("the connections"):
+            _try(target, names)
     return planned(actions, args.plan, "phi3flow foundry upload")
 
 
