@@ -49,7 +49,9 @@ def resolved(asked: str) -> Iterator[LocalFlow]:
             resolve_flow(asked, folder)
         else:
             resolve_folder(Path(asked), folder)
-        yield LocalFlow(name, folder)
+        flow = LocalFlow(name, folder)
+        # The share's folder is called after this one and the second: two contents must not meet there.
+        yield LocalFlow(name, folder.rename(folder.with_name(f"{name}-{flow.content[:8]}")))
 
 
 def flow_type(folder: Path) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import requests
 from azure_emulator import tokens
-from azure_emulator.emulator import Emulator
+from azure_emulator.emulator import Emulator, Options
 from azure_emulator.faults import Fault
-from emulated import child_environment
+from emulated import child_environment, client_of
 from foundry_cloud import write_chats
 from sums_server import handler_of
 
@@ -247,6 +247,17 @@ def test_a_workspace_is_a_target_as_well(client, names, capsys):
     assert foundry("delete", there, "--json") == 0
     assert {one["kind"] for one in json.loads(capsys.readouterr().out)["removals"]} == {"flow", "connection"}
     assert client.cloud.store.get(names.workspace_id)
+
+
+def test_teardown_takes_the_project_before_its_hub(isolated, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with Emulator(Options(tmp_path / "cloud")) as azure, client_of(azure):
+        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
+        assert foundry("create") == 0
+        capsys.readouterr()
+        assert main(["azure", "teardown", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["left"] == []
+        assert [entry for entry in azure.cloud.log.entries if entry.unknown] == []
 
 
 def test_help_of_a_step_imports_no_sdk():
