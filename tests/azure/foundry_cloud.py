@@ -1,11 +1,14 @@
 """A cloud with two endpoints that answer in a millisecond, as `azure deploy` would have left it."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from azure_emulator import tokens
-from emulated import UserCredential
+from azure_emulator.emulator import Emulator
+from emulated import UserCredential, child_environment
 
 from deploy.azure.names import Names
 from phi3flow.cli import main
@@ -14,6 +17,26 @@ from phi3flow.settings import Settings
 SERVER = Path(__file__).with_name("sums_server.py")
 CPU = "Standard_E4s_v3"
 CHATS = 50
+
+
+class Told(NamedTuple):
+    """What a command in a process of its own printed, and its exit code."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def foundry_process(emulator: Emulator, *words: str) -> Told:
+    """`phi3flow foundry` as people run it: aiohttp, which downloads, takes its certificates at import."""
+    command = [sys.executable, "-m", "phi3flow", "foundry", *words]
+    environment = child_environment(emulator)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return Told(ran.returncode, ran.stdout, ran.stderr)
 
 
 def provision_with_endpoints(work: Path) -> Names:

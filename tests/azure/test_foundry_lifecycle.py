@@ -10,7 +10,7 @@ import pytest
 from azure_emulator import online_endpoints
 from azure_emulator.emulator import Emulator
 from emulated import child_environment
-from foundry_cloud import CHATS, write_chats
+from foundry_cloud import CHATS, foundry_process, write_chats
 
 from custom_connections.promptflow_home import new_encryption_key
 from phi3flow.cli import main
@@ -106,9 +106,9 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_6_the_uploaded_chat_flow_answers(client, capsys):
-    assert foundry("chat", "What is 20 plus 22?", "--json") == 0
-    assert shown(capsys)["answer"].strip() == "It is 42."
+def test_6_the_uploaded_chat_flow_answers(client):
+    told = foundry_process(client, "chat", "What is 20 plus 22?", "--json")
+    assert told.json["answer"].strip() == "It is 42.", told.err
 
 
 def test_7_a_rotated_key_is_noticed_and_connect_repairs_it(client, names, capsys):
@@ -118,35 +118,33 @@ def test_7_a_rotated_key_is_noticed_and_connect_repairs_it(client, names, capsys
         if item["name"] == names.endpoint("phi3-tuned")
     )
     client.cloud.secret(f"endpoint/{endpoint.lower()}/primaryKey", renew=True)
-    assert foundry("chat", "What is 20 plus 22?") == 1
-    told = capsys.readouterr().err
-    assert "the endpoint refused the key" in told
-    assert "phi3flow foundry connect" in told
+    told = foundry_process(client, "chat", "What is 20 plus 22?")
+    assert told.exit_code == 1
+    assert "the endpoint refused the key" in told.err
+    assert "phi3flow foundry connect" in told.err
     assert foundry("connect", "--json") == 0
     (tuned,) = [one for one in shown(capsys)["actions"] if one["name"] == "phi3-tuned"]
     assert (tuned["do"], tuned["why"]) == ("update", "another key")
-    assert foundry("chat", "What is 20 plus 22?", "--json") == 0
-    assert shown(capsys)["answer"].strip() == "It is 42."
+    told = foundry_process(client, "chat", "What is 20 plus 22?", "--json")
+    assert told.json["answer"].strip() == "It is 42.", told.err
 
 
-def test_8_failed_lines_are_counted_listed_and_asked_again(client, work, chats, capsys):
+def test_8_failed_lines_are_counted_listed_and_asked_again(client, work, chats):
     (work / "faults").touch()
-    out = ["--data", str(chats), "--out", "runs/some"]
-    assert foundry("run", *out, "--json") == 5
-    told = shown(capsys)
-    assert (told["expected"], len(told["runs"])) == (CHATS, 1)
+    asked = ["run", "--data", str(chats), "--out", "runs/some", "--json"]
+    told = foundry_process(client, *asked)
+    assert told.exit_code == 5, told.err
+    assert (told.json["expected"], len(told.json["runs"])) == (CHATS, 1)
     failed = [number for number, row in enumerate(read_jsonl(chats), 1) if ends_in_0(row)]
-    assert told["failed"] == failed
+    assert told.json["failed"] == failed
     assert 0 < len(failed) < CHATS
     (work / "faults").unlink()
-    assert foundry("run", *out, "--json") == 0
-    again = shown(capsys)
-    assert (again["failed"], len(again["runs"])) == ([], 2)
-    assert len(
-        read_jsonl(work / "runs" / "some" / "promptflow" / "inputs" / f"{again['runs'][1]}.jsonl")
-    ) == len(failed)
+    told = foundry_process(client, *asked)
+    assert (told.exit_code, told.json["failed"], len(told.json["runs"])) == (0, [], 2), told.err
+    inputs = work / "runs" / "some" / "promptflow" / "inputs" / f"{told.json['runs'][1]}.jsonl"
+    assert len(read_jsonl(inputs)) == len(failed)
     before = len(client.cloud.store.keys("flow-runs"))
-    assert foundry("run", *out) == 0
+    assert foundry_process(client, *asked).exit_code == 0
     assert len(client.cloud.store.keys("flow-runs")) == before
 
 
@@ -155,9 +153,10 @@ def ends_in_0(row: dict[str, Any]) -> bool:
     return words[2].endswith("0") and words[4].endswith("0")
 
 
-def test_9_the_clouds_report_is_the_local_one_line_by_line(client, work, chats, capsys):
-    assert foundry("download", "--out", "runs/some", "--json") in {0, 3, 4}
-    cloud = shown(capsys)
+def test_9_the_clouds_report_is_the_local_one_line_by_line(client, work, chats):
+    told = foundry_process(client, "download", "--out", "runs/some", "--json")
+    assert told.exit_code in {0, 3, 4}, told.err
+    cloud = told.json
     assert (work / "runs" / "some" / "report.html").is_file()
     environment = child_environment(client) | {"PF_ENCRYPTION_KEY": new_encryption_key()}
 

@@ -106,12 +106,13 @@ class FlowRunner:
             "data": str(data),
             "name": run["name"],
             "mapping": run["inputsMapping"],
-            "provider": f"azureml:/{run['workspace']}",
             "output": str(place / "runs"),
             "result": str(place / "result.json"),
         }
         (place / "request.json").write_text(json.dumps(request))
         prepare_home(place / "home")
+        with (place / "home" / "pf.yaml").open("a") as config:
+            config.write(f"connection:\n  provider: azureml:/{run['workspace']}\n")
         client = {name: value for name, value in self._client().items() if value}
         variables = {**clean_environment(), **environment(place / "home", "", LINES_AT_A_TIME), **client}
         command = [sys.executable, str(WORKER), str(place / "request.json")]

@@ -28,9 +28,7 @@ def main() -> None:
     from promptflow.client import PFClient
     from promptflow.exceptions import PromptflowException
 
-    client = PFClient(
-        config={"connection.provider": request["provider"], "run.output_path": request["output"]}
-    )
+    client = PFClient(config={"run.output_path": request["output"]})
     result = {"error": None, "metrics": {}, "folder": f"{request['output']}/{request['name']}"}
     try:
         run = client.run(
