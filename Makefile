@@ -61,7 +61,7 @@ bench-runner: $(INSTALLED)  ## the direct runner: against the clock, pf run, and
 bench-coverage: $(INSTALLED)  ## do the intervals cover the truth, on 2 000 simulated test files
 	$(BIN)/python bench/coverage.py
 
-bench-serve: $(INSTALLED)  ## serving: our engines against mlflow models serve; ARGS="--rounds N --seconds S"
+bench-serve: $(INSTALLED)  ## serving: our engines against mlflow models serve, half an hour; ARGS="--rounds N --seconds S"
 	$(BIN)/python bench/serve.py $(ARGS)
 
 bench-soak: $(INSTALLED)  ## ten minutes at twice what the endpoint can do, every answer checked

@@ -44,8 +44,10 @@ class ChatModel(PythonModel):
         self._model = load_model(context.artifacts[MODEL]).eval()
         self._tokenizer = load_tokenizer(context.artifacts[MODEL])
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """`model_input` is a frame with a column `messages`; MLflow would make a schema of type hints."""
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[str]:
+        """`model_input` is a frame with a column `messages`: the one hint of which MLflow makes no schema."""
         chats = [[dict(message) for message in messages] for messages in model_input["messages"]]
         for row, chat in enumerate(chats):
             _check(chat, f"row {row}: messages")

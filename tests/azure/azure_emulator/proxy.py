@@ -112,7 +112,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def _hang_up_for(self, fault: Fault) -> None:
         if fault.kind == "signal":
-            signal_client(self.client_address, fault.signal)
+            signal_client(self.client_address, self.connection.getsockname(), fault.signal)
         if fault.kind in {"drop", "signal"}:
             raise HangUp
 
