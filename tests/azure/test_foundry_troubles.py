@@ -20,6 +20,7 @@ from emulated import child_environment, client_of
 from foundry_cloud import foundry_process, write_chats
 from sums_server import handler_of
 
+from custom_connections.promptflow_home import environment, prepare_home
 from phi3flow.cli import main
 from phi3flow.files import read_json
 
@@ -211,10 +212,11 @@ def test_what_was_uploaded_answers_alone_in_an_empty_folder(project, client, tmp
     assert foundry("upload", "chat") == 0
     there = sorted((client.folder / "shares").rglob("chat-*"), key=lambda path: path.stat().st_mtime)[-1]
     shutil.copytree(there, tmp_path / "alone")
+    prepare_home(tmp_path / "home")
     ran = subprocess.run(
         [sys.executable, "-c", ALONE, str(Path(__file__).parent), project, str(tmp_path / "alone")],
         cwd=tmp_path / "alone",
-        env=child_environment(client) | {"PF_HOME_DIRECTORY": str(tmp_path / "home")},
+        env=child_environment(client) | environment(tmp_path / "home", ""),
         capture_output=True,
         text=True,
         check=False,
