@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from deploy.azure.arm import read
@@ -84,12 +85,12 @@ def _tasks(target: Target) -> Iterator[tuple[Removal, Callable[[], Any]]]:
     cloud = target.cloud
     if read(cloud, target.id, WORKSPACE_API) is not None:
         for flow in uploaded_flows(target):
-            name = str(flow.name)
-            yield Removal("archive", "flow", str(flow.display_name)), lambda name=name: archive(target, name)
+            removal = Removal("archive", "flow", str(flow.display_name))
+            yield removal, partial(archive, target, str(flow.name))
         for one in all_connections(cloud):
             name, ours = str(one["name"]), is_ours(one)
             gone = connection_id(cloud, name)
-            yield _removal("connection", name, ours), lambda gone=gone: _delete(target, gone, API)
+            yield _removal("connection", name, ours), partial(_delete, target, gone, API)
     if target.is_project:
         yield from _containers(target)
 
@@ -104,7 +105,7 @@ def _containers(target: Target) -> Iterator[tuple[Removal, Callable[[], Any]]]:
         if found is not None:
             name = resource_id.rsplit("/", 1)[1]
             removal = _removal(kind, name, OURS in (found.get("tags") or {}))
-            yield removal, lambda gone=resource_id: _delete(target, gone, WORKSPACE_API)
+            yield removal, partial(_delete, target, resource_id, WORKSPACE_API)
 
 
 def _removal(kind: str, name: str, ours: bool) -> Removal:

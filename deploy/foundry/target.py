@@ -12,7 +12,7 @@ from phi3flow.errors import BadInput, Phi3flowError
 from phi3flow.settings import Settings
 
 if TYPE_CHECKING:
-    from promptflow.azure import PFClient
+    from promptflow.azure._pf_client import PFClient
 
 LONGEST_NAME = 32
 
@@ -45,7 +45,7 @@ class Target:
     @cached_property
     def pf(self) -> "PFClient":
         """Prompt flow's client for the cloud. The caller has entered a Prompt flow home."""
-        from promptflow.azure import PFClient
+        from promptflow.azure._pf_client import PFClient
 
         self.require()
         return PFClient(ml_client=self.cloud.ml)

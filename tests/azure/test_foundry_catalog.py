@@ -65,6 +65,7 @@ def test_a_catalog_model_is_tuned_verified_and_served(client, data, work, capsys
     jobs = client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/jobs")
     details = next(job["properties"]["fineTuningDetails"] for job in jobs if "catalog" in job["name"])
     assert details["model"]["uri"] == "azureml://registries/azureml/models/Phi-3-mini-4k-instruct/versions/11"
+    capsys.readouterr()
     assert finetune(data, "--model", MODEL, "--json") == 0
     assert {one["do"] for one in json.loads(capsys.readouterr().out)["actions"]} == {"keep"}
     assert len(client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/jobs")) == len(
