@@ -30,7 +30,8 @@ def finetune_arguments(parser: argparse.ArgumentParser, settings: Settings) -> N
 def finetune(args: argparse.Namespace, settings: Settings) -> Outcome:
     from deploy.azure.session import connect
     from deploy.azure.sizes import profile
-    from deploy.foundry.catalog import SCHEDULERS, CatalogTraining, finetune
+    from deploy.foundry.catalog import finetune
+    from deploy.foundry.catalog_jobs import SCHEDULERS, CatalogTraining
     from deploy.foundry.problems import explained
 
     if args.scheduler not in SCHEDULERS:

@@ -1,4 +1,7 @@
-"""`catalog_trainer.py MODEL TRAIN VALIDATION OUT LEARNING_RATE`: some steps of our own training."""
+"""`catalog_trainer.py MODEL TRAIN VALIDATION OUT LEARNING_RATE`: our own training.
+
+A tiny model needs so many steps to learn to end its answers; one that does not is not let through by verify.
+"""
 
 import shutil
 import sys
@@ -8,7 +11,7 @@ from deploy.foundry.catalog_card import model_folder
 from training.finetune import finetune
 from training.recipe import load_recipe
 
-RECIPE = "steps = 5\nbatch_size = 4\nlearning_rate = {rate}\nmax_length = 256\n"
+RECIPE = "steps = 150\nbatch_size = 4\nlearning_rate = {rate}\nmax_length = 256\n"
 
 
 def main() -> None:
