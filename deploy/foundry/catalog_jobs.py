@@ -30,6 +30,11 @@ from phi3flow.lineage import commit, sha256_of
 MODEL = re.compile(r"(?P<name>Phi-(?:3|3\.5|4)-mini-[\w-]*instruct):(?P<version>\d+)")
 SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
 OUTPUT = "phi3-catalog"
+CARD_LINE = (
+    f"{INSTALL} && python -m deploy.foundry.catalog_card "
+    "${{inputs.tuned}} ${{inputs.base}} ${{inputs.validation}} "
+    "${{outputs.model}} ${{outputs.base}} ${{outputs.card}}"
+)
 
 
 @dataclass(frozen=True)
@@ -140,11 +145,6 @@ def card_job(
     image = GPU_IMAGE if asked.profile.compute.startswith("gpu") else IMAGE
     conda = Path(str(files("deploy.azure") / "environment-train.yaml"))
     environment = TrainingEnvironment(cloud, image, conda, {OURS: "finetune"})
-    outputs = "${{outputs.model}} ${{outputs.base}} ${{outputs.card}}"
-    line = (
-        f"{INSTALL} && python -m deploy.foundry.catalog_card "
-        f"${{{{inputs.tuned}}}} ${{{{inputs.base}}}} ${{{{inputs.validation}}}} {outputs}"
-    )
 
     def build(name: str) -> Any:
         from azure.ai.ml import Input, Output, command
@@ -154,7 +154,7 @@ def card_job(
             display_name=f"card of {tuned.name}",
             experiment_name=EXPERIMENT,
             code=str(staged.code),
-            command=line,
+            command=CARD_LINE,
             environment=f"azureml:{environment.name}",
             compute=asked.profile.compute,
             inputs={
@@ -170,5 +170,5 @@ def card_job(
             tags=asked.tags,
         )
 
-    identity = version_of(tuned.name, asked.asset, environment.version, sha256_of(staged.code), line)
+    identity = version_of(tuned.name, asked.asset, environment.version, sha256_of(staged.code), CARD_LINE)
     return Job(cloud, "phi3flow-card", identity, build), environment

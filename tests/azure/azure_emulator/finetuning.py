@@ -10,8 +10,15 @@ TRAINER = Path(__file__).with_name("catalog_trainer.py")
 WANTED = "learning_rate"
 
 
-def as_command(sent: Document) -> Document:
-    """What a job's properties get for `job_runner` to run them. Raise 400 for what the service refuses."""
+def completed(sent: Document) -> Document:
+    """The properties of a job, with a command for `job_runner` where it is a fine-tuning job."""
+    if sent.get("jobType") == "FineTuning":
+        sent |= _as_command(sent)
+    return sent
+
+
+def _as_command(sent: Document) -> Document:
+    """Raise 400 for what the service refuses."""
     details = sent["fineTuningDetails"]
     settings = details.get("hyperParameters") or {}
     if details.get("taskType") not in {"ChatCompletion", "chatCompletion"}:

@@ -22,9 +22,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     """A job starts once; a second PUT may only change what describes it."""
     workspace = cloud.store.require(arm.workspace_id(request))
     old, body = cloud.store.get(request.path), request.json
-    sent = body["properties"]
-    if sent.get("jobType") == "FineTuning":
-        sent |= finetuning.as_command(sent)
+    sent = finetuning.completed(body["properties"])
     if old:
         return _describe(cloud, request, old, sent)
     _check(cloud, sent)
