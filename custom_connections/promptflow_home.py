@@ -70,6 +70,12 @@ def enter_home(settings: Settings) -> None:
     os.environ.update(environment(settings.promptflow_home, settings.encryption_key, settings.batch_workers))
 
 
+def enter_home_without_store(settings: Settings) -> None:
+    """The same home for work in the cloud: it takes no connection from this machine, so no keyring either."""
+    prepare_home(settings.promptflow_home)
+    os.environ.update(environment(settings.promptflow_home, "", settings.batch_workers))
+
+
 def _check_key(encryption_key: str) -> None:
     from cryptography.fernet import Fernet
 

@@ -40,7 +40,7 @@ def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -
     The caller has entered the Prompt flow home. Raises BadInput for the file, Phi3flowError when a connection
     is missing, an endpoint does not answer a first question, or Prompt flow itself fails.
     """
-    chats = _load(data)
+    chats = load_test(data)
     endpoints = {"phi3-base": ready(base), "phi3-tuned": ready(tuned)}
     folder = _prepare(chats, ["compare"], out)
     columns: Columns = {"compare": QUESTION | REFERENCE | {"max_tokens": MAX_TOKENS}}
@@ -48,7 +48,7 @@ def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -
     run_flows(folder, endpoints, columns, _limits(endpoints, len(chats), workers))
     outputs, errors = outputs_of(folder, "compare"), errors_of(folder, "compare")
     sides = {
-        side: [_record(outputs[i][side] if i in outputs else {}, errors.get(i)) for i in range(len(chats))]
+        side: [record_of(outputs[i][side] if i in outputs else {}, errors.get(i)) for i in range(len(chats))]
         for side in ("base", "tuned")
     }
     say_failures(base, sides["base"])
@@ -65,7 +65,7 @@ def run_evaluate(
     has entered the Prompt flow home. Raises what `run_compare` raises, and BadInput for a judge of another
     contract than openai.
     """
-    chats = _load(data)
+    chats = load_test(data)
     endpoints = {"phi3-tuned": ready(connection)}
     if judge:
         check_judge(endpoints.setdefault(JUDGE, ready(judge)))
@@ -80,7 +80,7 @@ def run_evaluate(
     run_flows(folder, endpoints, columns, _limits(endpoints, len(chats), workers))
     outputs, errors = outputs_of(folder, "chat"), errors_of(folder, "chat")
     records = [
-        _record({"text": outputs[i]["answer"]} if i in outputs else {}, errors.get(i))
+        record_of({"text": outputs[i]["answer"]} if i in outputs else {}, errors.get(i))
         for i in range(len(chats))
     ]
     say_failures(connection, records)
@@ -90,7 +90,7 @@ def run_evaluate(
     )
 
 
-def _record(said: Mapping[str, Any], error: str | None) -> Record:
+def record_of(said: Mapping[str, Any], error: str | None) -> Record:
     """What a flow said of one line; nothing where Prompt flow lost it, which then says why."""
     if said.get("text") is None:
         return Record(None, None, said.get("error") or error or LOST)
@@ -104,7 +104,8 @@ def _figures(graded: Mapping[str, Any] | None) -> dict[str, float] | None:
     return {name: value for name, value in graded.items() if isinstance(value, int | float)}
 
 
-def _load(data: Path) -> "list[Chat]":
+def load_test(data: Path) -> "list[Chat]":
+    """Raises BadInput, for a file without chats as well."""
     from training.rows import load_chats
 
     chats = load_chats(data)
@@ -133,11 +134,12 @@ def _prepare(chats: "Sequence[Chat]", flows: Sequence[str], out: Path) -> Path:
     (folder / "flows").mkdir()
     for name in flows:
         resolve_flow(name, folder / "flows" / name)
-    write_jsonl(folder / "inputs.jsonl", (_inputs(chat) for chat in chats))
+    write_jsonl(folder / "inputs.jsonl", (inputs_of(chat) for chat in chats))
     return folder
 
 
-def _inputs(chat: "Chat") -> dict[str, Any]:
+def inputs_of(chat: "Chat") -> dict[str, Any]:
+    """A chat as a line of `inputs.jsonl`."""
     turns = split_turns(chat.prompt)
     return {
         "question": turns.question,

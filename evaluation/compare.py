@@ -86,16 +86,25 @@ def compare(
     )
 
 
-def compare_recorded(data: Path, base: Path, tuned: Path, out: Path, options: Options) -> Report:
+def compare_recorded(
+    data: Path,
+    base: Path,
+    tuned: Path,
+    out: Path,
+    options: Options,
+    *,
+    origin: Mapping[str, Any] | None = None,
+) -> Report:
     """Compare answers that were recorded earlier; no endpoint is asked but a judge's, if one is named.
 
-    `base` and `tuned` are files as `evaluation.answer_file` describes. Raises BadInput with every bad row.
+    `base` and `tuned` are files as `evaluation.answer_file` describes; `origin` joins the report's lineage.
+    Raises BadInput with every bad row.
     """
     kinds = (("test data", data), ("base answers", base), ("tuned answers", tuned))
     inputs = [Artifact.of(kind, path) for kind, path in kinds if path.exists()]
     examiners = _ready(options, out)
     rows = recorded_rows(data, base, tuned)
-    lineage = {artifact.kind: artifact.sha256 for artifact in inputs}
+    lineage = {artifact.kind: artifact.sha256 for artifact in inputs} | dict(origin or {})
     nobody = Likelihoods(None, "the answers were recorded: no endpoint is asked")
     return _conclude(
         rows, out, options, examiners, inputs=inputs, lineage=lineage, packs={}, likelihoods=nobody

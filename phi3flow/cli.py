@@ -31,6 +31,7 @@ VERBS = (
     "verdict",
     "up",
     "azure",
+    "foundry",
     "doctor",
 )
 INTERRUPTED = 130

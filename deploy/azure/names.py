@@ -51,6 +51,15 @@ class Names:
         return self.id(f"{ML}/workspaces", self.workspace)
 
     @property
+    def hub(self) -> str:
+        return f"{self.workspace}-hub"
+
+    @property
+    def project(self) -> str:
+        """The Foundry project that goes with the workspace."""
+        return f"{self.workspace}-project"
+
+    @property
     def identity_id(self) -> str:
         return self.id("Microsoft.ManagedIdentity/userAssignedIdentities", f"{self.workspace}-identity")
 

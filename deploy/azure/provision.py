@@ -62,22 +62,23 @@ class Parts:
 def provision_steps(cloud: Cloud, profile: Profile, nodes: int) -> list[Step]:
     """In an order in which each step finds what it refers to; reads the workspace to tell whose it is."""
     names = cloud.names
-    steps: list[Step] = [_resource(cloud, "resource group", names.group_id, GROUP_API, {})]
+    steps: list[Step] = [resource(cloud, "resource group", names.group_id, GROUP_API, {})]
     workspace = read(cloud, names.workspace_id, WORKSPACE_API)
     if workspace is not None and OURS not in (workspace.get("tags") or {}):
         parts = Parts.of(workspace)
         steps += [_workspace(cloud, Parts.own(names))]
     else:
         parts = Parts.own(names)
-        steps += [*_foundations(cloud, parts), _workspace(cloud, parts)]
-    steps += [_resource(cloud, "managed identity", names.identity_id, IDENTITY_API, {})]
+        steps += [*foundations(cloud, parts), _workspace(cloud, parts)]
+    steps += [resource(cloud, "managed identity", names.identity_id, IDENTITY_API, {})]
     steps += [RoleAssignment(cloud, *BLOB_READER, parts.storage)]
     if parts.registry:
         steps += [RoleAssignment(cloud, *ACR_PULL, parts.registry)]
     return [*steps, compute(cloud, profile, nodes)]
 
 
-def _foundations(cloud: Cloud, parts: Parts) -> list[Step]:
+def foundations(cloud: Cloud, parts: Parts) -> list[Step]:
+    """What a workspace, or a hub, stands on."""
     logs = cloud.names.id("Microsoft.OperationalInsights/workspaces", f"{cloud.names.workspace}-logs")
     storage = {
         "kind": "StorageV2",
@@ -98,11 +99,11 @@ def _foundations(cloud: Cloud, parts: Parts) -> list[Step]:
     registry = {"sku": {"name": "Basic"}}
     pay: Cost = "by the month"
     return [
-        _resource(cloud, "log workspace", logs, "2022-10-01", {"properties": {"retentionInDays": 30}}),
-        _resource(cloud, "storage account", parts.storage, "2023-04-01", storage, cost=pay),
+        resource(cloud, "log workspace", logs, "2022-10-01", {"properties": {"retentionInDays": 30}}),
+        resource(cloud, "storage account", parts.storage, "2023-04-01", storage, cost=pay),
         _vault(cloud, parts.vault, vault),
-        _resource(cloud, "insights", parts.insights, "2020-02-02", insights),
-        _resource(cloud, "container registry", str(parts.registry), "2023-07-01", registry, cost=pay),
+        resource(cloud, "insights", parts.insights, "2020-02-02", insights),
+        resource(cloud, "container registry", str(parts.registry), "2023-07-01", registry, cost=pay),
     ]
 
 
@@ -128,7 +129,7 @@ def _workspace(cloud: Cloud, parts: Parts) -> ArmResource:
         "containerRegistry": parts.registry,
     }
     body = {"kind": "Default", "identity": {"type": "SystemAssigned"}, "properties": properties}
-    return _resource(cloud, "workspace", cloud.names.workspace_id, WORKSPACE_API, body)
+    return resource(cloud, "workspace", cloud.names.workspace_id, WORKSPACE_API, body)
 
 
 def compute(cloud: Cloud, profile: Profile, nodes: int) -> ArmResource:
@@ -143,12 +144,13 @@ def compute(cloud: Cloud, profile: Profile, nodes: int) -> ArmResource:
     identity = {"type": "UserAssigned", "userAssignedIdentities": {cloud.names.identity_id: {}}}
     body = {"identity": identity, "properties": {"computeType": "AmlCompute", "properties": cluster}}
     resource_id = cloud.names.compute_id(profile.compute)
-    return _resource(cloud, "cluster", resource_id, WORKSPACE_API, body, cost="while it runs")
+    return resource(cloud, "cluster", resource_id, WORKSPACE_API, body, cost="while it runs")
 
 
-def _resource(
+def resource(
     cloud: Cloud, kind: str, resource_id: str, api: str, body: Mapping[str, Any], *, cost: Cost = "free"
 ) -> ArmResource:
+    """A step that puts one resource into the region of the settings, with our tag."""
     complete = {"location": cloud.names.region, **body}
     return ArmResource(cloud, kind, resource_id, api, lambda: complete, cost, {OURS: "provision"})
 

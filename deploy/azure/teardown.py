@@ -143,11 +143,13 @@ def _resources(cloud: Cloud) -> list[_Task]:
     return [_resource(cloud, one) for one in sorted(listed, key=_order)]
 
 
-def _order(resource: Any) -> tuple[int, str]:
+def _order(resource: Any) -> tuple[int, bool, str]:
+    """A hub goes after its projects."""
     last = str(resource.type).lower().rsplit("/", 1)[1]
     ml = str(resource.type).lower().startswith("microsoft.machinelearningservices")
     return (
         LAST.index(last) if last in LAST and (ml or last != "workspaces") else len(LAST),
+        str(resource.kind).lower() == "hub",
         str(resource.name),
     )
 

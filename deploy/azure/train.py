@@ -101,7 +101,7 @@ def train(
     done = [f"{action.kind} {action.name}" for action in actions]
     try:
         follow(cloud, name, ask_to_cancel)
-        _fetch_card(cloud, name, out)
+        fetch_card(cloud, name, out)
     except Exception as error:
         raise explain(error, f"job {name}", done) from error
     details = {"job": name, "identity": job.identity, "tags": asked.tags, "compute": asked.profile.compute}
@@ -199,7 +199,7 @@ def _command_job(name: str, asked: Training, code: Path, line: str, assets: _Ass
     )
 
 
-def _fetch_card(cloud: Cloud, name: str, out: Path) -> None:
+def fetch_card(cloud: Cloud, name: str, out: Path) -> None:
     """The job's small files as `out/tuned`, complete or not at all."""
     mark = out / CARD / MARK
     if mark.is_file() and mark.read_text(encoding="utf-8") == name:

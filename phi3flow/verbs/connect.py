@@ -26,13 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
         action="store_true",
         help="address and key of the endpoint that phi3flow azure deploy made for NAME",
     )
+    endpoint_arguments(parser)
+    parser.epilog = "The key comes from PHI3FLOW_ENDPOINT_KEY or a prompt, never from the command line."
+
+
+def endpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """What an endpoint is told by beside its address; `foundry connect` takes the same."""
     parser.add_argument("--contract", metavar="C", help="A, B (default), openai or promptflow")
     parser.add_argument("--model", metavar="M", help="the model to ask for, where an endpoint has several")
     parser.add_argument("--deployment", metavar="D", help="pin one deployment behind an Azure ML endpoint")
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds for one answer with its retries (default 60)"
     )
-    parser.epilog = "The key comes from PHI3FLOW_ENDPOINT_KEY or a prompt, never from the command line."
 
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
@@ -43,7 +48,7 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     if args.azure:
         endpoint = _in_azure(args, settings)
     else:
-        key = settings.endpoint_key or _asked_key(args.name)
+        key = settings.endpoint_key or asked_key(args.name)
         endpoint = Endpoint(args.endpoint, key) if args.endpoint else template(args.name, key)
     given = {name: getattr(args, name) for name in ("contract", "model", "deployment", "timeout")}
     if args.azure:
@@ -72,7 +77,8 @@ def _in_azure(args: argparse.Namespace, settings: Settings) -> "Endpoint":
         raise explain(error, f"endpoint of {args.name}", []) from error
 
 
-def _asked_key(name: str) -> str:
+def asked_key(name: str) -> str:
+    """From the terminal, unseen. Raises BadInput where there is none."""
     from getpass import getpass
 
     if not sys.stdin.isatty():

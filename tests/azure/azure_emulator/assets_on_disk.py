@@ -1,11 +1,13 @@
 """Assets as the folders and files that a job or a container finds mounted."""
 
 import re
+import shutil
 from pathlib import Path, PurePosixPath
 
 from azure_emulator.blob_store import BlobStore
 from azure_emulator.job_outputs import resolve_job_output
 from azure_emulator.locations import resolve
+from azure_emulator.registry import catalog_model, is_of_registry
 from azure_emulator.store import Store
 from azure_emulator.wire import Document, azure_error
 
@@ -39,6 +41,8 @@ def fetch(store: Store, blobs: BlobStore, workspace: str, reference: str, folder
         if asset
         else reference
     )
+    if is_of_registry(uri):
+        return Path(shutil.copytree(catalog_model(blobs.folder.parent / "registry", uri), folder))
     place = resolve(store, workspace, resolve_job_output(store, workspace, uri))
     path = place.path.strip("/")
     name = PurePosixPath(path).name

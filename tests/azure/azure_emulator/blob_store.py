@@ -17,7 +17,7 @@ class BlobStore:
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(exist_ok=True)
 
     def create_container(self, account: str, container: str) -> bool:
@@ -46,7 +46,7 @@ class BlobStore:
         return self._keep(account, container, name, self._new_file(content), properties)
 
     def write_file(self, account: str, container: str, name: str, source: Path) -> Document:
-        path = self._folder / uuid.uuid4().hex
+        path = self.folder / uuid.uuid4().hex
         shutil.copyfile(source, path)
         return self._keep(account, container, name, path, {})
 
@@ -63,10 +63,10 @@ class BlobStore:
         parts = [self._store.read("blocks", key + block) for block in blocks]
         if not all(parts):
             return None
-        path = self._folder / uuid.uuid4().hex
+        path = self.folder / uuid.uuid4().hex
         with path.open("wb") as whole:
             for part in parts:
-                with (self._folder / str((part or {})["file"])).open("rb") as stream:
+                with (self.folder / str((part or {})["file"])).open("rb") as stream:
                     shutil.copyfileobj(stream, whole)
         for staged in self._store.keys("blocks", key):
             self._remove_file(self._store.read("blocks", staged))
@@ -85,7 +85,7 @@ class BlobStore:
         return blob
 
     def path(self, blob: Document) -> Path:
-        return self._folder / str(blob["file"])
+        return self.folder / str(blob["file"])
 
     def delete(self, account: str, container: str, name: str) -> bool:
         blob = self.find(account, container, name)
@@ -120,7 +120,7 @@ class BlobStore:
                 self.write_file(account, container, name, path)
 
     def _new_file(self, content: bytes) -> Path:
-        path = self._folder / uuid.uuid4().hex
+        path = self.folder / uuid.uuid4().hex
         path.write_bytes(content)
         return path
 
@@ -146,7 +146,7 @@ class BlobStore:
 
     def _remove_file(self, holder: Document | None) -> None:
         if holder:
-            (self._folder / str(holder["file"])).unlink(missing_ok=True)
+            (self.folder / str(holder["file"])).unlink(missing_ok=True)
 
 
 def _etag() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from azure_emulator.blob_store import BlobStore
 from azure_emulator.containers import Containers
 from azure_emulator.faults import Schedule
+from azure_emulator.flow_runner import FlowRunner
 from azure_emulator.job_runner import JobRunner
 from azure_emulator.operations import Operations
 from azure_emulator.request_log import RequestLog
@@ -25,6 +26,7 @@ class Cloud:
     blobs: BlobStore
     workers: Workers
     jobs: JobRunner
+    flow_runs: FlowRunner
     containers: Containers
     traffic: Traffic
     faults: Schedule

@@ -5,6 +5,7 @@ import uuid
 from azure_emulator import arm
 from azure_emulator.arm import ML, WORKSPACE, managed
 from azure_emulator.cloud import Cloud
+from azure_emulator.file_shares import share_folder
 from azure_emulator.locations import ARTIFACTS, DEFAULT
 from azure_emulator.signatures import account_key, container_signature
 from azure_emulator.store import resource_document
@@ -41,6 +42,8 @@ def create_default(cloud: Cloud, workspace: Document) -> None:
         cloud.store.put(resource_document(resource_id, KIND, {"properties": properties}, old))
         if kind == "AzureBlob":
             cloud.blobs.create_container(account, container)
+        else:
+            share_folder(cloud, account, container).mkdir(parents=True, exist_ok=True)
 
 
 def list_all(cloud: Cloud, request: Request) -> Reply:

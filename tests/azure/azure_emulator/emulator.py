@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from azure_emulator import client_environment, jobs, online_deployments
+from azure_emulator import client_environment, flow_runs, jobs, online_deployments
 from azure_emulator.blob_store import BlobStore
 from azure_emulator.certificates import Certificates
 from azure_emulator.cloud import Cloud
 from azure_emulator.containers import Containers
 from azure_emulator.faults import Schedule
+from azure_emulator.flow_runner import FlowRunner
 from azure_emulator.job_runner import JobRunner
 from azure_emulator.operations import Operations
 from azure_emulator.proxy import Server
@@ -54,6 +55,7 @@ class Emulator:
             blobs=blobs,
             workers=workers,
             jobs=JobRunner(store, blobs, workers, folder / "jobs"),
+            flow_runs=FlowRunner(store, blobs, workers, folder / "flow-runs", lambda: self.environment),
             containers=Containers(store, blobs, workers, operations, folder / "deployments"),
             traffic=Traffic(),
             faults=Schedule(),
@@ -77,6 +79,7 @@ class Emulator:
         (self.folder / "emulator.json").write_text(json.dumps({"url": self.url}) + "\n")
         self.cloud.operations.resume()
         jobs.resume(self.cloud)
+        flow_runs.resume(self.cloud)
         online_deployments.resume(self.cloud)
         return self
 
@@ -86,6 +89,7 @@ class Emulator:
         self._thread.join()
         self.cloud.workers.close()
         self.cloud.jobs.join()
+        self.cloud.flow_runs.join()
         self.cloud.containers.join()
         self.cloud.log.close()
         self.cloud.store.close()

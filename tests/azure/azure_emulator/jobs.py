@@ -1,6 +1,6 @@
-"""Command jobs: what is asked and answered about them; `job_runner` runs them."""
+"""Command and fine-tuning jobs: what is asked and answered about them; `job_runner` runs them."""
 
-from azure_emulator import arm
+from azure_emulator import arm, finetuning
 from azure_emulator.arm import ML, WORKSPACE, managed
 from azure_emulator.cloud import Cloud
 from azure_emulator.job_outputs import output_uri
@@ -22,7 +22,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     """A job starts once; a second PUT may only change what describes it."""
     workspace = cloud.store.require(arm.workspace_id(request))
     old, body = cloud.store.get(request.path), request.json
-    sent = body["properties"]
+    sent = finetuning.completed(body["properties"])
     if old:
         return _describe(cloud, request, old, sent)
     _check(cloud, sent)
@@ -57,7 +57,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
 
 def _check(cloud: Cloud, sent: Document) -> None:
     """Raise 400 for what the service refuses at once."""
-    if sent.get("jobType") != "Command":
+    if sent.get("jobType") not in {"Command", "FineTuning"}:
         raise azure_error(400, "UserError", f"Jobs of type {sent.get('jobType')} are not emulated.")
     for name in ("computeId", "environmentId", "codeId"):
         if sent.get(name) and sent[name].startswith("/") and cloud.store.get(sent[name]) is None:

@@ -1,6 +1,6 @@
-"""Storage accounts as ARM resources; their blobs are at `blobs`."""
+"""Storage accounts as ARM resources; their blobs are at `blobs`, their file shares at `file_shares`."""
 
-from azure_emulator import arm
+from azure_emulator import arm, file_shares
 from azure_emulator.arm import GROUP, managed
 from azure_emulator.cloud import Cloud
 from azure_emulator.signatures import account_key
@@ -26,6 +26,7 @@ def forget_accounts(cloud: Cloud, scope: str) -> None:
         holder = str((cloud.store.read("storage-accounts", name) or {}).get("id", "")).lower()
         if holder == scope.lower() or holder.startswith(scope.lower() + "/"):
             cloud.blobs.delete_account(name)
+            file_shares.forget(cloud, name)
             cloud.store.remove("storage-accounts", name)
             cloud.forget_secrets(f"storage/{name}")
 

@@ -14,8 +14,9 @@ LIFETIME_SECONDS = 3600
 
 
 def mint(audience: str, lifetime: int = LIFETIME_SECONDS) -> str:
+    """`audience`: a resource, or the scope `RESOURCE/.default` that asks for it."""
     claims = {
-        "aud": audience,
+        "aud": audience.removesuffix("/.default"),
         "tid": TENANT,
         "oid": OBJECT_ID,
         "upn": USER,

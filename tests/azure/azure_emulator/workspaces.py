@@ -1,4 +1,4 @@
-"""Azure ML workspaces, their storage, and the addresses by which the SDK finds their services."""
+"""Workspaces, hubs and projects, their storage, and the addresses by which the SDK finds their services."""
 
 import uuid
 
@@ -10,9 +10,10 @@ from azure_emulator.resource_groups import require_open_group
 from azure_emulator.routing import Plane, Route
 from azure_emulator.signatures import account_key
 from azure_emulator.store import require_settled, resource_document
-from azure_emulator.wire import Document, Reply, Request
+from azure_emulator.wire import Document, Reply, Request, azure_error
 
 KIND = f"{ML}/workspaces"
+SHARED = ("storageAccount", "keyVault", "applicationInsights", "containerRegistry")
 SERVICES = ("api", "history", "experimentation", "catalog", "hyperdrive", "modelmanagement", "index")
 
 
@@ -21,6 +22,7 @@ def create(cloud: Cloud, resource_id: str, body: Document) -> Document:
     old = cloud.store.get(resource_id)
     location = body["location"]
     api = f"https://{location}.api.azureml.ms"
+    body = _with_the_hubs_parts(cloud, body)
     identity = dict(body.get("identity") or {})
     if "SystemAssigned" in identity.get("type", ""):
         own = (old or {}).get("identity", {}).get("principalId") or str(uuid.uuid4())
@@ -39,6 +41,24 @@ def create(cloud: Cloud, resource_id: str, body: Document) -> Document:
     cloud.store.put(workspace)
     datastores.create_default(cloud, workspace)
     return workspace
+
+
+def _with_the_hubs_parts(cloud: Cloud, body: Document) -> Document:
+    """A project stands on its hub's storage and vault. Raise 404 for a hub that is missing."""
+    properties = body.get("properties") or {}
+    if not properties.get("hubResourceId"):
+        return body
+    hub = cloud.store.require(properties["hubResourceId"])["properties"]
+    shared = {name: hub[name] for name in SHARED if hub.get(name)}
+    return {**body, "properties": {**properties, **shared}}
+
+
+def delete(cloud: Cloud, request: Request) -> Reply:
+    """A hub goes after its projects."""
+    for other in cloud.store.below("", kind=KIND):
+        if str(other["properties"].get("hubResourceId")).lower() == request.path.lower():
+            raise azure_error(409, "Conflict", f"The hub still has the project {other['name']}.")
+    return arm.deletion(ML)(cloud, request)
 
 
 def put(cloud: Cloud, request: Request) -> Reply:
@@ -84,7 +104,7 @@ ROUTES = [
     managed("GET", WORKSPACE, arm.get),
     managed("PUT", WORKSPACE, put),
     managed("PATCH", WORKSPACE, patch),
-    managed("DELETE", WORKSPACE, arm.deletion(ML)),
+    managed("DELETE", WORKSPACE, delete),
     managed("POST", f"{WORKSPACE}/listKeys", list_keys),
     Route("GET", Plane.WORKSPACE, "/discovery", discovery),
     Route("GET", Plane.WORKSPACE, "/discovery/workspaces/{workspace}", discovery),

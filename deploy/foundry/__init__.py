@@ -1,0 +1,1 @@
+"""Azure AI Foundry: project, connections, flows, and batch runs in the cloud."""

@@ -1,0 +1,75 @@
+"""Fine-tuning from the model catalog: Azure's job, our card, and the deploy path of `azure train`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from foundry_cloud import write_chats
+
+from phi3flow.cli import main
+from phi3flow.files import read_json, read_jsonl
+
+MODEL = "Phi-3-mini-4k-instruct:11"
+HELD_OUT = 10
+
+
+@pytest.fixture(scope="module")
+def data(work: Path) -> Path:
+    folder = work / "catalog-data"
+    folder.mkdir()
+    rows = write_chats(folder / "all.jsonl").read_text().splitlines(keepends=True)
+    (folder / "train.jsonl").write_text("".join(rows[HELD_OUT:]))
+    (folder / "val.jsonl").write_text("".join(rows[:HELD_OUT]))
+    return folder
+
+
+def finetune(data: Path, *words: str) -> int:
+    settings = ["--learning-rate", "0.005", "--profile", "cpu", "--out", "runs/catalog"]
+    return main(["foundry", "finetune", "--data", str(data), *settings, *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--model", "Phi-3-mini-4k-instruct"], "not a Phi mini of the catalog with its version"),
+        (["--model", "Llama-3:1"], "not a Phi mini of the catalog with its version"),
+        (["--model", MODEL, "--scheduler", "cosin"], "did you mean 'cosine'"),
+    ],
+)
+def test_what_the_catalog_could_not_train_is_refused_before_anybody_logs_in(
+    client, data, words, told, capsys
+):
+    before = len(client.cloud.log.entries)
+    assert finetune(data, *words) == 2
+    assert told in capsys.readouterr().err
+    assert len(client.cloud.log.entries) == before
+
+
+def test_a_plan_names_the_job_and_uploads_nothing(client, data, capsys):
+    assert finetune(data, "--model", MODEL, "--plan", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(one["do"], one["kind"]) for one in told["actions"]] == [("create", "job")]
+    assert client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/jobs") == []
+
+
+@pytest.mark.slow
+def test_a_catalog_model_is_tuned_verified_and_served(client, data, work, capsys):
+    """Two jobs that import torch, and a server: minutes."""
+    assert finetune(data, "--model", MODEL) == 0
+    train = read_json(work / "runs" / "catalog" / "manifest.json")["steps"]["train"]
+    assert train["tags"]["lr_scheduler_type"] == "cosine"
+    assert train["tags"]["learning_rate"] == "0.005"
+    assert train["base"].startswith("phi3-base:")
+    probes = read_jsonl(work / "runs" / "catalog" / "tuned" / "probes.jsonl")
+    assert any(probe["tuned_text"] != probe["base_text"] for probe in probes)
+    jobs = client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/jobs")
+    details = next(job["properties"]["fineTuningDetails"] for job in jobs if "catalog" in job["name"])
+    assert details["model"]["uri"] == "azureml://registries/azureml/models/Phi-3-mini-4k-instruct/versions/11"
+    capsys.readouterr()
+    assert finetune(data, "--model", MODEL, "--json") == 0
+    assert {one["do"] for one in json.loads(capsys.readouterr().out)["actions"]} == {"keep"}
+    assert len(client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/jobs")) == len(
+        jobs
+    )
+    assert main(["azure", "deploy", "--engine", "vllm", "--out", "runs/catalog", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deployed"]["deployment"].startswith("vllm-")
