@@ -1,4 +1,4 @@
-"""`phi3flow compare RUN`: what a run folder must hold, and what it is not compared with. The demo runs the rest."""
+"""`phi3flow compare RUN`: what a run folder must hold, and what it excludes. The demo runs the rest."""
 
 import pytest
 
