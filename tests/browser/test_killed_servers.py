@@ -1,7 +1,9 @@
-"""The real stack behind the page dies in the middle of an answer and is started again."""
+"""The real stack behind the page, with long answers: stopped, taken home, killed and started again."""
 
+import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import requests
@@ -83,4 +85,29 @@ def test_an_answer_whose_server_is_killed_is_cut_off_and_goes_on_after_the_resta
         ask(page, "And who founded the dog?")
         expect(answers(page)).to_have_count(2)
         expect(answers(page).first).to_have_text(whole)
+        interrupt(process)
+
+
+def test_an_answer_is_stopped_continued_regenerated_and_exported(page, run, ports, tmp_path):
+    with running_up(run, tmp_path, ports) as process:
+        page.goto(f"http://127.0.0.1:{ports['ui']}")
+        ask(page, QUESTION)
+        page.wait_for_function(BEGUN, polling=20, timeout=MILLISECONDS)
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("Cut off. Stopped.")).to_be_visible()
+        whole = asked_directly(ports["flow"])
+        kept = " ".join(answers(page).inner_text().split())
+        assert len(kept) < len(whole) and whole.startswith(kept)
+        page.get_by_role("button", name="Continue").click()
+        expect(answers(page)).to_have_text(whole)
+        page.get_by_role("button", name="Regenerate").click()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("Cut off. Stopped.")).to_be_visible()
+        page.get_by_role("button", name="Continue").click()
+        expect(answers(page)).to_have_text(whole)
+        page.get_by_role("button", name="This conversation").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Export for training").click()
+        messages = json.loads(Path(download.value.path()).read_text())["messages"]
+        assert [" ".join(message["content"].split()) for message in messages] == [QUESTION, whole]
         interrupt(process)
