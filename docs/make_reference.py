@@ -35,7 +35,7 @@ def _verb(name: str) -> str:
     module = import_module(f"phi3flow.verbs.{name}")
     parser = argparse.ArgumentParser(prog=f"phi3flow {name}", add_help=False)
     module.add_arguments(parser, Settings())
-    rows = [f"| `{_called(action)}` | {action.help} |" for action in parser._actions]
+    rows = [f"| `{_called(action)}` | {_unescaped(action.help)} |" for action in parser._actions]
     table = ["| argument | |", "|---|---|", *rows, ""] if rows else []
     return "\n".join([f"## {name}", "", module.SENTENCE, "", f"    {module.EXAMPLE}", "", *table])
 
@@ -47,6 +47,11 @@ def _called(action: argparse.Action) -> str:
     name = action.option_strings[-1] if action.option_strings else ""
     shown = f"{name} {value}".strip()
     return shown.replace("|", "\\|")
+
+
+def _unescaped(text: str | None) -> str:
+    """What argparse prints: it takes a help text for a format, in which %% is one %."""
+    return (text or "").replace("%%", "%")
 
 
 def _settings() -> str:

@@ -51,6 +51,11 @@ def p_value(p: float | None) -> str:
     return f"{p:.4f}" if p >= 0.0001 else f"<{_NO_BREAK}0.0001"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def short_hash(value: Any) -> str:
     """Text with every sha256 cut to its first twelve digits."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1…", str(value))

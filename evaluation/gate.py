@@ -84,13 +84,14 @@ def _unfit(values: Mapping[str, Any]) -> list[str]:
     types = {field.name: field.type for field in fields(Gate)}
     problems = []
     for key, value in values.items():
+        named = f"{next(section for section, keys in _SECTIONS.items() if key in keys)}.{key}"
         if key == "primary":
             if value not in PRIMARY_METRICS:
-                problems.append(f"primary: {value!r} is no metric ({nearest(str(value), PRIMARY_METRICS)})")
+                problems.append(f"{named}: {value!r} is no metric ({nearest(str(value), PRIMARY_METRICS)})")
             continue
         low, high = _RANGES[key]
         kinds = (int,) if types[key] is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             kind = "a whole number" if types[key] is int else "a number"
-            problems.append(f"{key}: {value!r} is not {kind} from {low} to {high}")
+            problems.append(f"{named}: {value!r} is not {kind} from {low} to {high}")
     return problems

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evaluation.figures import percent
+from evaluation.figures import counted, percent
 from evaluation.gate import Gate
 from evaluation.statistics import Interval
 from evaluation.verdict import Verdict, Word
@@ -35,7 +35,7 @@ def decide_preference(
     needed = rows_to_clear(rate, bound, gate.min_rows)
     verdict = _by_intervals(rate, bound, gate)
     if verdict.word is Word.NOT_ENOUGH_DATA and rate.n:
-        verdict.reasons.append(_what_would_settle(needed))
+        verdict.reasons.append(_what_would_settle(rate, needed, gate))
     word, lost = verdict.word, sum((failures or {}).values())
     told = f"{lost} of {rate.n + lost} rows have no preference{_why(failures or {})}"
     if lost > gate.max_failed_share * (rate.n + lost):
@@ -56,7 +56,7 @@ def _by_intervals(rate: WinRate, bound: float, gate: Gate) -> Verdict:
     overall, length = rate.win_rate_ci, rate.length
     if overall is None:
         return Verdict(Word.NOT_ENOUGH_DATA, ["There is no preference to count."])
-    seen = [_seen("Tuned wins", rate.win_rate, overall) + f", {rate.n} rows, ties half."]
+    seen = [_seen("Tuned wins", rate.win_rate, overall) + f", {counted(rate.n, 'row')}, ties half."]
     if length.win_rate_ci is None:
         why = f"There is no win rate at equal length: {length.note}."
         return Verdict(Word.NOT_ENOUGH_DATA, [*seen, why])
@@ -75,7 +75,10 @@ def _seen(what: str, share: float | None, interval: Interval) -> str:
     return f"{what} {percent(share)} (95 % interval {percent(interval.low)} to {percent(interval.high)})"
 
 
-def _what_would_settle(needed: int | None) -> str:
+def _what_would_settle(rate: WinRate, needed: int | None, gate: Gate) -> str:
+    if needed is None and rate.n < gate.min_rows:
+        return f"That is too few to say more: the gate asks for at least {counted(gate.min_rows, 'row')}."
     if needed is None:
-        return "More rows like these would not promote it."
+        bound = percent(0.5 + gate.margin)
+        return f"A win rate seen does not exceed {bound}, so more rows like these would not promote it."
     return f"About {needed} rows like these would settle it (80 % power)."

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from evaluation.figures import percent, points
+from evaluation.figures import counted, percent, points
 from evaluation.gate import WIN_RATE, Gate
 from evaluation.pack_results import PackResult
 from evaluation.statistics import Interval
@@ -135,7 +135,8 @@ def _by_interval(evidence: Evidence, gate: Gate) -> tuple[Word, list[str]]:
     low, high = evidence.interval
     seen = (
         f"Tuned minus base is {points(evidence.difference)} points in {_words(gate.primary)} "
-        f"(95 % interval {points(low)} to {points(high)}, {evidence.n} rows{_in_clusters(evidence)})"
+        f"(95 % interval {points(low)} to {points(high)}, "
+        f"{counted(evidence.n, 'row')}{_in_clusters(evidence)})"
     )
     margin = f"the margin of {points(gate.margin)}"
     if high <= gate.margin:
@@ -147,10 +148,12 @@ def _by_interval(evidence: Evidence, gate: Gate) -> tuple[Word, list[str]]:
         why = f"{seen}: above {margin}, but the gate asks for at least {gate.min_rows} {_units(evidence)}."
     else:
         why = f"{seen}: the interval still contains {margin}."
-    return Word.NOT_ENOUGH_DATA, [why, _what_would_settle(evidence)]
+    return Word.NOT_ENOUGH_DATA, [why, _what_would_settle(evidence, independent, gate)]
 
 
-def _what_would_settle(evidence: Evidence) -> str:
+def _what_would_settle(evidence: Evidence, independent: int, gate: Gate) -> str:
+    if evidence.rows_needed is None and independent < gate.min_rows:
+        return f"That is too few to say more: the gate asks for at least {gate.min_rows} {_units(evidence)}."
     if evidence.rows_needed is None:
         return "The difference seen does not exceed the margin, so more rows like these would not promote it."
     return f"About {evidence.rows_needed} rows like these would settle it (80 % power)."
@@ -161,7 +164,7 @@ def _words(metric: str) -> str:
 
 
 def _in_clusters(evidence: Evidence) -> str:
-    return "" if evidence.clusters is None else f" in {evidence.clusters} clusters"
+    return "" if evidence.clusters is None else f" in {counted(evidence.clusters, 'cluster')}"
 
 
 def _units(evidence: Evidence) -> str:

@@ -118,7 +118,7 @@ def _length_control(rows: Sequence[Preference], preferences: Vector, overall: In
     if not longer_by.any():
         return LengthControl(float(preferences.mean()), overall, None, None, "all answers are equally long")
     if len(rows) < MIN_FITTED:
-        return _not_fitted(f"{len(rows)} rows are too few to tell length from quality")
+        return _not_fitted(f"too few rows ({len(rows)}) to tell length from quality")
     if np.all(longer_by == longer_by[0]):
         return _not_fitted("one model is longer by the same number everywhere: length cannot be told apart")
     if _separated(preferences, longer_by):

@@ -96,7 +96,11 @@ def _run(words: list[str]) -> tuple[Outcome, bool]:
     verb = next((word for word in words if not word.startswith("-")), None)
     if verb and words[0] == verb and verb not in VERBS:
         raise BadInput(f"unknown verb '{verb}'", hint=nearest(verb, VERBS))
-    args = _parser(Settings.load()).parse_args(words)
+    parser = _parser(Settings.load())
+    if not words:
+        say(parser.format_help().rstrip())
+        return Outcome(exit_code=BadInput.exit_code), False
+    args = parser.parse_args(words)
     return args.run(args), args.json
 
 

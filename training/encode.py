@@ -42,7 +42,8 @@ def encode_chats(
         more = f"\n... and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         raise BadInput(
             "\n".join(problems[:SHOWN_PROBLEMS]) + more,
-            hint="raise max_length in the recipe or shorten these chats",
+            hint="shorten these chats, or raise max_length in a copy of the recipe's file and pass --recipe "
+            "my.toml (docs/training.md, Recipes)",
         )
     return Dataset.from_list(rows)
 

@@ -1,5 +1,6 @@
 """Loading a model and its tokenizer from a folder or the hub, with the errors a user can repair."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,19 +145,21 @@ def _any(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
 
 
 def looks_like_id(model: str) -> bool:
-    """ORG/NAME may be a hub id; a path of other depth, or into a folder that exists, is a folder."""
+    """ORG/NAME may be a hub id; a path of other depth, or into runs/ or a folder that exists, is a folder."""
     path = Path(model)
-    return len(path.parts) == 2 and not path.is_absolute() and not path.parent.is_dir()
+    within = path.is_absolute() or path.parts[:1] == ("runs",) or path.parent.is_dir()
+    return len(path.parts) == 2 and not within and not model.startswith(".")
 
 
 def what_exists(model: str) -> str:
-    """The model folders beside a missing one and the models of our recipes, the nearest first."""
+    """For a missing folder the command that makes one, and those beside it; else our recipes' models."""
     from training.recipe import load_recipe, recipe_names
 
-    beside = Path(model).parent
-    folders = [path.parent.as_posix() for path in beside.glob("*/config.json")] if beside != Path() else []
-    models = {load_recipe(name).model for name in recipe_names()} - {None}
-    return nearest(model, [*folders, *(name for name in models if name)])
+    if looks_like_id(model) or Path(model).name == model:
+        return nearest(model, {name for recipe in recipe_names() if (name := load_recipe(recipe).model)})
+    folders = [path.parent.as_posix() for path in Path(model).parent.glob("*/config.json")]
+    make = f"phi3flow base --out {shlex.quote(model)}"
+    return f"{make}; {nearest(model, folders)}" if folders else make
 
 
 def _page(model: str) -> str:

@@ -56,7 +56,7 @@ def prepare(
     bad = BadRows()
     chats = [chat for source in opened for chat in _read(source, bad, max_bad)]
     given_test = _read(given, bad, max_bad) if given else None
-    _check_bad(bad, max_bad)
+    _check_bad(bad, max_bad, any_good=bool(chats))
     sealed = _seal(chats, given_test, near_duplicates)
     _check_not_empty(sealed, has_test=given is not None)
     counts = Counts(
@@ -89,10 +89,10 @@ def _read(source: Source, bad: BadRows, max_bad: int) -> list[Chat]:
     return chats
 
 
-def _check_bad(bad: BadRows, max_bad: int) -> None:
+def _check_bad(bad: BadRows, max_bad: int, *, any_good: bool) -> None:
     if bad.total > max_bad:
-        skip = f"or skip them with --max-bad {bad.total}"
-        raise BadInput(f"{bad.report()}\nnothing was written", hint=f"{bad.hint()}, {skip}")
+        skip = f", or skip them with --max-bad {bad.total}" if any_good else ""
+        raise BadInput(f"{bad.report()}\nnothing was written", hint=bad.hint() + skip)
     if bad.total:
         say(f"skipped {bad.report()}")
 
@@ -137,9 +137,10 @@ def _check_not_empty(sealed: _Sealed, *, has_test: bool) -> None:
     sizes = ", ".join(f"{split} {len(sealed.splits[split])}" for split in SPLITS)
     dropped = f"{sealed.exact_duplicates} exact duplicates, {sealed.prompt_leaks} prompts of the test set"
     dropped += f" and {sealed.near_duplicates} near duplicates"
-    hint = "give more rows (a tenth of 50 rows is empty once in 200 times)"
+    hint = "give more rows, 50 or more: val gets about a tenth of them"
     if not has_test:
-        hint += ", or bring a test set with --test FILE"
+        hint = "give more rows, 50 or more: val and test each get about a tenth of them"
+        hint += "; or bring a test set with --test FILE"
     if not sealed.splits["train"] and sealed.near_duplicates:
         hint = "keep near duplicates of the test set with --near-duplicates report"
     raise BadInput(f"a split is empty ({sizes}) after {dropped}; nothing was written", hint=hint)

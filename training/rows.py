@@ -98,6 +98,8 @@ def load_chats(path: Path) -> list[Chat]:
 
 def iterate_chats(path: Path) -> Iterator[Chat]:
     """Like `load_chats`, one at a time: BadInput comes after the last."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such file", hint="check the path; phi3flow prepare writes test.jsonl")
     bad, found = BadRows(), False
     for chat in read_chats(open_source(str(path)), bad):
         found = True

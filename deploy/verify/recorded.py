@@ -24,7 +24,8 @@ def check_text(answers: Answers) -> Check:
             "text",
             "fail",
             f"{len(wrong)} of {len(given)} greedy answers are not the recorded ones; {first.probe.id}: "
-            f"{shown(first.text)} instead of {shown(first.probe.tuned_text)}",
+            f"{shown(first.text)} instead of {shown(first.probe.tuned_text)}; a quantised model is judged by "
+            "--data FILE --exact-match X",
         )
     left = f"; {len(answers.unsupported)} more do not fit the contract" if answers.unsupported else ""
     return Check("text", "pass", f"{len(given)} of {len(given)} greedy answers are the recorded ones{left}")

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
     parser.epilog = "Where: PHI3FLOW_AZURE_SUBSCRIPTION, _RESOURCE_GROUP, _WORKSPACE and _REGION."
     steps = parser.add_subparsers(metavar="STEP", required=True, help=", ".join(STEPS))
     for name, (sentence, arguments, run_step) in STEPS.items():
-        step = steps.add_parser(name, help=sentence, description=sentence)
+        step = steps.add_parser(name, help=sentence.replace("%", "%%"), description=sentence)
         arguments(step, settings)
         if name != "status":
             step.add_argument("--plan", action="store_true", help="say what would be done; write nothing")
@@ -273,7 +273,7 @@ STEPS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, Settings], None],
     ),
     "train": ("Run phi3flow train as a job, and fetch what verify needs.", _train_arguments, _train),
     "deploy": (
-        "Serve the trained model at 0 %% of the traffic, and verify it there.",
+        "Serve the trained model at 0 % of the traffic, and verify it there.",
         _deploy_arguments,
         _deploy,
     ),

@@ -1,6 +1,7 @@
 """Make the embedded base model."""
 
 import argparse
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,4 +22,7 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
 
     model = make_base(args.out, seed=args.seed)
     text = f"{model.folder}: validation loss {model.result.validation_loss:.3f}"
-    return Outcome(asdict(model), f"{text}\nnext: phi3flow prepare CHATS.jsonl --out DIR")
+    run = model.folder.parent
+    data, base, tuned = (shlex.quote(str(path)) for path in (run / "data", model.folder, run / "tuned"))
+    train = f"phi3flow train --data {data} --recipe tiny-cpu --model {base} --out {tuned}"
+    return Outcome(asdict(model), f"{text}\nnext: {train}")

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     if args.json and args.question is None:
         raise BadInput("--json prints one answer", hint='phi3flow chat --json "QUESTION"')
+    if args.question is not None and not args.question.strip():
+        raise BadInput("the question is empty", hint=EXAMPLE)
     opening = [{"role": "system", "content": args.system}] if args.system else []
     with _flow(args.connection, settings) as ask:
         if args.question is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from phi3flow.console import Outcome
 from phi3flow.errors import BadInput
+from phi3flow.given_endpoint import checked_arguments, contract_of
 from phi3flow.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 
 def endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     """What an endpoint is told by beside its address; `foundry connect` takes the same."""
-    parser.add_argument("--contract", metavar="C", help="A, B (default), openai or promptflow")
+    parser.add_argument(
+        "--contract",
+        metavar="C",
+        help="A, B, openai or promptflow (default: openai for a URL that ends in /chat/completions, else B)",
+    )
     parser.add_argument("--model", metavar="M", help="the model to ask for, where an endpoint has several")
     parser.add_argument("--deployment", metavar="D", help="pin one deployment behind an Azure ML endpoint")
     parser.add_argument(
@@ -42,24 +47,31 @@ def endpoint_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     from custom_connections.promptflow_home import enter_home
-    from custom_connections.store import configs_of, store_connection, template
-    from phi3flow.phi3_contract import Endpoint
+    from custom_connections.store import configs_of, store_connection
 
-    if args.azure:
-        endpoint = _in_azure(args, settings)
-    else:
-        key = settings.endpoint_key or asked_key(args.name)
-        endpoint = Endpoint(args.endpoint, key) if args.endpoint else template(args.name, key)
-    given = {name: getattr(args, name) for name in ("contract", "model", "deployment", "timeout")}
-    if args.azure:
-        del given["deployment"]  # the endpoint knows which one was meant
-    endpoint = replace(endpoint, **{name: value for name, value in given.items() if value is not None})
+    with checked_arguments():
+        endpoint = _described(args, settings)
     enter_home(settings)
     store_connection(args.name, endpoint)
     shown = configs_of(endpoint)
     return Outcome(
         {"name": args.name, **shown}, f"stored {args.name}: {endpoint.url}, contract {endpoint.contract}"
     )
+
+
+def _described(args: argparse.Namespace, settings: Settings) -> "Endpoint":
+    from custom_connections.store import template
+    from phi3flow.phi3_contract import Endpoint
+
+    given = {name: getattr(args, name) for name in ("contract", "model", "deployment", "timeout")}
+    if args.azure:
+        endpoint = _in_azure(args, settings)
+        del given["deployment"]  # the endpoint knows which one was meant
+    else:
+        key = settings.endpoint_key or asked_key(args.name)
+        packaged = None if args.endpoint else template(args.name, key)
+        endpoint = packaged or Endpoint(args.endpoint, key, contract_of(args.endpoint))
+    return replace(endpoint, **{name: value for name, value in given.items() if value is not None})
 
 
 def _in_azure(args: argparse.Namespace, settings: Settings) -> "Endpoint":

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from phi3flow.console import Outcome
+from phi3flow.model_folder import require_model_folder
 from phi3flow.settings import Settings
 
 SENTENCE = (
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+    require_model_folder(args.model)
     from deploy.export import as_dict, export_openvino
 
     exported = export_openvino(args.model, args.out, int4=args.int4)

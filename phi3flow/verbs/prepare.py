@@ -66,11 +66,20 @@ def _text(data: "PreparedData", near_duplicates: str) -> str:
         ("val", counts.val),
         ("test", counts.test),
     ]
-    folder, tuned = (shlex.quote(str(path)) for path in (data.folder, data.folder.parent / "tuned"))
     return "\n".join(
         [
             f"{data.folder}: {'unchanged' if data.unchanged else 'written'}",
             table(("", "rows"), [(name, f"{count:,}") for name, count in rows]),
-            f"next: phi3flow train --data {folder} --recipe RECIPE --out {tuned}",
+            *_next(data.folder),
         ]
     )
+
+
+def _next(data: Path) -> list[str]:
+    """Lines to paste; the base model of the run is made once."""
+    base = data.parent / "base"
+    folder, model, tuned = (shlex.quote(str(path)) for path in (data, base, data.parent / "tuned"))
+    train = f"phi3flow train --data {folder} --recipe tiny-cpu --model {model} --out {tuned}"
+    if (base / "config.json").is_file():
+        return [f"next: {train}"]
+    return [f"next: phi3flow base --out {model}", f"then: {train}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from phi3flow.console import Outcome, say
 from phi3flow.errors import BadInput
+from phi3flow.model_folder import require_model_folder
 from phi3flow.settings import Settings
 
 SENTENCE = "Serve a model folder over HTTP, in the foreground; Ctrl-C finishes what runs and stops."
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
-    _check_model(args.model)
+    require_model_folder(args.model)
     if not (settings.endpoint_key or args.key_file):
         raise BadInput(
             "no key: PHI3FLOW_ENDPOINT_KEY is not set",
@@ -79,19 +80,6 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         choice=choice,
     )
     return Outcome({"model": str(args.model), "url": url})
-
-
-def _check_model(folder: Path) -> None:
-    """What can be seen without loading anything. Raises BadInput."""
-    if not (folder / "config.json").is_file():
-        raise BadInput(
-            f"{folder}: not a model folder (no config.json)",
-            hint="phi3flow demo makes one in runs/demo/tuned",
-        )
-    if not (folder / "tokenizer.json").is_file():
-        raise BadInput(
-            f"{folder}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
-        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from phi3flow.console import Outcome
 from phi3flow.settings import Settings
+from training.recipe import recipe_names
 
 SENTENCE = "Fine-tune a model on prepared chats, with loss on the assistant's tokens only."
 EXAMPLE = (
@@ -16,7 +17,10 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what phi3flow prepare wrote")
     parser.add_argument(
-        "--recipe", required=True, metavar="NAME_OR_FILE", help="a shipped recipe or a TOML file"
+        "--recipe",
+        required=True,
+        metavar="NAME_OR_FILE",
+        help="a TOML file, or a shipped recipe: " + ", ".join(recipe_names()),
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument("--model", metavar="ID_OR_DIR", help="hub id or model folder to start from")

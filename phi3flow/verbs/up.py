@@ -1,6 +1,7 @@
 """`phi3flow up`: the endpoints, served chat flows and pages of a run, until Ctrl-C."""
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     from phi3flow.processes import Stack, require_free_ports
 
     served = _served(settings, args.arena)
-    _check(args.folder, served, args.host)
+    _check(args.folder, served, args.host, settings)
     logs = args.folder / "up"
     logs.mkdir(exist_ok=True)
     with TemporaryDirectory(prefix="promptflow-", dir=logs) as scratch:
@@ -73,11 +74,12 @@ def _served(settings: Settings, arena: bool) -> list[Served]:
     return [tuned, base] if arena else [tuned]
 
 
-def _check(folder: Path, served: list[Served], host: str) -> None:
+def _check(folder: Path, served: list[Served], host: str, settings: Settings) -> None:
     """Raise BadInput for a model that is not there, or a page that anyone could open."""
     for each in served:
         if not (folder / each.model / "config.json").is_file():
-            raise BadInput(f"{folder / each.model} is not a model folder", hint="phi3flow demo")
+            hint = "phi3flow demo" if folder == settings.runs / "demo" else _command_that_makes(each, folder)
+            raise BadInput(f"{folder / each.model} is not a model folder", hint=hint)
     if host == LOOPBACK:
         return
     from ui.login import HOW_TO, login_problem
@@ -86,6 +88,13 @@ def _check(folder: Path, served: list[Served], host: str) -> None:
         raise BadInput(f"--host {host}: not an address for this page", hint=f"{LOOPBACK} or {ANYWHERE}")
     if problem := login_problem():
         raise BadInput(f"--host {host} needs a login: {problem}", hint=HOW_TO)
+
+
+def _command_that_makes(served: Served, folder: Path) -> str:
+    data, base, tuned = (shlex.quote(str(folder / name)) for name in ("data", "base", "tuned"))
+    if served.model == "base":
+        return f"phi3flow base --out {base}"
+    return f"phi3flow train --data {data} --recipe tiny-cpu --model {base} --out {tuned}"
 
 
 def new_secrets(scratch: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from phi3flow.console import Outcome
 from phi3flow.errors import BadInput
+from phi3flow.given_endpoint import checked_arguments, contract_of
 from phi3flow.settings import Settings
 
 SENTENCE = "Check that an endpoint serves the model that was trained, as it was trained."
@@ -45,13 +46,15 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         raise BadInput(
             "--exact-match: must be a share from 0 to 1", hint="report.json has it: tuned.exact_match"
         )
-    contract = args.contract or ("openai" if args.endpoint.endswith("/chat/completions") else "B")
-    endpoint = Endpoint(args.endpoint, settings.endpoint_key, contract, deployment=args.deployment)
+    contract = args.contract or contract_of(args.endpoint)
+    with checked_arguments():
+        endpoint = Endpoint(args.endpoint, settings.endpoint_key, contract, deployment=args.deployment)
     reference = Reference(args.data, args.exact_match) if args.data else None
     try:
         found = verify(args.model, endpoint, reference, settings.batch_workers)
     except Unauthorized as error:
-        raise Unauthorized(str(error), "export PHI3FLOW_ENDPOINT_KEY=... with the endpoint's key") from None
+        what = str(error) if endpoint.key else "the endpoint asks for a key, and no key is set"
+        raise Unauthorized(what, "export PHI3FLOW_ENDPOINT_KEY=... with the endpoint's key") from None
     path = (args.out or args.model.resolve().parent) / FILE
     write_json(path, found.as_dict())
     text = "\n".join([*map(str, found.checks), f"{found.result}: {path}"])

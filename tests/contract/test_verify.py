@@ -398,6 +398,9 @@ def test_what_cannot_be_verified_is_one_sentence_and_writes_nothing(
     monkeypatch.setenv("PHI3FLOW_ENDPOINT_KEY", "sk-wrong")
     code, said = call(tuned + CHAT)
     assert (code, "PHI3FLOW_ENDPOINT_KEY" in said, "sk-wrong" in said) == (1, True, False)
+    monkeypatch.delenv("PHI3FLOW_ENDPOINT_KEY")
+    code, said = call(tuned + CHAT)
+    assert (code, "no key is set" in said, "PHI3FLOW_ENDPOINT_KEY" in said) == (1, True, True)
     monkeypatch.setenv("PHI3FLOW_ENDPOINT_KEY", KEY)
     assert "cannot be reached" in call("http://127.0.0.1:9/score")[1]
     assert "rejected the request" in call(tuned + CHAT, "--contract", "B")[1]

@@ -158,6 +158,13 @@ def test_a_stored_connection_opens_under_its_own_encryption_key_only(tmp_path):
     )
     assert stored.stdout == "stored azure: https://host/score, contract A\n"
     assert load(tmp_path, key, "azure") == [["https://host/score", "A", "blue", KEY]]
+    guessed = phi3flow(
+        tmp_path,
+        *("connect", "mine", "--endpoint", "https://host/v1/chat/completions"),
+        PF_ENCRYPTION_KEY=key,
+        PHI3FLOW_ENDPOINT_KEY=KEY,
+    )
+    assert guessed.stdout == "stored mine: https://host/v1/chat/completions, contract openai\n"
     (wrong, again), (missing, hint) = load(tmp_path, new_encryption_key(), "azure", "nobody")
     assert wrong == "connection 'azure' was stored under another encryption key"
     assert "phi3flow connect azure --endpoint URL" in again

@@ -101,8 +101,10 @@ def test_a_folder_made_from_something_else_is_never_touched(base, data):
 
 
 def test_a_chat_cut_before_its_end_is_an_error_with_its_line(data, tmp_path):
-    with pytest.raises(BadInput, match=r"train\.jsonl:1: messages: \d+ tokens, more than max_length 8"):
+    too_long = r"train\.jsonl:1: messages: \d+ tokens, more than max_length 8"
+    with pytest.raises(BadInput, match=too_long) as caught:
         finetune(data, replace(RECIPE, max_length=8), tmp_path / "out")
+    assert "--recipe my.toml" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
 
@@ -267,3 +269,11 @@ def test_all_that_is_missing_is_named_at_once(data, base, tmp_path):
         finetune(tmp_path, replace(RECIPE, scratch=None), tmp_path / "out", model=f"{base.folder}e")
     assert all(name in str(caught.value) for name in ("train.jsonl", "val.jsonl", "basee: no such"))
     assert f"did you mean '{base.folder}'?" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["runs/base", "runs/mine/base", "./base"])
+def test_a_missing_folder_is_not_looked_for_on_the_hub(data, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"no such model folder$") as caught:
+        finetune(data, replace(RECIPE, scratch=None), tmp_path / "out", model=name)
+    assert caught.value.hint == f"phi3flow base --out {name}"

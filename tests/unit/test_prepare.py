@@ -194,15 +194,24 @@ def test_bad_rows_stop_the_run_unless_they_are_allowed(tmp_path, capsys):
     assert main(["prepare", str(source), "--out", str(out), "--max-bad", "2"]) == 0
     printed = capsys.readouterr()
     assert f"{source}:82: json: " in printed.err
-    assert f"next: phi3flow train --data {out}" in printed.out
+    base, tuned = out.parent / "base", out.parent / "tuned"
+    train = f"phi3flow train --data {out} --recipe tiny-cpu --model {base} --out {tuned}\n"
+    assert f"next: phi3flow base --out {base}\nthen: {train}" in printed.out
     assert read_manifest(out)["counts"]["bad"] == 2
+
+
+def test_nothing_is_skipped_where_no_row_is_good(tmp_path, capsys):
+    source = tmp_path / "chats.jsonl"
+    source.write_text("{}\nnot json\n")
+    assert main(["prepare", str(source), "--out", str(tmp_path / "data")]) == 2
+    assert "--max-bad" not in capsys.readouterr().err
 
 
 def test_a_file_too_small_for_three_splits_is_refused(tmp_path):
     few = [each for each in many(40) if split_of(each) != "test"]
     with pytest.raises(BadInput, match="test 0") as raised:
         prepare([str(write(tmp_path / "few.jsonl", few))], tmp_path / "data")
-    assert "--test FILE" in raised.value.hint
+    assert "50 or more" in raised.value.hint and "--test FILE" in raised.value.hint
     everything = write(tmp_path / "all.jsonl", many(40))
     with pytest.raises(BadInput, match=r"train 0, val 0, test 40.*40 exact duplicates"):
         prepare([str(everything)], tmp_path / "data", test=everything)

@@ -54,6 +54,43 @@ def test_an_unknown_verb_names_the_nearest(capsys):
     assert "did you mean 'prepare'" in capsys.readouterr().err
 
 
+def test_without_a_verb_all_of_them_are_shown(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert all(f"\n    {name} " in shown.err for name in VERBS)
+
+
+def test_a_per_cent_sign_is_one(capsys):
+    assert "%%" not in (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    for words in (["azure"], ["azure", "deploy"], ["prepare"]):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert "0 % of the traffic" in shown
+    assert "%%" not in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["chat", ""],
+        ["export", "nope", "--format", "openvino", "--out", "x"],
+        ["connect", "mine", "--endpoint", "localhost/score"],
+        ["connect", "mine", "--endpoint", "http://127.0.0.1:9/score", "--contract", "C"],
+        ["verify", "nope", "--endpoint", "localhost/score"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_is_bad_input(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PHI3FLOW_ENDPOINT_KEY", "k")
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("error: ") == 1 and "hint: " in shown
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_user_errors_show_no_traceback(tmp_path, capsys):
     assert main(["train", "--data", str(tmp_path), "--recipe", "none", "--out", str(tmp_path / "x")]) == 2
     shown = capsys.readouterr().err

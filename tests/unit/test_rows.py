@@ -14,7 +14,7 @@ import pytest
 from phi3flow.errors import BadInput
 from training.chat import Chat
 from training.row_shapes import MAX_LINE_BYTES, RowError, parse_row
-from training.rows import load_chats
+from training.rows import load_chats, open_source
 
 USER = {"role": "user", "content": "Hi?"}
 ASSISTANT = {"role": "assistant", "content": "Hello."}
@@ -162,16 +162,32 @@ def test_a_line_of_exactly_the_limit_is_read(tmp_path):
     [
         ("missing.jsonl", "no such file", "ORG/NAME|HuggingFaceH4"),
         (".", "is a folder", r"\./\*\.jsonl"),
-        ("empty.jsonl", "no chats in it", "docs/data.md"),
         ("HuggingFaceH4/ultrachat_200k", "no split", r"train_sft\[:1%\]"),
     ],
 )
 def test_a_source_that_holds_nothing_is_explained(tmp_path, monkeypatch, source, message, hint):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=message) as raised:
+        open_source(source)
+    assert re.search(hint, raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("test.jsonl", "no such file", "phi3flow prepare"),
+        ("org/test", "no such file", "phi3flow prepare"),
+        (".", "is a folder", r"\./\*\.jsonl"),
+        ("empty.jsonl", "no chats in it", "docs/data.md"),
+    ],
+)
+def test_a_file_of_chats_is_never_looked_for_on_the_hub(tmp_path, monkeypatch, name, message, hint):
+    monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()
     with pytest.raises(BadInput, match=message) as raised:
-        load_chats(Path(source))
+        load_chats(Path(name))
     assert re.search(hint, raised.value.hint)
+    assert "hub" not in raised.value.hint
 
 
 class FakeHub(http.server.BaseHTTPRequestHandler):

@@ -126,11 +126,11 @@ def test_every_problem_of_a_gate_file_is_told_at_once(tmp_path):
     for part in (
         "gate.margn: unknown key (did you mean 'margin'?",
         "limit: unknown section (did you mean 'limits'?",
-        "primary: 'exact'",
-        "min_rows: 2.5",
-        "margin: nan",
-        "max_failed_share: True",
-        "min_declined: 3",
+        "gate.primary: 'exact'",
+        "gate.min_rows: 2.5",
+        "gate.margin: nan",
+        "limits.max_failed_share: True",
+        "limits.min_declined: 3",
     ):
         assert sum(part in line for line in lines) == 1, part
     assert len(lines) == 7

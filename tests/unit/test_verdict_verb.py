@@ -63,6 +63,16 @@ def test_votes_of_the_chat_page_are_read(run):
     assert "too few" in result["length_note"]
 
 
+def test_so_few_votes_are_no_word_against_the_model(run):
+    result = json.loads(run([row(1, 1, tuned_chars=90)])[1])
+    told = " ".join(result["reasons"])
+    assert ", 1 row, ties half" in told
+    assert "at least 30 rows" in told and "would not promote" not in told
+    many = json.loads(run(better(50, 50))[1])
+    assert (many["verdict"], many["rows_needed"]) == ("not_enough_data", None)
+    assert "would not promote" in many["reasons"][-1]
+
+
 def test_a_gate_of_ones_own_decides(run, tmp_path):
     gate = tmp_path / "gate.toml"
     gate.write_text("[gate]\nmargin = 0.4\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from phi3flow.console import Outcome
 from phi3flow.errors import BadInput, Phi3flowError
+from phi3flow.given_endpoint import contract_of
 from phi3flow.settings import Settings
 from phi3flow.verbs.connect import asked_key, endpoint_arguments
 from phi3flow.verbs.foundry.common import asked_target, planned
@@ -71,7 +72,10 @@ def _endpoint(name: str, target: "Target", args: argparse.Namespace, settings: S
     given = {field: getattr(args, field) for field in ("contract", "model", "deployment", "timeout")}
     given = {field: value for field, value in given.items() if value is not None}
     if args.endpoint:
-        return replace(Endpoint(args.endpoint, settings.endpoint_key or asked_key(name)), **given)
+        return replace(
+            Endpoint(args.endpoint, settings.endpoint_key or asked_key(name), contract_of(args.endpoint)),
+            **given,
+        )
     cloud = target.endpoints
     with explained(f"endpoint of {name}"):
         found = ask_at(cloud, cloud.names.endpoint(name), given.pop("deployment", None))
