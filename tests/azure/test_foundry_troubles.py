@@ -140,6 +140,7 @@ def test_an_endpoint_that_refuses_the_key_is_found_out_by_connect(project, endpo
     assert "connection phi3-other is stored, but the endpoint refused the key" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", ["A", "B", "openai"])
 def test_another_contract_needs_another_connection_alone(project, client, endpoint, contract, monkeypatch):
     """A and B are what managed endpoints of the catalog speak, openai its serverless ones."""
@@ -151,6 +152,7 @@ def test_another_contract_needs_another_connection_alone(project, client, endpoi
     assert KEY not in told.err
 
 
+@pytest.mark.slow
 def test_an_upload_that_was_killed_is_made_again(project, client, work, faults, capsys):
     archive_all(client)
     route = {"method": "PUT", "route": "*/chat_node.py"}
@@ -188,6 +190,7 @@ def test_a_changed_flow_takes_the_place_of_the_earlier_one(project, client, tmp_
     assert shown.count("phi3flow-own") == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_as_a_whole_says_why_and_the_next_is_another(project, client, work):
     chats = write_chats(work / "whole.jsonl")
     chats.write_text("".join(chats.read_text().splitlines(keepends=True)[:2]))
@@ -236,6 +239,7 @@ print("".join(client.test(flow=sys.argv[3], inputs={{"question": "{QUESTION}"}})
 """
 
 
+@pytest.mark.slow
 def test_a_workspace_is_a_target_as_well(client, names, capsys):
     there = "--workspace"
     assert foundry("connect", there) == 0
