@@ -10,6 +10,7 @@ import fake_flow as fake
 import pytest
 from chromium import WATCH, chromium, free_ports, opened
 from fake_flow import fake_flow
+from waiting import until
 
 from phi3flow.ports import is_free
 from phi3flow.processes import Stack
@@ -110,12 +111,13 @@ def test_neither_a_click_nor_a_reload_interrupts_an_answer(page, flow, run):
     page.get_by_role("radio", name="Thumbs up").first.click()
     page.get_by_label("What about this answer?").fill("fine")
     page.keyboard.press("Enter")
+    store = Conversations(run / "chat.sqlite")
+    until(lambda: store.turns(store.latest()[0].id)[0].comment == "fine")
     page.reload()
     expect(answer(page)).to_have_text("tuned says: hold▌")
     flow.release.set()
     expect(answer(page)).to_have_text("tuned says: hold.")
     assert sum(body["question"] == "hold" for body in flow.bodies) == 1
-    store = Conversations(run / "chat.sqlite")
     turns = store.turns(store.latest()[0].id)
     assert [(turn.thumb, turn.comment) for turn in turns] == [(1, "fine"), (None, "")]
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import requests
 from tiny import CHAT, KEY, listening
+from waiting import until
 
 from deploy.scoring.auth import KeyFile
 from deploy.scoring.connection import DESCRIPTORS_KEPT, ConnectionLimits
@@ -83,13 +84,6 @@ def ask(address, key=KEY, **fields):
 
 def answers(address):
     return ask(address).json()["choices"][0]["message"]["content"] == "fox"
-
-
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def raw(address, data):

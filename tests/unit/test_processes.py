@@ -6,10 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from phi3flow.errors import BadInput, Phi3flowError
 from phi3flow.ports import is_free
@@ -89,13 +89,6 @@ def lives(pid):
         return False
 
 
-def wait_until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def holder(tmp_path):
     """Another process with a stack of two, ready; the first has a child of its own."""
@@ -172,7 +165,7 @@ def test_a_death_later_is_the_error_even_of_a_block_that_fails_because_of_it(tmp
         get(doomed, "/die")
         if leave_by == "waiting":
             stack.wait()
-        wait_until(lambda: is_free(doomed.port))
+        until(lambda: is_free(doomed.port))
         raise RuntimeError("no answer")
     assert str(raised.value).endswith("  | out of memory")
     assert str(doomed.log) in raised.value.hint
@@ -196,7 +189,7 @@ def test_nothing_survives_a_parent_that_is_killed(holder):
     process, services = holder
     grandchild = grandchild_of(services[0])
     process.kill()
-    wait_until(lambda: all(is_free(s.port) for s in services) and not lives(grandchild))
+    until(lambda: all(is_free(s.port) for s in services) and not lives(grandchild))
 
 
 def test_finish_reports_what_the_command_said(tmp_path):

@@ -1,9 +1,8 @@
 """Answers that run on their own, against a real server that speaks the wire format of `pf flow serve`."""
 
-import time
-
 import pytest
 from fake_flow import fake_flow
+from waiting import until
 
 from phi3flow.phi3_contract import Endpoint, FlowFailed, Sampling, Unauthorized
 from ui import streams
@@ -46,13 +45,6 @@ def ask(flow, store, tmp_path):
 
     start.running = running
     return start
-
-
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def ended(answering):
