@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 AZUREML := .venv-azureml/.installed
-# Two processes that train on two cores: threads that wait asleep cost 1.2x alone and save 3x here (bench/LOG.md).
-BESIDE_EACH_OTHER := OMP_WAIT_POLICY=PASSIVE
+# Processes side by side: torch's threads would wait for each other's turn (bench/LOG.md).
+BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
 .PHONY: help install demo up test test-slow azureml-server check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean
 
@@ -27,10 +27,10 @@ up: $(INSTALLED)       ## chat with the demo's model in the browser
 	$(BIN)/phi3flow up
 
 test: $(INSTALLED)     ## every test but the slow ones
-	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 2 --dist loadgroup
+	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## the slow tests: every recipe on the real shape, and the like
-	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 2 --dist loadgroup -m slow
+	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m slow
 
 azureml-server: $(AZUREML)  ## Azure's inference server in .venv-azureml/, for slow tests: a minute, 0.5 GB
 

@@ -20,9 +20,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +59,8 @@ SERVING = {ENDPOINT.lower(), DEPLOYMENT.lower()}
 OURS = {"login", "control", "scoring"}  # planes that are not the SDK's calls to the cloud
 RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TRIES = 4
-STEP_SECONDS = 60  # then its stacks go to the log, and the step counts as failed
+AT_ONCE = 6
+STEP_SECONDS = 120  # then its stacks go to the log, and the step counts as failed
 
 
 class Call(NamedTuple):
@@ -84,6 +87,12 @@ class Result:
     wrong: list[str] = field(default_factory=list)
     asked: int = 0
     unanswered: int = 0
+
+    def add(self, other: "Result") -> None:
+        self.cases += other.cases
+        self.wrong += other.wrong
+        self.asked += other.asked
+        self.unanswered += other.unanswered
 
 
 @contextmanager
@@ -184,15 +193,15 @@ def calls_of(folder: Path, after: int) -> list[dict[str, Any]]:
     return [row for row in rows if row["plane"] not in OURS]
 
 
-def disturbed(
-    before: Path, wanted: dict[str, Any], case: Case, result: Result, *, always_again: bool
-) -> None:
+def disturbed(before: Path, wanted: dict[str, Any], case: Case, *, always_again: bool) -> Result:
     """One fault in one call of one step, from a copy of the state before it; then the same command again.
 
-    `always_again` runs it again also where it got over the fault by itself.
+    `always_again` runs it again also where it got over the fault by itself. Makes this process a client of
+    the copy's emulator.
     """
     step, seed, kind, (host, number) = case
     name = f"{step} {seed}, call {number} of {host}, {kind}"
+    result = Result(Counter([kind]))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "case"
         shutil.copytree(before, folder, symlinks=True)
@@ -209,18 +218,15 @@ def disturbed(
                     break
             if asking:
                 asking.stop()
-                result.asked, result.unanswered = (
-                    result.asked + asking.asked,
-                    result.unanswered + asking.unanswered,
-                )
+                result.asked, result.unanswered = asking.asked, asking.unanswered
             found = state_of(folder / "cloud")
         if codes[-1] or codes[0] == 1:
             name += "\n" + (folder / "work" / "steps.log").read_text()[-5000:]
-    result.cases[kind] += 1
     print(f"  {name}: {codes}", file=sys.stderr, flush=True)
     if codes[-1] or found != wanted:
         result.wrong.append(f"{name}: exit codes {codes}, {_difference(wanted, found)}")
         print(result.wrong[-1], file=sys.stderr, flush=True)
+    return result
 
 
 def _difference(wanted: dict[str, Any], found: dict[str, Any]) -> str:
@@ -257,10 +263,20 @@ def walk(scratch: Path, args: argparse.Namespace) -> Result:
         print(f"{step} {seed}: {len(calls)} calls, {len(chosen)} disturbed", file=sys.stderr, flush=True)
         if args.step and f"{step}{seed}" not in args.step:
             continue
-        for position, call in enumerate(chosen):
-            for kind in [kinds[position % len(kinds)]] if args.rotate else kinds:
-                disturbed(before, wanted, Case(step, seed, kind, call), result, always_again=not args.rotate)
+        cases = [
+            Case(step, seed, kind, call)
+            for position, call in enumerate(chosen)
+            for kind in ([kinds[position % len(kinds)]] if args.rotate else kinds)
+        ]
+        for one in _side_by_side(cases, partial(disturbed, before, wanted, always_again=not args.rotate)):
+            result.add(one)
     return result
+
+
+def _side_by_side(cases: list[Case], disturb: Callable[[Case], Result]) -> Iterator[Result]:
+    """Each case in a process of its own: they spend their time in the SDKs' pauses between retries."""
+    with ProcessPoolExecutor(AT_ONCE, mp_context=FORK) as pool:
+        yield from pool.map(disturb, cases)
 
 
 def _numbered(calls: list[dict[str, Any]], *, writes: bool) -> Iterator[Call]:

@@ -14,6 +14,8 @@ from phi3flow.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 DEMO_SECONDS = 900
+SHARED = ("demo", "cloud_of_sums", "emulator")  # fixtures that take long to make
+LONGEST = (*SHARED, "test_azure_faults.py", "test_azure_lifecycle.py")
 
 
 class DemoRun(NamedTuple):
@@ -35,11 +37,16 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a process under `pytest -n`: a file, the users of the trained model, those of the cloud."""
+    """Groups for `pytest -n`; those that take longest start first, or all would wait for them at the end."""
     for item in items:
-        shares_model = "demo" in getattr(item, "fixturenames", ())
-        group = "demo" if shares_model else "azure" if item.path.parent.name == "azure" else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST))
+
+
+def group(item: pytest.Item) -> str:
+    """What shares a process: the users of a fixture that lasts the session, or else a file."""
+    shared = (name for name in SHARED if name in getattr(item, "fixturenames", ()))
+    return next(shared, item.path.name)
 
 
 @pytest.fixture(scope="session")
