@@ -9,6 +9,8 @@ again. The end state must be that of the undisturbed run; on the second rollout 
 
 import argparse
 import faulthandler
+import gc
+import inspect
 import json
 import multiprocessing
 import os
@@ -288,6 +290,15 @@ def _numbered(calls: list[dict[str, Any]], *, writes: bool) -> Iterator[Call]:
             yield Call(call["host"], counted[call["host"]])
 
 
+def _warm_up() -> None:
+    """What forked children then have already: the SDKs, and what `inspect.stack` reads of every module."""
+    import azure.ai.ml
+    import azure.identity  # noqa: F401
+
+    inspect.stack()  # azure-ai-ml calls it whenever a client is made
+    gc.freeze()  # a collection would copy these pages into every child
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--writes", action="store_true", help="only calls that change something")
@@ -298,8 +309,7 @@ def main() -> int:
     )
     parser.add_argument("--step", nargs="*", help="only these, such as deploy2")
     args = parser.parse_args()
-    import azure.ai.ml  # noqa: F401 - forked children need not import it again
-
+    _warm_up()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="azure-faults-") as scratch:
         result = walk(Path(scratch), args)
