@@ -1,6 +1,7 @@
 """One emulated cloud for the session, with a workspace in it; clients reach it by environment alone."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +9,11 @@ import pytest
 from azure_emulator import tokens
 from azure_emulator.emulator import Emulator, Options
 from emulated import GROUP, REGION, WORKSPACE, UserCredential, client_of
-from foundry_cloud import provision_with_endpoints
+from foundry_cloud import FoundryCommand, provision_with_endpoints
+from warm_command import FOUNDRY, WarmCommand
 
 from deploy.azure.names import Names
-from phi3flow.settings import Settings
+from phi3flow.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -89,6 +91,16 @@ def client(
     with client_of(cloud_of_sums):
         monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
         yield cloud_of_sums
+
+
+@pytest.fixture(scope="session")
+def foundry_command(cloud_of_sums: Emulator, work: Path) -> Iterator[FoundryCommand]:
+    """`phi3flow foundry` in processes of their own, which are that cloud's clients, in the folder `work`."""
+    settings = {PREFIX + spec.name.upper(): "" for spec in fields(Settings)}
+    subscription = {"PHI3FLOW_AZURE_SUBSCRIPTION": tokens.SUBSCRIPTION}
+    variables = {**settings, **cloud_of_sums.environment, **subscription}
+    with WarmCommand(work, variables, FOUNDRY) as phi3flow:
+        yield FoundryCommand(phi3flow)
 
 
 @pytest.fixture

@@ -130,10 +130,13 @@ def test_a_full_disk_ends_the_run_and_the_checkpoint_before_is_used(command, who
     out = Path("disk") / "tuned"
 
     def fill(pid):
-        if small_disk:
-            (small_disk / "filler").write_bytes(b"0" * shutil.disk_usage(small_disk).free)
-        else:
+        if not small_disk:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            return
+        full = pytest.raises(OSError, match="No space left")
+        with full, (small_disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(65536))
 
     ended = disturb(command, out, 20, fill)
     assert ended.code == 1

@@ -24,7 +24,7 @@ from custom_connections.promptflow_home import environment, prepare_home
 FINAL = {"Completed", "Failed", "Canceled"}
 WATCH_SECONDS = 0.05
 WORKER = Path(__file__).with_name("flow_worker.py")
-LINES_AT_A_TIME = 4
+LINES_AT_A_TIME = 2
 
 
 class RunFailed(Exception):
