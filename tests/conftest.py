@@ -1,6 +1,7 @@
 """One isolated environment for every test, and one run of the demo for those that need a trained model."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -15,7 +16,7 @@ from phi3flow.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[1]
 DEMO_SECONDS = 900
 SHARED = ("demo", "cloud_of_sums", "emulator")  # fixtures that take long to make
-LONGEST = (*SHARED, "test_azure_faults.py", "test_azure_lifecycle.py")
+LONGEST = (*SHARED, "test_azure_lifecycle.py")
 
 
 class DemoRun(NamedTuple):
@@ -33,6 +34,12 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whatever runs beside the first process, which trains the model, gives way to it."""
+    if getattr(config, "workerinput", {}).get("workerid", "gw0") != "gw0":
+        os.nice(5)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).parents[2] / "bench" / "azure_faults.py"
 KINDS = {"429", "500", "drop", "kill"}
 WRITES = 40  # at least; which calls there are, the SDKs decide
 
 
+@pytest.mark.slow  # two minutes of a laptop's time; .ci/run asks for it by name
 def test_after_any_single_fault_a_rerun_ends_where_nothing_had_failed():
     command = [sys.executable, str(BENCH), "--writes", "--rotate"]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=900, check=False)
