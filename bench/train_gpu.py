@@ -179,7 +179,7 @@ def figures(name, trainer, work, seconds, peak):
         "seconds": round(seconds, 2),
         "tokens_per_s": round(work.tokens / seconds),
         "assistant_tokens_per_s": round(assistant_share(name, trainer, work) * work.tokens / seconds),
-        "tflops": round(flops / seconds / 1e12, 3),
+        "tflops": float(f"{flops / seconds / 1e12:.3g}"),
         "mfu": round(flops / seconds / peak, 3) if peak else None,
     }
 
