@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 SECONDS = 120
-TRAINING = (
+IMPORTED = (
     "alembic.command",
     "datasets",
     "matplotlib.backends.backend_agg",
@@ -25,7 +25,6 @@ TRAINING = (
     "training.trainer",
     "transformers.models.phi3.modeling_phi3",
 )
-FOUNDRY = ("azure.ai.ml", "azure.identity", "azure.storage.fileshare", "promptflow.azure")
 
 
 class Finished(NamedTuple):
@@ -58,21 +57,17 @@ class Started:
 
 
 class WarmCommand:
-    """`with WarmCommand(folder, environment) as command`; one command at a time runs in `folder`.
+    """`with WarmCommand(folder, environment) as command`; one command at a time runs in `folder`."""
 
-    A variable that is empty in `environment` is not set for it.
-    """
-
-    def __init__(self, folder, environment=None, imported=TRAINING):
+    def __init__(self, folder, environment=None):
         self.folder = folder
-        variables = {**os.environ, **(environment or {})}
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *imported],
+            [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env={name: value for name, value in variables.items() if value},
+            env={**os.environ, **(environment or {})},
         )
 
     def __enter__(self):
@@ -94,7 +89,7 @@ class WarmCommand:
 
 def serve():
     """Fork for each line of stdin; say the child's pid, and when it is gone its exit code."""
-    for name in sys.argv[1:]:
+    for name in IMPORTED:
         import_module(name)
     for line in sys.stdin:
         pid = os.fork()

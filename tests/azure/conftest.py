@@ -1,7 +1,6 @@
 """One emulated cloud for the session, with a workspace in it; clients reach it by environment alone."""
 
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,9 @@ from azure_emulator import tokens
 from azure_emulator.emulator import Emulator, Options
 from emulated import GROUP, REGION, WORKSPACE, UserCredential, client_of
 from foundry_cloud import FoundryCommand, provision_with_endpoints
-from warm_command import FOUNDRY, WarmCommand
 
 from deploy.azure.names import Names
-from phi3flow.settings import PREFIX, Settings
+from phi3flow.settings import Settings
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -93,14 +91,9 @@ def client(
         yield cloud_of_sums
 
 
-@pytest.fixture(scope="session")
-def foundry_command(cloud_of_sums: Emulator, work: Path) -> Iterator[FoundryCommand]:
-    """`phi3flow foundry` in processes of their own, which are that cloud's clients, in the folder `work`."""
-    settings = {PREFIX + spec.name.upper(): "" for spec in fields(Settings)}
-    subscription = {"PHI3FLOW_AZURE_SUBSCRIPTION": tokens.SUBSCRIPTION}
-    variables = {**settings, **cloud_of_sums.environment, **subscription}
-    with WarmCommand(work, variables, FOUNDRY) as phi3flow:
-        yield FoundryCommand(phi3flow)
+@pytest.fixture
+def foundry_command(client: Emulator) -> FoundryCommand:
+    return FoundryCommand(client)
 
 
 @pytest.fixture

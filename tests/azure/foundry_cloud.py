@@ -1,13 +1,14 @@
 """A cloud with two endpoints that answer in a millisecond, as `azure deploy` would have left it."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from azure_emulator import tokens
-from emulated import UserCredential
-from warm_command import WarmCommand
+from azure_emulator.emulator import Emulator
+from emulated import UserCredential, child_environment
 
 from deploy.azure.names import Names
 from phi3flow.cli import main
@@ -33,11 +34,14 @@ class Told(NamedTuple):
 class FoundryCommand:
     """`phi3flow foundry WORDS` in a process of its own: aiohttp takes its certificates at import."""
 
-    def __init__(self, phi3flow: WarmCommand) -> None:
-        self._phi3flow = phi3flow
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
 
     def __call__(self, *words: str) -> Told:
-        return Told(*self._phi3flow.run("foundry", *words))
+        command = [sys.executable, "-m", "phi3flow", "foundry", *words]
+        environment = child_environment(self._emulator)
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return Told(ran.returncode, ran.stdout, ran.stderr)
 
 
 def provision_with_endpoints(work: Path) -> Names:
