@@ -38,7 +38,7 @@ def require_fidelity(
     try:
         asked.complete([{"role": "user", "content": QUESTION}])
         found = _base_check(card, asked, workers) if base else _check(card, asked, reference, workers)
-    except Exception:
+    except Exception:  # whatever it is, the container's log tells more; it is raised on
         show_log(cloud, endpoint, deployment)
         raise
     write_json(out, found.as_dict())

@@ -162,7 +162,7 @@ class OnlineDeployment:
         try:
             poller = operations.begin_create_or_update(self._wanted(), skip_script_validation=True)
             self.cloud.finish(poller, f"deployment {self.name}")
-        except Exception:
+        except Exception:  # whatever it is, the container's log tells more; it is raised on
             show_log(self.cloud, self.endpoint, self.name)
             raise
 

@@ -8,7 +8,7 @@ import pytest
 from azure_emulator import tokens
 from azure_emulator.emulator import Emulator, Options
 from emulated import GROUP, REGION, WORKSPACE, UserCredential, client_of
-from foundry_cloud import FoundryCommand, provision_with_endpoints
+from foundry_cloud import provision_with_endpoints
 
 from deploy.azure.names import Names
 from phi3flow.settings import Settings
@@ -89,11 +89,6 @@ def client(
     with client_of(cloud_of_sums):
         monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
         yield cloud_of_sums
-
-
-@pytest.fixture
-def foundry_command(client: Emulator) -> FoundryCommand:
-    return FoundryCommand(client)
 
 
 @pytest.fixture

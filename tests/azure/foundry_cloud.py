@@ -31,17 +31,12 @@ class Told(NamedTuple):
         return json.loads(self.out)
 
 
-class FoundryCommand:
-    """`phi3flow foundry WORDS` in a process of its own: aiohttp takes its certificates at import."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
-
-    def __call__(self, *words: str) -> Told:
-        command = [sys.executable, "-m", "phi3flow", "foundry", *words]
-        environment = child_environment(self._emulator)
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        return Told(ran.returncode, ran.stdout, ran.stderr)
+def foundry_process(emulator: Emulator, *words: str) -> Told:
+    """`phi3flow foundry` as people run it: aiohttp, which downloads, takes its certificates at import."""
+    command = [sys.executable, "-m", "phi3flow", "foundry", *words]
+    environment = child_environment(emulator)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return Told(ran.returncode, ran.stdout, ran.stderr)
 
 
 def provision_with_endpoints(work: Path) -> Names:

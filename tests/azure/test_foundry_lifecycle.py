@@ -10,7 +10,7 @@ import pytest
 from azure_emulator import online_endpoints
 from azure_emulator.emulator import Emulator
 from emulated import child_environment
-from foundry_cloud import CHATS, write_chats
+from foundry_cloud import CHATS, foundry_process, write_chats
 
 from custom_connections.promptflow_home import new_encryption_key
 from phi3flow.cli import main
@@ -107,45 +107,45 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_6_the_uploaded_chat_flow_answers(client, foundry_command):
-    told = foundry_command("chat", "What is 20 plus 22?", "--json")
+def test_6_the_uploaded_chat_flow_answers(client):
+    told = foundry_process(client, "chat", "What is 20 plus 22?", "--json")
     assert told.json["answer"].strip() == "It is 42.", told.err
 
 
-def test_7_a_rotated_key_is_noticed_and_connect_repairs_it(client, names, capsys, foundry_command):
+def test_7_a_rotated_key_is_noticed_and_connect_repairs_it(client, names, capsys):
     endpoint = next(
         item["id"]
         for item in client.cloud.store.below("", kind=online_endpoints.KIND)
         if item["name"] == names.endpoint("phi3-tuned")
     )
     client.cloud.secret(f"endpoint/{endpoint.lower()}/primaryKey", renew=True)
-    told = foundry_command("chat", "What is 20 plus 22?")
+    told = foundry_process(client, "chat", "What is 20 plus 22?")
     assert told.exit_code == 1
     assert "the endpoint refused the key" in told.err
     assert "phi3flow foundry connect" in told.err
     assert foundry("connect", "--json") == 0
     (tuned,) = [one for one in shown(capsys)["actions"] if one["name"] == "phi3-tuned"]
     assert (tuned["do"], tuned["why"]) == ("update", "another key")
-    told = foundry_command("chat", "What is 20 plus 22?", "--json")
+    told = foundry_process(client, "chat", "What is 20 plus 22?", "--json")
     assert told.json["answer"].strip() == "It is 42.", told.err
 
 
-def test_8_failed_lines_are_counted_listed_and_asked_again(client, work, chats, foundry_command):
+def test_8_failed_lines_are_counted_listed_and_asked_again(client, work, chats):
     (work / "faults").touch()
     asked = ["run", "--data", str(chats), "--out", "runs/some", "--json"]
-    told = foundry_command(*asked)
+    told = foundry_process(client, *asked)
     assert told.exit_code == 5, told.err
     assert (told.json["expected"], len(told.json["runs"])) == (CHATS, 1)
     failed = [number for number, row in enumerate(read_jsonl(chats), 1) if ends_in_0(row)]
     assert told.json["failed"] == failed
     assert 0 < len(failed) < CHATS
     (work / "faults").unlink()
-    told = foundry_command(*asked)
+    told = foundry_process(client, *asked)
     assert (told.exit_code, told.json["failed"], len(told.json["runs"])) == (0, [], 2), told.err
     inputs = work / "runs" / "some" / "promptflow" / "inputs" / f"{told.json['runs'][1]}.jsonl"
     assert len(read_jsonl(inputs)) == len(failed)
     before = len(client.cloud.store.keys("flow-runs"))
-    assert foundry_command(*asked).exit_code == 0
+    assert foundry_process(client, *asked).exit_code == 0
     assert len(client.cloud.store.keys("flow-runs")) == before
 
 
@@ -154,8 +154,8 @@ def ends_in_0(row: dict[str, Any]) -> bool:
     return words[2].endswith("0") and words[4].endswith("0")
 
 
-def test_9_the_clouds_report_is_the_local_one_line_by_line(client, work, chats, foundry_command):
-    told = foundry_command("download", "--out", "runs/some", "--json")
+def test_9_the_clouds_report_is_the_local_one_line_by_line(client, work, chats):
+    told = foundry_process(client, "download", "--out", "runs/some", "--json")
     assert told.exit_code in {0, 3, 4}, told.err
     cloud = told.json
     assert (work / "runs" / "some" / "report.html").is_file()

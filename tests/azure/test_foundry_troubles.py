@@ -17,7 +17,7 @@ from azure_emulator import tokens
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.faults import Fault
 from emulated import child_environment, client_of
-from foundry_cloud import write_chats
+from foundry_cloud import foundry_process, write_chats
 from sums_server import handler_of
 
 from custom_connections.promptflow_home import environment, prepare_home
@@ -142,21 +142,18 @@ def test_an_endpoint_that_refuses_the_key_is_found_out_by_connect(project, endpo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contract", ["A", "B", "openai"])
-def test_another_contract_needs_another_connection_alone(
-    project, endpoint, contract, monkeypatch, foundry_command
-):
+def test_another_contract_needs_another_connection_alone(project, client, endpoint, contract, monkeypatch):
     """A and B are what managed endpoints of the catalog speak, openai its serverless ones."""
     monkeypatch.setenv("PHI3FLOW_ENDPOINT_KEY", KEY)
     assert foundry("connect", "phi3-tuned", "--endpoint", endpoint, "--contract", contract) == 0
     assert foundry("upload", "chat") == 0
-    told = foundry_command("chat", QUESTION, "--json")
+    told = foundry_process(client, "chat", QUESTION, "--json")
     assert told.json["answer"].strip() == "It is 42.", told.err
     assert KEY not in told.err
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("project")
-def test_an_upload_that_was_killed_is_made_again(client, work, faults, capsys, foundry_command):
+def test_an_upload_that_was_killed_is_made_again(project, client, work, faults, capsys):
     archive_all(client)
     route = {"method": "PUT", "route": "*/chat_node.py"}
     faults({"kind": "signal", "signal": "SIGKILL", "when": "before", **route})
@@ -168,7 +165,7 @@ def test_an_upload_that_was_killed_is_made_again(client, work, faults, capsys, f
     assert foundry("upload", "chat", "--json") == 0
     (action,) = json.loads(capsys.readouterr().out)["actions"]
     assert action["do"] == "create"
-    told = foundry_command("chat", QUESTION, "--json")
+    told = foundry_process(client, "chat", QUESTION, "--json")
     assert told.json["answer"].strip() == "It is 42.", told.err
 
 
@@ -194,7 +191,7 @@ def test_a_changed_flow_takes_the_place_of_the_earlier_one(project, client, tmp_
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_as_a_whole_says_why_and_the_next_is_another(project, client, work, foundry_command):
+def test_a_run_that_fails_as_a_whole_says_why_and_the_next_is_another(project, client, work):
     chats = write_chats(work / "whole.jsonl")
     chats.write_text("".join(chats.read_text().splitlines(keepends=True)[:2]))
     assert foundry("upload", "compare") == 0
@@ -203,13 +200,13 @@ def test_a_run_that_fails_as_a_whole_says_why_and_the_next_is_another(project, c
     kept = share.read_text()
     for copy in (client.folder / "shares").rglob("compare-*/mean_scores.py"):
         copy.unlink()
-    told = foundry_command(*asked)
+    told = foundry_process(client, *asked)
     assert told.exit_code == 1
     assert "ended as failed: " in told.err
     assert "mean_scores" in told.err
     for folder in {path.parent for path in (client.folder / "shares").rglob("compare_answer.py")}:
         (folder / "mean_scores.py").write_text(kept)
-    assert foundry_command(*asked).exit_code == 0
+    assert foundry_process(client, *asked).exit_code == 0
     assert len(read_json(work / "runs" / "whole" / "cloud.json")["runs"]) == 2
 
 
@@ -243,11 +240,11 @@ print("".join(client.test(flow=sys.argv[3], inputs={{"question": "{QUESTION}"}})
 
 
 @pytest.mark.slow
-def test_a_workspace_is_a_target_as_well(client, names, capsys, foundry_command):
+def test_a_workspace_is_a_target_as_well(client, names, capsys):
     there = "--workspace"
     assert foundry("connect", there) == 0
     assert foundry("upload", "chat", there) == 0
-    told = foundry_command("chat", QUESTION, there, "--json")
+    told = foundry_process(client, "chat", QUESTION, there, "--json")
     assert told.json["answer"].strip() == "It is 42.", told.err
     capsys.readouterr()
     assert client.cloud.store.get(f"{names.workspace_id}/connections/phi3-tuned")
