@@ -3,6 +3,7 @@
 import pytest
 from azure_emulator import tokens
 from azure_emulator.emulator import Emulator, Options
+from counting import chat
 from emulated import client_of
 
 from deploy.azure.plan import carry_out
@@ -29,11 +30,6 @@ layers = 1
 heads = 2
 context = 128
 """
-
-
-def chat(i):
-    question = {"role": "user", "content": f"What comes after {i}?"}
-    return {"messages": [question, {"role": "assistant", "content": f"After {i} comes {i + 1}."}]}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from chromium import free_ports
+from counting import chat
 from safetensors.torch import load_file
 
 from phi3flow.files import read_jsonl, write_jsonl
@@ -37,11 +38,6 @@ context = 128
 dropout = 0.0
 """
 WEIGHTS = "model.safetensors"
-
-
-def chat(i):
-    question = {"role": "user", "content": f"What comes after {i}?"}
-    return {"messages": [question, {"role": "assistant", "content": f"After {i} comes {i + 1}."}]}
 
 
 @pytest.fixture(scope="module")

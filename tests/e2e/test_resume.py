@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from counting import chat
 from warm_command import WarmCommand
 
 from phi3flow.files import read_json, read_jsonl, write_jsonl
@@ -33,11 +34,6 @@ context = 128
 dropout = 0.1
 """
 WEIGHTS = "model.safetensors"
-
-
-def chat(i):
-    question = {"role": "user", "content": f"What comes after {i}?"}
-    return {"messages": [question, {"role": "assistant", "content": f"After {i} comes {i + 1}."}]}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +59,7 @@ def whole(command):
 
 
 def disturb(command, out, step, disturbance):
-    """Start the run, wait until it has logged `step`, do `disturbance(pid)` to it; how it ended."""
+    """Start the run, wait until it has logged `step`, do `disturbance(started)` to it; how it ended."""
     started = command.start(*train(str(out)))
     path = command.folder / out.with_name(f".{out.name}.partial") / "metrics.jsonl"
     deadline = time.monotonic() + 90
@@ -71,12 +67,12 @@ def disturb(command, out, step, disturbance):
         assert started.running, "the run ended before it could be disturbed"
         assert time.monotonic() < deadline, f"{out} never reached step {step}"
         time.sleep(0.01)
-    disturbance(started.pid)
+    disturbance(started)
     return started.wait()
 
 
-def kill(pid):
-    os.kill(pid, signal.SIGKILL)
+def kill(started):
+    os.kill(started.pid, signal.SIGKILL)
 
 
 def finish(command, out):
@@ -99,7 +95,7 @@ def test_killed_three_times_anywhere_it_ends_with_the_same_weights(command, whol
 
 
 def test_a_torn_checkpoint_is_passed_over_and_ctrl_c_leaves_a_whole_one(command, whole):
-    ended = disturb(command, Path("torn"), 20, lambda pid: os.kill(pid, signal.SIGINT))
+    ended = disturb(command, Path("torn"), 20, lambda started: os.kill(started.pid, signal.SIGINT))
     assert (ended.code, "the same command continues" in ended.said) == (130, True)
     torn = newest(command, "torn")
     assert set(read_json(torn / "sealed.json")) >= {WEIGHTS, "optimizer.pt", "scheduler.pt"}
@@ -129,14 +125,16 @@ def test_a_full_disk_ends_the_run_and_the_checkpoint_before_is_used(command, who
     """The kernel's own refusal: of a small disk (ENOSPC), or where none may be mounted of a limit (EFBIG)."""
     out = Path("disk") / "tuned"
 
-    def fill(pid):
+    def fill(started):
         if not small_disk:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            resource.prlimit(started.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
             return
-        full = pytest.raises(OSError, match="No space left")
-        with full, (small_disk / "filler").open("wb", buffering=0) as filler:
-            while True:
-                filler.write(bytes(65536))
+        with (small_disk / "filler").open("wb", buffering=0) as filler:
+            while started.running:  # what a deleted checkpoint gives back is taken too
+                try:
+                    filler.write(bytes(65536))
+                except OSError:
+                    time.sleep(0.001)
 
     ended = disturb(command, out, 20, fill)
     assert ended.code == 1

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from counting import chat
 from peft import get_peft_model
 from transformers import TrainerCallback
 
@@ -22,11 +23,6 @@ from training.run import Run, make_trainer, starting_model, starting_tokenizer
 
 SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=128)
 RECIPE = Recipe(steps=12, batch_size=8, learning_rate=1e-2, scratch=SHAPE, max_length=64, eval_every=6)
-
-
-def chat(i):
-    question = {"role": "user", "content": f"What comes after {i}?"}
-    return {"messages": [question, {"role": "assistant", "content": f"After {i} comes {i + 1}."}]}
 
 
 @pytest.fixture(scope="module")
