@@ -82,8 +82,8 @@ bench-ui: $(INSTALLED)  ## the chat page: first token in the browser, 20 people 
 azure-demo: $(INSTALLED)  ## the cloud half on an emulated Azure, from nothing to an answer and back to nothing
 	PYTHONPATH=tests/azure $(BIN)/python tests/azure/azure_demo.py
 
-bench-azure-faults: $(INSTALLED)  ## every Azure call fails once, in four ways; ARGS="--writes --rotate"
-	$(BIN)/python bench/azure_faults.py $(ARGS)
+bench-azure-faults: $(INSTALLED)  ## every Azure call fails once, in four ways; ARGS="--once" for one way each
+	PYTHONPATH=tests/azure $(BIN)/python bench/azure_faults.py $(ARGS)
 
 clean:           ## remove .venv/, .venv-azureml/ and runs/
 	rm -rf .venv .venv-azureml runs
