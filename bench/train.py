@@ -1,6 +1,6 @@
 """Fine-tuning: the tutorials' settings against ours, on the same tiny model and the same chats.
 
-    make bench-train      ARGS="--rounds N"
+    make bench-train      ARGS="--rounds N --chats N"
 
 Theirs is their `fine_tune.py`, setting by setting, on the TRL of today; ours is what `phi3flow train --recipe
 tiny-cpu` runs, for as many passes over the same chats. The two alternate, each in a process of its own. Only
@@ -23,7 +23,7 @@ from statistics import median
 
 FOLDER = Path("runs/bench-train")
 BASE, DATA = FOLDER / "base", FOLDER / "data"
-ROUNDS, EPOCHS, MAX_LENGTH, CHATS = 5, 3, 2048, 900
+ROUNDS, CHATS, EPOCHS, MAX_LENGTH = 5, 900, 3, 2048
 SIDES = ("theirs", "ours")
 
 
@@ -90,24 +90,22 @@ def tutorial_trainer(work, model, tokenizer, chats, **more):
     )
 
 
-def theirs(work):
+def theirs(work, chats):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(
         BASE, dtype=torch.bfloat16, attn_implementation="eager", use_cache=False
     )
-    chats = load("train.jsonl")[:CHATS]
     return tutorial_trainer(work, model, AutoTokenizer.from_pretrained(BASE), chats, use_cpu=True)
 
 
-def ours(work):
+def ours(work, chats):
     from training.recipe import load_recipe
     from training.run import Run, make_trainer, starting_model, starting_tokenizer
 
     recipe = replace(load_recipe("tiny-cpu"), steps=None, epochs=EPOCHS, eval_every=10_000)
     run = Run(DATA, recipe, work, "tuned", str(BASE), 0)
-    chats = load("train.jsonl")[:CHATS]
     tokenizer = starting_tokenizer(run, chats)
     return make_trainer(run, starting_model(run, tokenizer), tokenizer, chats, load("val.jsonl"))
 
@@ -142,8 +140,8 @@ def held_out_loss(model, tokenizer, chats):
     return total / count
 
 
-def one_side(side):
-    """Train once and say how it went. Timed from the first step to the end of the last."""
+def one_side(side, count):
+    """Train once on `count` chats and say how it went. Timed from the first step to the end of the last."""
     from transformers import TrainerCallback, set_seed
     from transformers.utils import logging
 
@@ -164,7 +162,7 @@ def one_side(side):
     imported = peak_mb()
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="train-", dir=FOLDER) as work:
-        trainer = {"theirs": theirs, "ours": ours}[side](Path(work))
+        trainer = {"theirs": theirs, "ours": ours}[side](Path(work), load("train.jsonl")[:count])
         tokens = EPOCHS * assistant_tokens(trainer.processing_class, trainer.train_dataset["input_ids"])
         trainer.add_callback(clock)
         trainer.train()
@@ -193,12 +191,12 @@ def child(words):
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def main(rounds):
+def main(rounds, chats):
     child(["inputs"])
     runs = {side: [] for side in SIDES}
     for number in range(rounds):
         for side in SIDES if number % 2 == 0 else reversed(SIDES):
-            runs[side].append(json.loads(child(["side", side]).splitlines()[-1]))
+            runs[side].append(json.loads(child(["side", side, str(chats)]).splitlines()[-1]))
             print(f"round {number + 1} {side}: {runs[side][-1]}", file=sys.stderr, flush=True)
     middle = {
         side: {name: median(row[name] for row in runs[side]) for name in runs[side][0]} for side in SIDES
@@ -212,6 +210,7 @@ def main(rounds):
         "peak_memory_ratio": round(mine["peak_mb"] / other["peak_mb"], 3),
         "held_out_loss": {side: middle[side]["held_out_loss"] for side in SIDES},
         "rounds": rounds,
+        "chats": chats,
         "medians": middle,
         "tokens_per_s_of_rounds": {
             side: [row["assistant_tokens_per_s"] for row in runs[side]] for side in SIDES
@@ -223,8 +222,9 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["inputs"]:
         make_inputs()
     elif sys.argv[1:2] == ["side"]:
-        print(json.dumps(one_side(sys.argv[2])))
+        print(json.dumps(one_side(sys.argv[2], int(sys.argv[3]))))
     else:
         parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
         parser.add_argument("--rounds", type=int, default=ROUNDS)
-        print(json.dumps(main(parser.parse_args().rounds)))
+        parser.add_argument("--chats", type=int, default=CHATS, help="fewer, where the CPU knows no bf16")
+        print(json.dumps(main(**vars(parser.parse_args()))))
