@@ -109,6 +109,19 @@ def test_two_nodes_with_two_processes_each_are_four_ranks(ml: MLClient, tmp_path
     assert wait(ml, too_many) == "Failed"
 
 
+def test_equal_code_is_registered_once(ml: MLClient, tmp_path: Path) -> None:
+    """The SDK names code at random, and finds it again by its content."""
+
+    def code_of(text: str) -> str | None:
+        code = tmp_path / uuid.uuid4().hex / "code"
+        code.mkdir(parents=True)
+        (code / "say.py").write_text(text)
+        return submit(ml, "python say.py", code=str(code)).code
+
+    first = code_of("print(1)")
+    assert first == code_of("print(1)") != code_of("print(2)")
+
+
 def test_a_wheel_is_installed_for_the_job_alone(ml: MLClient, tmp_path: Path) -> None:
     code = tmp_path / "code"
     code.mkdir()
