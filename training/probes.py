@@ -96,7 +96,7 @@ def generate(
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     stops = stop_token_ids(tokenizer)
     with torch.inference_mode():
-        output = model.generate(  # type: ignore[operator]
+        output = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=max_new_tokens,

@@ -74,7 +74,7 @@ def _answers(
 
     model = load_model(str(folder))
     if torch.cuda.is_available():
-        model = model.to("cuda")  # type: ignore[arg-type]
+        model = model.to("cuda")
     return answer_greedily(model, tokenizer, prompts), most_tokens(model)
 
 
