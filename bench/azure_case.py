@@ -29,7 +29,10 @@ from azure_emulator.online_deployments import KIND as DEPLOYMENT
 from azure_emulator.online_endpoints import KIND as ENDPOINT
 from azure_emulator.store import Store
 
+from deploy.azure.serving import ask_at
+from deploy.azure.session import connect
 from phi3flow.phi3_contract import EndpointError
+from phi3flow.settings import Settings
 
 FORK = multiprocessing.get_context("fork")
 FAULTS: dict[str, dict[str, Any]] = {
@@ -159,10 +162,6 @@ class Probe(threading.Thread):
 
 
 def probe(work: Path) -> Probe:
-    from deploy.azure.serving import ask_at
-    from deploy.azure.session import connect
-    from phi3flow.settings import Settings
-
     cloud = connect(Settings.load(work))
     started = Probe(ask_at(cloud, cloud.names.endpoint("phi3-tuned"), None))
     started.start()

@@ -1,5 +1,6 @@
 """Training that is killed anywhere and started again ends with the very weights of an undisturbed run."""
 
+import errno
 import os
 import random
 import re
@@ -129,12 +130,15 @@ def test_a_full_disk_ends_the_run_and_the_checkpoint_before_is_used(command, who
         if not small_disk:
             resource.prlimit(started.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
             return
+        refused = set()
         with (small_disk / "filler").open("wb", buffering=0) as filler:
             while started.running:  # what a deleted checkpoint gives back is taken too
                 try:
                     filler.write(bytes(65536))
-                except OSError:
+                except OSError as error:
+                    refused.add(error.errno)
                     time.sleep(0.001)
+        assert refused == {errno.ENOSPC}
 
     ended = disturb(command, out, 20, fill)
     assert ended.code == 1
