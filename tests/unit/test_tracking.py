@@ -6,6 +6,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
+from counting import chat
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
@@ -26,15 +27,7 @@ def model(tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a model this small is slower on two
     folder = tmp_path_factory.mktemp("tracked")
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": f"What comes after {i}?"},
-                {"role": "assistant", "content": f"After {i} comes {i + 1}."},
-            ]
-        }
-        for i in range(60)
-    ]
+    rows = [chat(i) for i in range(60)]
     write_jsonl(folder / "data" / "train.jsonl", rows[:50])
     write_jsonl(folder / "data" / "val.jsonl", rows[50:55])
     write_jsonl(folder / "data" / "test.jsonl", rows[55:])
