@@ -165,10 +165,11 @@ def _packages() -> tuple[list[str], dict[str, str]]:
 def _device() -> Device:
     import torch
 
-    gpu = torch.cuda.is_available()
+    from training.arguments import has_bf16, has_gpu
+
+    gpu = has_gpu()
     name = torch.cuda.get_device_name() if gpu else "the CPU"
-    bf16 = torch.cuda.is_bf16_supported() if gpu else torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return Device(torch.__version__, name, gpu, bool(bf16), shutil.which("nvidia-smi") is not None)
+    return Device(torch.__version__, name, gpu, has_bf16(), shutil.which("nvidia-smi") is not None)
 
 
 def _existing(folder: Path) -> Path:

@@ -73,10 +73,29 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def uses_bf16(precision: str) -> bool:
-    """Whether to autocast to bf16; the weights stay fp32, so small updates are never rounded away."""
+def has_bf16() -> bool:
+    """Whether this machine computes in bf16, and does not emulate it.
+
+    Emulation is torch's slow path: on a CPU with AVX2 alone, the gradient of a linear layer's input took 140
+    times as long as in fp32 (`bench/LOG.md`).
+    """
     import torch
 
-    if precision == "auto":
-        return has_gpu() or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    return precision == "bf16"
+    if has_gpu():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def uses_bf16(precision: str) -> bool:
+    """Whether to autocast to bf16; the weights stay fp32, so small updates are never rounded away."""
+    return has_bf16() if precision == "auto" else precision == "bf16"
+
+
+def emulation_warning(recipe: Recipe, *, native: bool) -> str | None:
+    """What to tell before a run whose bf16 is not `native` to the machine, None where there is nothing to."""
+    if native or "bf16" not in (recipe.precision, recipe.weights):
+        return None
+    return (
+        "this machine only emulates bf16, which can take a hundred times as long: "
+        'set precision = "fp32" and weights = "fp32" in the recipe'
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from phi3flow.errors import BadInput
 from phi3flow.files import read_jsonl, write_jsonl
+from training.arguments import emulation_warning, has_bf16
 from training.encode import encode_chats, packed
 from training.models import load_config, load_model, load_tokenizer
 from training.ranks import agreed, leads, leave, tell
@@ -74,6 +75,8 @@ def train(run: Run) -> Result:
     held_out = _encoded(run, tokenizer, validation[:VALIDATION_ROWS], "val.jsonl")
     size = model_size(empty_model(run, tokenizer), run.recipe.lora)
     require_room(run.name, run.recipe, size, rows, run.work)
+    if warning := emulation_warning(run.recipe, native=has_bf16()):
+        tell(f"  {warning}")
     with naming_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
         return _train(run, tokenizer, rows, held_out, probe_prompts(validation))
 

@@ -1,8 +1,9 @@
 """Every recipe takes its first steps on the published models' shapes, cut to two layers of random weights.
 
 `tests/data/configs` holds the published configurations. Width, heads, rotary factors, vocabulary and windows
-are theirs, the settings are the recipe's but for the number of steps; Phi-4-mini's own tokenizer is not at
-hand, so its model meets Phi-3's. Nothing here is written under pytest's folders, which keep three runs of it.
+are theirs, the settings are the recipe's but for the number of steps, and for bf16 where the processor only
+emulates it; Phi-4-mini's own tokenizer is not at hand, so its model meets Phi-3's. Nothing here is written
+under pytest's folders, which keep three runs of it.
 """
 
 import gc
@@ -19,6 +20,7 @@ from transformers import TrainerCallback
 
 from phi3flow.errors import BadInput
 from phi3flow.files import write_jsonl
+from training.arguments import has_bf16
 from training.encode import encode_chats, packed
 from training.finish import merged
 from training.models import load_model
@@ -119,6 +121,12 @@ class NoCheckpoint(TrainerCallback):
         control.should_save = False
 
 
+def first_steps(name):
+    """The shipped recipe, or what `phi3flow train` tells to make of it where bf16 is emulated."""
+    recipe = replace(load_recipe(name), steps=STEPS, epochs=None)
+    return recipe if has_bf16() else replace(recipe, precision="fp32", weights="fp32")
+
+
 def test_every_shipped_recipe_is_tried_here():
     assert {*SHAPES, FOUR_BIT} == set(recipe_names())
 
@@ -127,7 +135,7 @@ def test_every_shipped_recipe_is_tried_here():
     "name", [*SHAPES, pytest.param(FOUR_BIT, marks=pytest.mark.skipif(not HAS_FOUR_BIT, reason=KERNELS))]
 )
 def test_the_first_steps_change_what_they_should_and_the_saved_folder_loads(name, folder):
-    recipe = replace(load_recipe(name), steps=STEPS, epochs=None)
+    recipe = first_steps(name)
     shape = SHAPES.get(name, "phi3.5-mini")
     base = model_folder(folder, shape) if shape else None
     chats = load_chats(folder / "data" / "train.jsonl")
