@@ -1,13 +1,15 @@
 """Write docs/reference.md from the code: `make reference`. A test says when the two differ."""
 
 import argparse
-from dataclasses import fields
+import json
+from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from phi3flow.cli import VERBS
 from phi3flow.settings import PREFIX, Settings
-from training.recipe import Recipe, Scratch
+from training.recipe import Lora, Recipe, Scratch
 
 HEAD = """# Reference
 
@@ -35,9 +37,33 @@ def _verb(name: str) -> str:
     module = import_module(f"phi3flow.verbs.{name}")
     parser = argparse.ArgumentParser(prog=f"phi3flow {name}", add_help=False)
     module.add_arguments(parser, Settings())
-    rows = [f"| `{_called(action)}` | {_unescaped(action.help)} |" for action in parser._actions]
-    table = ["| argument | |", "|---|---|", *rows, ""] if rows else []
-    return "\n".join([f"## {name}", "", module.SENTENCE, "", f"    {module.EXAMPLE}", "", *table])
+    steps = (
+        part
+        for step, below in _steps(parser)
+        for part in (f"### {name} {step}", below.description or "", _arguments(below))
+    )
+    parts = (f"## {name}", module.SENTENCE, f"    {module.EXAMPLE}", _arguments(parser), *steps)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _steps(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
+    """What stands below a verb such as `azure`, by name."""
+    return [
+        step
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for step in action.choices.items()
+    ]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> str:
+    """A table of all but `--help` and `--json`, which every verb has."""
+    rows = [
+        f"| `{_called(action)}` | {_unescaped(action.help)} |"
+        for action in parser._actions
+        if action.dest not in ("help", "json")
+    ]
+    return "\n".join(["| argument | |", "|---|---|", *rows]) if rows else ""
 
 
 def _called(action: argparse.Action) -> str:
@@ -62,17 +88,30 @@ def _settings() -> str:
     ]
     head = (
         "## Settings\n\nDefaults < `phi3flow.toml` (`phi3flow init` writes one) < `.env` < "
-        f"`{PREFIX}NAME` variables < flags. Secrets come from the environment alone: `{PREFIX}ENDPOINT_KEY`, "
-        f"the key of the endpoint, `{PREFIX}UPSTREAM_KEY`, that of a vLLM server behind it, and "
-        "`PF_ENCRYPTION_KEY`, the key of the connection store.\n"
+        f"`{PREFIX}NAME` variables < flags. Secrets come from `.env` or the environment alone: "
+        f"`{PREFIX}ENDPOINT_KEY`, the key of the endpoint, `{PREFIX}UPSTREAM_KEY`, "
+        "that of a vLLM server behind it, and `PF_ENCRYPTION_KEY`, the key of the connection store.\n"
     )
     return "\n".join([head, "| setting | default | |", "|---|---|---|", *rows, ""])
 
 
 def _recipe() -> str:
-    rows = [f"| `{spec.name}` | {spec.metadata['help']} |" for spec in fields(Recipe)]
-    rows += [f"| `scratch.{spec.name}` | {spec.metadata['help']} |" for spec in fields(Scratch)]
-    return "\n".join(["## Recipe fields", "", "| field | |", "|---|---|", *rows, ""])
+    tables = {"": Recipe, "scratch.": Scratch, "lora.": Lora}
+    rows = [
+        f"| `{prefix}{spec.name}` | {_default(spec)} | {spec.metadata['help']} |"
+        for prefix, table in tables.items()
+        for spec in fields(table)
+    ]
+    return "\n".join(["## Recipe fields", "", "| field | default | |", "|---|---|---|", *rows, ""])
+
+
+def _default(spec: Field[Any]) -> str:
+    """As one would write it in TOML; nothing for what must be given or is off without being named."""
+    if spec.default_factory is not MISSING:
+        return f"`{spec.default_factory()}`"
+    if spec.default is MISSING:
+        return "required"
+    return "" if spec.default is None else f"`{json.dumps(spec.default)}`"
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def download(args: argparse.Namespace, settings: Settings) -> Outcome:
 
 
 def chat_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("question", metavar="QUESTION", help="what to ask the tuned model")
     parser.add_argument("--system", metavar="TEXT", default="", help="system prompt")
 
 
