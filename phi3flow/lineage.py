@@ -36,16 +36,24 @@ class Artifact:
 
 
 def sha256_of(path: Path) -> str:
-    """Content hash of a file, or of every file below a folder (manifests excluded: they name this hash)."""
+    """Content hash of a file, or of every file below a folder.
+
+    Manifests are excluded, as they name this hash, and what is hidden, as a download from the hub keeps its
+    times there.
+    """
     if path.is_file():
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     listing = "".join(
         f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n"
         for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != MANIFEST
+        if file.is_file() and file.name != MANIFEST and not _is_hidden(file.relative_to(path))
     )
     return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def write_manifest(

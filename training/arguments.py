@@ -77,7 +77,7 @@ def has_bf16() -> bool:
     """Whether this machine computes in bf16, and does not emulate it.
 
     Emulation is torch's slow path: on a CPU with AVX2 alone, the gradient of a linear layer's input took 140
-    times as long as in fp32 (`bench/LOG.md`).
+    times as long as in fp32 (`bench/LOG.md`, "bf16 without the instructions").
     """
     import torch
 
