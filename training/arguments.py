@@ -40,6 +40,7 @@ def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
         save_steps=recipe.eval_every,
         save_total_limit=KEPT_CHECKPOINTS,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=10,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from phi3flow.errors import Phi3flowError
 from phi3flow.files import write_json
@@ -34,11 +35,9 @@ class SealCheckpoints(TrainerCallback):
 
 
 def agreed_checkpoint(folder: Path) -> Path | None:
-    """The newest sealed one, as rank 0 sees it, after removing torn ones. Raises Phi3flowError elsewhere."""
-    if leads():
-        remove_torn(folder)
-    last = agreed(last_sealed(folder) if leads() else None)
-    if last and not is_sealed(last):
+    """The newest usable one, as rank 0 sees it, after removing the others. Raises Phi3flowError elsewhere."""
+    last = agreed(_only_usable(folder) if leads() else None)
+    if last and not leads() and not is_sealed(last):
         raise Phi3flowError(
             f"{last}: rank 0 would continue from it, and it is not on this machine's disk",
             hint=f"give --out on a disk that every machine sees, or start anew: rm -r {folder.parent}",
@@ -46,19 +45,34 @@ def agreed_checkpoint(folder: Path) -> Path | None:
     return last
 
 
-def last_sealed(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder` whose files are what its seal says; None to start anew."""
-    return next((path for path in _newest_first(folder) if is_sealed(path)), None)
+def usable(folder: Path) -> list[Path]:
+    """Newest first: those whose files are what their seal says, and whose best is among them."""
+    sealed = [path for path in _newest_first(folder) if is_sealed(path)]
+    return [path for path in sealed if best_of(path) in sealed]
 
 
-def remove_torn(folder: Path) -> None:
-    """Remove the checkpoints that nobody can continue from.
-
-    Transformers keeps the newest few by name, so a torn one would push a whole one out.
-    """
+def _only_usable(folder: Path) -> Path | None:
+    """The newest, once all others are removed: a torn one would push a whole one out."""
+    kept = usable(folder)
     for path in _newest_first(folder):
-        if not is_sealed(path):
+        if path not in kept:
             shutil.rmtree(path)
+    return kept[0] if kept else None
+
+
+def trainer_state(checkpoint: Path) -> dict[str, Any]:
+    """What Transformers wrote of the run: steps, best checkpoint, the state of callbacks."""
+    state: dict[str, Any] = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    return state
+
+
+def best_of(checkpoint: Path) -> Path:
+    """The one that had validated best by then; itself before the first validation.
+
+    Transformers notes its path of then, and the folder may have been moved.
+    """
+    best = trainer_state(checkpoint)["best_model_checkpoint"]
+    return checkpoint.with_name(Path(best).name) if best else checkpoint
 
 
 def step_of(checkpoint: Path) -> int:

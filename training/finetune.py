@@ -1,7 +1,7 @@
 """Supervised fine-tuning, the one training path on a laptop and in a cloud job.
 
-The model folder appears when everything is in it. Until then the run lives in `.NAME.partial` beside it, and
-the same command continues there.
+The model folder appears when everything is in it. Until then the run lives in `.NAME.partial` beside it, with
+its checkpoints, and the same command continues there.
 """
 
 import shutil
@@ -15,9 +15,9 @@ from phi3flow.lineage import Artifact, read_manifest, write_manifest
 from training.models import looks_like_id, what_exists
 from training.ranks import agreed, join, leads, leave, tell
 from training.recipe import Recipe
-from training.run import Result, Run, train
+from training.run import CHECKPOINTS, Result, Run, train
 
-IDENTITY = "run.json"
+IDENTITY = ".run.json"  # hidden, so that it is no part of the folder's hash
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,28 @@ def finetune(
         "model": None if folder else start,
         "seed": seed,
     }
+    run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
     join()
+    if leads() and not out.exists() and _identity_in(run.work) == identity:
+        _publish(run, out)
     if (finished := agreed(_finished(out, identity) if leads() else None)) is not None:
         leave()
         tell(f"  {out} was trained by the same recipe on the same data: nothing to do")
         return finished
-    run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
     result = _train_in(run, identity)
     if leads():
         details = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
         made = Artifact.of("model", run.work)
         write_manifest(run.work, "model", inputs=inputs, outputs=[made], seed=seed, details=details)
-        run.work.rename(out)
+        _publish(run, out)
     return TrainedModel(out, result)
+
+
+def _publish(run: Run, out: Path) -> None:
+    """The last step of a run whose manifest is written; interrupted, it is taken again."""
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    (run.work / IDENTITY).unlink(missing_ok=True)
+    run.work.rename(out)
 
 
 def _train_in(run: Run, identity: dict[str, Any]) -> Result:
@@ -72,13 +81,11 @@ def _train_in(run: Run, identity: dict[str, Any]) -> Result:
         return train(run)
     _require_own(run.work, identity)
     try:
-        result = train(run)
+        return train(run)
     except BaseException:
         if not any(run.checkpoints.glob("checkpoint-*")):
             shutil.rmtree(run.work)
         raise
-    (run.work / IDENTITY).unlink()
-    return result
 
 
 def _require_existing(rows: list[Path], start: str | None) -> None:
@@ -98,18 +105,22 @@ def _finished(out: Path, identity: dict[str, Any]) -> TrainedModel | None:
     """The result standing in `out`, None if `out` is free. Raises BadInput where it holds something else."""
     if not out.exists():
         return None
-    manifest = read_manifest(out) or {}
-    if manifest.get("identity") == identity:
-        return TrainedModel(out, Result(**manifest["result"]))
+    if _identity_in(out) == identity:
+        return TrainedModel(out, Result(**(read_manifest(out) or {})["result"]))
     raise BadInput(
         f"{out} exists and was made from something else", hint=f"choose another --out, or remove {out}"
     )
 
 
+def _identity_in(folder: Path) -> Any:
+    """Which run the finished `folder` came from; None where there is none."""
+    return (read_manifest(folder) or {}).get("identity")
+
+
 def _require_own(work: Path, identity: dict[str, Any]) -> None:
     """Make `work`, or find this run's own there. Raises BadInput where another unfinished run lives."""
     if (work / IDENTITY).exists() and read_json(work / IDENTITY) != identity:
-        if any(work.glob("checkpoints/checkpoint-*")):
+        if any(work.glob(f"{CHECKPOINTS}/checkpoint-*")):
             raise BadInput(
                 f"{work} holds an unfinished run of something else",
                 hint=f"run that command again, or remove {work}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from phi3flow.errors import Phi3flowError
 from phi3flow.files import read_jsonl
 from training.models import load_model, stop_token_ids, weights_folder
-from training.run import METRICS, Run, revision
+from training.run import METRICS, Run, revision, starting_model
 from training.weight_change import WeightChange, stored_weights, weight_change
 
 if TYPE_CHECKING:
@@ -62,8 +62,6 @@ def weights_moved(
 
 def _weights_at_random(run: Run, tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, Any]:
     """Those of a run from scratch: its seed makes them again."""
-    from training.run import starting_model
-
     before = starting_model(run, tokenizer).state_dict()
     return dict.fromkeys(before, before.__getitem__)
 
@@ -94,4 +92,3 @@ def save(run: Run, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
     model.save_pretrained(run.work)
     tokenizer.save_pretrained(run.work)
     draw_loss_curve(read_jsonl(run.work / METRICS), run.work / "loss.png", run.name)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from phi3flow.errors import Phi3flowError
-from training.checkpoints import last_sealed, step_of
+from training.checkpoints import step_of, usable
 from training.estimate import free_disk, size
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -22,8 +22,8 @@ def naming_a_full_disk(work: Path, checkpoints: Path, needed: int) -> Iterator[N
         reason = _no_room(error)
         if reason is None:
             raise
-        last = last_sealed(checkpoints)
-        goes_on = f"continues after step {step_of(last)}" if last else "starts anew"
+        kept = usable(checkpoints)
+        goes_on = f"continues after step {step_of(kept[0])}" if kept else "starts anew"
         free = size(free_disk(work))
         raise Phi3flowError(
             f"{work}: cannot be written: {reason}; a checkpoint takes about {size(needed)}, {free} are free",

@@ -1,7 +1,10 @@
 """How large a model is, before it is loaded: counted on the meta device, where a tensor has no bytes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from phi3flow.errors import BadInput, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +29,7 @@ class ModelSize:
 
 
 def model_size(model: "PreTrainedModel", lora: "Lora | None") -> ModelSize:
-    """Count `model`, which may live on the meta device."""
+    """Count `model`, which may live on the meta device. Raises BadInput for adapters of no layer of it."""
     from torch.nn import Linear
 
     head = model.get_output_embeddings()
@@ -35,6 +38,7 @@ def model_size(model: "PreTrainedModel", lora: "Lora | None") -> ModelSize:
         for name, module in model.named_modules()
         if isinstance(module, Linear) and module is not head
     }
+    _require_targets(linear, lora)
     adapted = [module for name, module in linear.items() if lora and _is_target(name, lora)]
     config = model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -52,6 +56,21 @@ def model_size(model: "PreTrainedModel", lora: "Lora | None") -> ModelSize:
     )
 
 
+def _require_targets(names: Iterable[str], lora: "Lora | None") -> None:
+    """PEFT would find out once the weights are loaded."""
+    known = {name.rpartition(".")[2] for name in names}
+    for target in lora.targets if lora else ():
+        if not any(_matches(name, target) for name in names):
+            raise BadInput(
+                f"lora.targets: the model has no linear layer '{target}'", hint=nearest(target, known)
+            )
+
+
+def _matches(name: str, target: str) -> bool:
+    """As PEFT matches them: the whole name, or its last parts."""
+    return name == target or name.endswith(f".{target}")
+
+
 def _is_target(name: str, lora: "Lora") -> bool:
-    """As PEFT matches them: the whole name, or its last parts; none named are all."""
-    return not lora.targets or any(name == target or name.endswith(f".{target}") for target in lora.targets)
+    """None named are all."""
+    return not lora.targets or any(_matches(name, target) for target in lora.targets)

@@ -103,7 +103,8 @@ def _loading(what: str, model: str, revision: str | None) -> Iterator[None]:
         yield
     except ImportError as error:
         raise BadInput(
-            f"{model}: {_first_line(error)}", hint='install it, or set attention = "sdpa" and four_bit = false in the recipe'
+            f"{model}: {_first_line(error)}",
+            hint='install it, or set attention = "sdpa" and four_bit = false in the recipe',
         ) from error
     except (OSError, ValueError, RuntimeError, HTTPError, SafetensorError) as error:
         causes = _causes(error)

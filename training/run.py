@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VALIDATION_ROWS = 512
 METRICS = "metrics.jsonl"
+CHECKPOINTS = ".checkpoints"  # hidden, so that they are no part of the model folder's hash
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,16 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        return self.work / "checkpoints"
+        return self.work / CHECKPOINTS
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Encoded chats; the test file may be elsewhere."""
+
+    train: "Dataset"
+    validation: "Dataset"
+    test: "Dataset | None"
 
 
 @dataclass(frozen=True)
@@ -77,28 +87,29 @@ def train(run: Run) -> Result:
     require_room(run.name, run.recipe, size, rows, run.work)
     if warning := emulation_warning(run.recipe, native=has_bf16()):
         tell(f"  {warning}")
+    sets = _Sets(rows, held_out, _test_rows(run, tokenizer))
     with naming_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
-        return _train(run, tokenizer, rows, held_out, probe_prompts(validation))
+        return _train(run, tokenizer, sets, probe_prompts(validation))
 
 
 def _train(
     run: Run,
     tokenizer: "PreTrainedTokenizerBase",
-    rows: "Dataset",
-    held_out: "Dataset",
+    sets: _Sets,
     prompts: dict[str, list[dict[str, str]]],
 ) -> Result:
     """Train and judge together; what follows is rank 0's alone."""
+    from training.advance import advance
     from training.finish import merged, require_probes_changed, save, weights_moved
     from training.probes import answer_greedily, most_tokens, probe_rows
 
-    model = starting_model(run, tokenizer)
-    before = answer_greedily(model, tokenizer, prompts) if run.start and leads() else None
-    trainer = _trainer(run, model, tokenizer, rows, held_out)
-    _advance(run, trainer)
+    trainer = _trainer(run, starting_model(run, tokenizer), tokenizer, sets.train, sets.validation)
+    # The trainer has moved the model to its device; new adapters add nothing yet.
+    before = answer_greedily(trainer.model, tokenizer, prompts) if run.start and leads() else None
+    advance(run, trainer)
     trainer.require_finite_weights()
     trainer.take_weights_of_rank_0()
-    test_loss = _test_loss(run, trainer, tokenizer)
+    test_loss = _test_loss(trainer, sets.test)
     best = agreed(_best_loss(run) if leads() else math.nan)
     leave()
     if not leads():
@@ -194,9 +205,9 @@ def _trainer(
     from training.arguments import arguments, peft_config
     from training.checkpoints import SealCheckpoints
     from training.progress import MetricsFile
-    from training.trainer import PADDED_TO, AssistantTrainer, LineCollator, StopOnInterrupt
+    from training.trainer import PADDED_TO, AssistantTrainer, LineCollator
 
-    callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), SealCheckpoints(), StopOnInterrupt()]
+    callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), SealCheckpoints()]
     if run.recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(run.recipe.patience))
     trainer = AssistantTrainer(
@@ -236,30 +247,14 @@ def _best_loss(run: Run) -> float:
     return min(row["eval_loss"] for row in read_jsonl(run.work / METRICS) if "eval_loss" in row)
 
 
-def _advance(run: Run, trainer: "AssistantTrainer") -> None:
-    """To the end, or to an interruption; metrics of steps that a resumed run repeats are dropped first."""
-    from training.checkpoints import agreed_checkpoint, step_of
-    from training.trainer import StopOnInterrupt
-
-    checkpoint = agreed_checkpoint(run.checkpoints)
-    step = step_of(checkpoint) if checkpoint else 0
-    if checkpoint:
-        tell(f"  {run.name} continues after step {step}")
-    if leads() and (run.work / METRICS).exists():
-        rows = read_jsonl(run.work / METRICS)
-        write_jsonl(run.work / METRICS, (row for row in rows if row["step"] <= step))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    stopper = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnInterrupt))
-    if stopper.interrupted:
-        tell(f"  {run.name} stopped after step {trainer.state.global_step}; the same command continues")
-        raise KeyboardInterrupt
-
-
-def _test_loss(run: Run, trainer: "AssistantTrainer", tokenizer: "PreTrainedTokenizerBase") -> float | None:
+def _test_rows(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "Dataset | None":
+    """Read before training, so that a chat that is too long is told then; scored once, at the end."""
     path = run.data / "test.jsonl"
-    if not path.exists():
+    return _encoded(run, tokenizer, load_chats(path), path.name) if path.exists() else None
+
+
+def _test_loss(trainer: "AssistantTrainer", rows: "Dataset | None") -> float | None:
+    if rows is None:
         return None
-    loss: float = trainer.evaluate(
-        _encoded(run, tokenizer, load_chats(path), path.name), metric_key_prefix="test"
-    )["test_loss"]
+    loss: float = trainer.evaluate(rows, metric_key_prefix="test")["test_loss"]
     return loss if math.isfinite(loss) else None

@@ -5,17 +5,21 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from phi3flow.errors import Phi3flowError
 from training.attention import attend_in_fp32
+from training.checkpoints import best_of
 from training.encode import IGNORED
 from training.ranks import several
 from training.sampler import LengthGroupedSampler
@@ -58,7 +62,7 @@ class AssistantTrainer(SFTTrainer):
             raise Phi3flowError(
                 f"the loss is not finite at step {self.state.global_step + 1}, "
                 f"train.jsonl lines {', '.join(map(str, sorted(lines)))}",
-                hint="lower learning_rate in the recipe or look at these rows; the last checkpoint is kept",
+                hint="lower learning_rate in the recipe or look at these rows; checkpoints before are kept",
             )
         return loss
 
@@ -95,6 +99,15 @@ class AssistantTrainer(SFTTrainer):
         # The count is that of all processes, and their gradients are averaged.
         return loss * self.accelerator.num_processes / num_items_in_batch
 
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        """Transformers', but with the loss of a token: the mean of its batches would favour short answers."""
+        self._held_out = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        sums = self.accelerator.reduce(self._held_out, "sum")
+        assert output.metrics is not None  # noqa: S101 - Transformers fills it
+        output.metrics[f"{metric_key_prefix}_loss"] = (sums[0] / sums[1]).item()
+        return output
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         if not math.isfinite(metrics.get("eval_loss", 0.0)):
@@ -114,6 +127,13 @@ class AssistantTrainer(SFTTrainer):
                 if parameter.requires_grad:
                     torch.distributed.broadcast(parameter.data, src=0)
 
+    def take_best_of(self, checkpoint: Path) -> None:
+        """The weights that validated best in the run that ended at `checkpoint`, and its state."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        self.state.is_world_process_zero = self.is_world_process_zero()
+        self.state.best_model_checkpoint = str(best_of(checkpoint))
+        self._load_best_model()
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Only what one can go on from: a checkpoint of a run that diverged would push a good one out."""
         self.require_finite_weights()
@@ -122,12 +142,16 @@ class AssistantTrainer(SFTTrainer):
     def _diverged(self, what: str) -> Phi3flowError:
         return Phi3flowError(
             f"training diverged: {what} after step {self.state.global_step}",
-            hint="lower learning_rate in the recipe; the last checkpoint is kept",
+            hint="lower learning_rate in the recipe; checkpoints before are kept",
         )
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Adds the batch to what `evaluation_loop` sums up."""
         inputs.pop("line", None)
-        return super().prediction_step(model, inputs, *args, **kwargs)
+        bearing = (inputs["labels"][:, 1:] != IGNORED).sum().to(self._held_out)
+        loss, *rest = super().prediction_step(model, inputs, *args, **kwargs)
+        self._held_out += torch.stack([loss.to(bearing) * bearing, bearing])
+        return loss, *rest
 
 
 def _in_round_number(positions: torch.Tensor) -> torch.Tensor:

@@ -83,7 +83,7 @@ def finish(command, out):
 
 
 def newest(command, out):
-    checkpoints = (command.folder / f".{out}.partial" / "checkpoints").glob("checkpoint-*")
+    checkpoints = (command.folder / f".{out}.partial" / ".checkpoints").glob("checkpoint-*")
     return max(checkpoints, key=lambda path: int(path.name.split("-")[1]))
 
 

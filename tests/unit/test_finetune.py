@@ -13,7 +13,7 @@ from phi3flow.errors import BadInput, Phi3flowError
 from phi3flow.files import read_jsonl, write_json, write_jsonl
 from phi3flow.lineage import read_manifest, sha256_of
 from training.arguments import peft_config
-from training.checkpoints import last_sealed, remove_torn
+from training.checkpoints import agreed_checkpoint, usable
 from training.finetune import finetune
 from training.finish import merged_anew
 from training.models import load_model, load_tokenizer
@@ -237,25 +237,39 @@ def test_a_run_that_diverges_keeps_the_checkpoint_before(data, tmp_path):
     trainer.add_callback(Breaks())
     with pytest.raises(Phi3flowError, match=r"not finite (at|after) step 6") as caught:
         trainer.train()
-    assert "the last checkpoint is kept" in caught.value.hint
-    assert last_sealed(run.checkpoints).name == "checkpoint-4"
-    assert {path.name for path in run.checkpoints.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
+    assert "checkpoints before are kept" in caught.value.hint
+    assert [path.name for path in usable(run.checkpoints)] == ["checkpoint-4", "checkpoint-2"]
+
+
+def make_checkpoint(folder, step, best):
+    made = folder / f"checkpoint-{step}"
+    state = {"best_model_checkpoint": f"elsewhere/checkpoint-{best}" if best else None}
+    write_json(made / "trainer_state.json", state)
+    write_jsonl(made / "weights", [{"step": step}])
+    write_json(made / "sealed.json", {"weights": sha256_of(made / "weights")})
 
 
 def test_what_is_torn_never_pushes_out_what_is_whole(tmp_path):
     for step in (10, 20, 30):
-        folder = tmp_path / f"checkpoint-{step}"
-        write_jsonl(folder / "weights", [{"step": step}])
-        write_json(folder / "sealed.json", {"weights": sha256_of(folder / "weights")})
+        make_checkpoint(tmp_path, step, best=None)
     (tmp_path / "checkpoint-30" / "weights").write_text("{}")
     (tmp_path / "checkpoint-20" / "sealed.json").write_text('{"wei')
-    remove_torn(tmp_path)
+    assert agreed_checkpoint(tmp_path).name == "checkpoint-10"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_checkpoint_whose_best_is_torn_would_end_with_other_weights(tmp_path):
+    make_checkpoint(tmp_path, 10, best=10)
+    make_checkpoint(tmp_path, 20, best=20)
+    make_checkpoint(tmp_path, 30, best=20)
+    (tmp_path / "checkpoint-20" / "weights").write_text("{}")
+    assert agreed_checkpoint(tmp_path).name == "checkpoint-10"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint_does_not_stand_in_the_way(data, tmp_path):
     abandoned = tmp_path / ".out.partial"
-    write_json(abandoned / "run.json", {"recipe": "another"})
+    write_json(abandoned / ".run.json", {"recipe": "another"})
     assert finetune(data, RECIPE, tmp_path / "out").folder == tmp_path / "out"
     assert not abandoned.exists()
 

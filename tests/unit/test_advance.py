@@ -1,0 +1,163 @@
+"""From a checkpoint to the end of a run, whatever the run had come to: the same weights, told honestly."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from counting import chat
+from torch.nn.functional import cross_entropy
+from transformers import TrainerCallback
+
+from phi3flow.chat_template import encode_example
+from phi3flow.errors import BadInput
+from phi3flow.files import read_jsonl, write_jsonl
+from training.advance import advance, forget_metrics_after
+from training.finetune import finetune
+from training.recipe import Lora, Recipe, Scratch
+from training.rows import load_chats
+from training.run import Run, make_trainer, starting_model, starting_tokenizer
+
+SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=128)
+# 60 chats are eight steps: a run of twelve ends within an epoch.
+RECIPE = Recipe(steps=12, batch_size=8, learning_rate=1e-2, scratch=SHAPE, max_length=64, eval_every=2)
+# The loss on other chats rises at once: three validations later the run stops.
+STOPPING = replace(RECIPE, steps=200, learning_rate=0.3, scheduler="constant", warmup=0.0, patience=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_jsonl(folder / "train.jsonl", [chat(i) for i in range(60)])
+    write_jsonl(folder / "val.jsonl", [chat(10**i) for i in range(1, 12)])
+    return folder
+
+
+class StopAt(TrainerCallback):
+    """What a kill after step `step` would leave: the checkpoints until then."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise InterruptedError
+
+
+def trainer_of(run):
+    run.work.mkdir(exist_ok=True)
+    chats, validation = (load_chats(run.data / name) for name in ("train.jsonl", "val.jsonl"))
+    tokenizer = starting_tokenizer(run, chats)
+    torch.manual_seed(run.seed)
+    return make_trainer(run, starting_model(run, tokenizer), tokenizer, chats, validation)
+
+
+def ended(run):
+    """The trainer of `run`, once it has advanced to its end."""
+    trainer = trainer_of(run)
+    advance(run, trainer)
+    return trainer
+
+
+def interrupt(run, step):
+    trainer = trainer_of(run)
+    trainer.add_callback(StopAt(step))
+    with pytest.raises(InterruptedError):
+        advance(run, trainer)
+
+
+def same(one, other):
+    return all(a.equal(b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
+
+
+def steps(run):
+    return [row["step"] for row in read_jsonl(run.work / "metrics.jsonl") if "eval_loss" in row]
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, STOPPING], ids=["steps", "patience"])
+def test_a_run_that_had_ended_is_not_trained_on(data, tmp_path, capsys, recipe):
+    run = Run(data, recipe, tmp_path / "work", "tuned", None, 0)
+    before = ended(run)
+    metrics = (run.work / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    after = ended(run)
+    assert "was trained to its end" in capsys.readouterr().err
+    assert (after.state.global_step, after.state.best_global_step) == (
+        before.state.global_step,
+        before.state.best_global_step,
+    )
+    assert same(before, after)
+    assert (run.work / "metrics.jsonl").read_text() == metrics
+
+
+def test_early_stopping_counts_on_after_an_interruption(data, tmp_path):
+    whole, resumed = (Run(data, STOPPING, tmp_path / name, name, None, 0) for name in ("whole", "resumed"))
+    undisturbed = ended(whole)
+    last = undisturbed.state.global_step
+    assert last < STOPPING.steps
+    interrupt(resumed, last - 1)  # two of its three validations have passed
+    disturbed = ended(resumed)
+    assert disturbed.state.global_step == last
+    assert steps(resumed) == steps(whole)
+    assert same(disturbed, undisturbed)
+
+
+def test_a_run_whose_folder_was_moved_still_finds_its_best(data, tmp_path):
+    recipe = replace(STOPPING, patience=None, steps=10, eval_every=5)
+    run = Run(data, recipe, tmp_path / "run", "tuned", None, 0)
+    undisturbed = ended(run)
+    moved = replace(run, work=run.work.rename(tmp_path / "moved"))
+    assert same(ended(moved), undisturbed)
+
+
+def test_validation_loss_is_that_of_a_token_however_rows_are_batched(data, tmp_path):
+    run = Run(data, RECIPE, tmp_path / "work", "tuned", None, 0)
+    trainer = trainer_of(run)
+    said = trainer.evaluate()["eval_loss"]
+    model, total, count = trainer.model.float().eval(), 0.0, 0
+    for each in load_chats(data / "val.jsonl"):
+        ids, mask = encode_example(trainer.processing_class, each.messages)
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids]), use_cache=False).logits[0, :-1]
+        bears = torch.tensor(mask[1:], dtype=torch.bool)
+        total += cross_entropy(logits[bears], torch.tensor(ids[1:])[bears], reduction="sum").item()
+        count += int(bears.sum())
+    assert said == pytest.approx(total / count, rel=2e-3)  # bf16, where the machine has it
+
+
+def test_a_line_of_metrics_that_was_cut_short_is_forgotten(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": step, "loss": 1.0} for step in (10, 20, 30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 40, "lo')
+    forget_metrics_after(path, 20)
+    assert read_jsonl(path) == rows[:2]
+
+
+def test_a_run_interrupted_at_its_last_step_takes_that_step_alone(data, tmp_path, capsys):
+    out = tmp_path / "tuned"
+    made = finetune(data, RECIPE, out)
+    files = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    out.rename(tmp_path / ".tuned.partial")
+    capsys.readouterr()
+    assert finetune(data, RECIPE, out) == made
+    assert "nothing to do" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == files
+
+
+def test_a_test_chat_that_is_too_long_is_told_before_training(data, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    write_jsonl(folder / "test.jsonl", [chat(1), chat(10**60)])
+    with pytest.raises(BadInput, match=r"test\.jsonl:2: messages: \d+ tokens, more than max_length 64"):
+        finetune(folder, RECIPE, tmp_path / "out")
+    assert "step" not in capsys.readouterr().err
+
+
+def test_adapters_for_a_layer_that_is_not_there_name_those_that_are(data, tmp_path):
+    base = finetune(data, RECIPE, tmp_path / "base")
+    recipe = replace(RECIPE, scratch=None, lora=Lora(rank=2, targets=["q_proj", "o_proj"]))
+    with pytest.raises(BadInput, match=r"lora\.targets: the model has no linear layer 'q_proj'") as caught:
+        finetune(data, recipe, tmp_path / "tuned", model=str(base.folder))
+    assert "qkv_proj" in caught.value.hint
+    assert not (tmp_path / "tuned").exists()
