@@ -1,11 +1,12 @@
 """What a training run does, as a TOML file: one frozen object, every field documented, all errors at once."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from phi3flow.errors import BadInput, nearest
 
@@ -33,9 +34,13 @@ class Scratch:
     dropout: float = _doc("dropout on the residual branches", default=0.0)
 
     def problems(self) -> list[str]:
-        if self.heads and self.hidden_size % self.heads:
-            return [f"scratch.heads: {self.heads} does not divide hidden_size {self.hidden_size}"]
-        return []
+        sizes = ("vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "context")
+        found = [f"scratch.{name}: must be above 0" for name in sizes if getattr(self, name) <= 0]
+        if self.heads > 0 and self.hidden_size % self.heads:
+            found.append(
+                f"scratch.heads, scratch.hidden_size: {self.heads} does not divide {self.hidden_size}"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,25 +97,35 @@ class Recipe:
         found = [
             f"{name}: must be above 0"
             for name in positive
-            if (value := getattr(self, name)) is not None and value <= 0
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf
         ]
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 found.append(f"{name}: unknown '{value}' ({nearest(value, known)})")
         checks = {
             "warmup: must be a share between 0 and 1": 0 <= self.warmup < 1,
+            "max_length, scratch.context: no chat can be longer than the context": (
+                self.scratch is None or self.max_length <= self.scratch.context
+            ),
             "steps, epochs: give one of them": (self.steps is None) != (self.epochs is None),
-            "model: contradicts [scratch]: a run starts from one of them": not (self.model and self.scratch),
-            "revision: belongs to a hub model": self.model is not None or self.revision is None,
-            "lora: contradicts [scratch]: random weights need all of their training": not (
+            "model, scratch: contradict each other: a run starts from one of them": not (
+                self.model and self.scratch
+            ),
+            "revision, model: a revision is one of a hub model": self.model is not None
+            or self.revision is None,
+            "lora, scratch: contradict each other: random weights need all of their training": not (
                 self.lora and self.scratch
             ),
-            "weights: bf16 would round away the updates of full fine-tuning; use fp32 or [lora]": (
+            "weights, lora: bf16 would round away the updates of full fine-tuning; use fp32 or [lora]": (
                 self.weights == "fp32" or self.lora is not None
             ),
         }
         found += [what for what, holds in checks.items() if not holds]
         return found + [problem for part in (self.scratch, self.lora) if part for problem in part.problems()]
+
+
+Part = TypeVar("Part", Recipe, Scratch, Lora)
+SECTIONS: dict[str, type[Scratch] | type[Lora]] = {"scratch": Scratch, "lora": Lora}
 
 
 def recipe_names() -> list[str]:
@@ -133,40 +148,40 @@ def load_recipe(name_or_file: str) -> Recipe:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{name_or_file}: not valid TOML: {error}") from error
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     recipe = _build(Recipe, values, "", problems)
-    if recipe is not None:
-        problems += recipe.problems()
+    for problem in recipe.problems():
+        if problems.keys().isdisjoint(problem.partition(":")[0].split(", ")):
+            problems[problem] = problem
     if problems:
-        raise BadInput("\n".join(f"{name_or_file}: {problem}" for problem in problems))
-    assert isinstance(recipe, Recipe)  # noqa: S101 - a None always came with a problem
+        raise BadInput("\n".join(f"{name_or_file}: {problem}" for problem in problems.values()))
     return recipe
 
 
-SECTIONS: dict[str, type] = {"scratch": Scratch, "lora": Lora}
+def _build(kind: type[Part], values: Mapping[str, Any], prefix: str, problems: dict[str, str]) -> Part:
+    """An instance of the dataclass `kind`; what is wrong with a field goes to `problems`, by its name.
 
-
-def _build(kind: type, values: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
-    """An instance of the dataclass `kind`, or None after adding to `problems` what stands in the way."""
+    A field that is missing or of another type stands in it by its default, or by 1, so that what the others
+    contradict is found all the same.
+    """
     known = {f.name: f for f in fields(kind)}
-    before = len(problems)
-    for name in values:
-        if name not in known:
-            problems.append(f"{prefix}{name}: unknown field ({nearest(name, known)})")
-    for name, spec in known.items():
-        if name not in values and spec.default is MISSING and spec.default_factory is MISSING:
-            problems.append(f"{prefix}{name}: missing ({spec.metadata['help']})")
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for name, value in values.items():
-        if name in SECTIONS and isinstance(value, dict):
-            arguments[name] = _build(SECTIONS[name], value, f"{name}.", problems)
-        elif name in known and not _fits(value, known[name].type):
-            problems.append(
-                f"{prefix}{name}: {value!r} is not {getattr(known[name].type, '__name__', known[name].type)}"
-            )
-        else:
+        section = SECTIONS.get(name)
+        if name not in known:
+            problems[prefix + name] = f"{prefix}{name}: unknown field ({nearest(name, known)})"
+        elif section and isinstance(value, dict):
+            arguments[name] = _build(section, value, f"{name}.", problems)
+        elif _fits(value, known[name].type):
             arguments[name] = value
-    return kind(**arguments) if len(problems) == before else None
+        else:
+            kinds = getattr(known[name].type, "__name__", known[name].type)
+            problems[prefix + name] = f"{prefix}{name}: {value!r} is not {kinds}"
+    for name, spec in known.items():
+        if spec.default is MISSING and spec.default_factory is MISSING and name not in arguments:
+            arguments[name] = 1
+            problems.setdefault(prefix + name, f"{prefix}{name}: missing ({spec.metadata['help']})")
+    return kind(**arguments)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -107,9 +107,7 @@ def iterate_chats(path: Path) -> Iterator[Chat]:
     if bad.total:
         raise BadInput(bad.report(), hint=bad.hint())
     if not found:
-        raise BadInput(
-            f"{path}: no chats in it", hint="one JSON object a line; docs/data.md shows the shapes"
-        )
+        raise BadInput(f"{path}: no chats in it", hint=NO_CHATS_HINT)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

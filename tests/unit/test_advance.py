@@ -113,9 +113,10 @@ def test_a_run_whose_folder_was_moved_still_finds_its_best(data, tmp_path):
 
 def test_validation_loss_is_that_of_a_token_however_rows_are_batched(data, tmp_path):
     run = Run(data, RECIPE, tmp_path / "work", "tuned", None, 0)
-    trainer = trainer_of(run)
+    trainer = ended(run)  # which has learned to end an answer, and not yet what it says
     said = trainer.evaluate()["eval_loss"]
-    model, total, count = trainer.model.float().eval(), 0.0, 0
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+    total = count = 0
     for each in load_chats(data / "val.jsonl"):
         ids, mask = encode_example(trainer.processing_class, each.messages)
         with torch.inference_mode():

@@ -1,12 +1,15 @@
 """Every shipped recipe parses; a broken one is told everything at once."""
 
+import argparse
 import shlex
+from importlib import import_module
 from importlib.resources import files
 
 import pytest
 
-from phi3flow.cli import VERBS
 from phi3flow.errors import BadInput
+from phi3flow.settings import Settings
+from training.base import RECIPE
 from training.recipe import load_recipe, recipe_names
 
 
@@ -17,8 +20,10 @@ def test_every_shipped_recipe_parses_and_opens_with_its_command(name):
     first = (files("training.recipes") / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
     program, verb, *arguments = shlex.split(first.removeprefix("# "))
     assert program == "phi3flow"
-    assert verb in VERBS
-    assert "--out" in arguments
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    import_module(f"phi3flow.verbs.{verb}").add_arguments(parser, Settings())
+    asked = parser.parse_args(arguments)
+    assert (verb, name) == ("base", RECIPE) or asked.recipe == name
 
 
 def test_all_problems_are_reported_at_once_with_the_nearest_match(tmp_path):
@@ -27,22 +32,32 @@ def test_all_problems_are_reported_at_once_with_the_nearest_match(tmp_path):
     with pytest.raises(BadInput) as caught:
         load_recipe(str(recipe))
     problems = str(caught.value).splitlines()
-    assert len(problems) == 8, problems  # unknown 2, wrong type 1, missing: rate and 4 of scratch
+    # Unknown 2, wrong type 1, missing: rate and 4 of scratch, steps or epochs; model contradicts scratch.
+    assert len(problems) == 10, problems
     assert any("stps" in line and "did you mean 'steps'" in line for line in problems)
     assert any("scratch.heds" in line and "did you mean 'heads'" in line for line in problems)
     assert any("batch_size: 'many' is not int" in line for line in problems)
+    assert any("model, scratch: contradict each other" in line for line in problems)
 
 
 def test_contradictions_are_found(tmp_path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
-        'model = "x"\nsteps = 0\nbatch_size = 1\nlearning_rate = 1e-3\nscheduler = "cosin"\n'
-        "[scratch]\nvocab_size = 300\nhidden_size = 10\nintermediate_size = 8\nlayers = 1\nheads = 3\n"
+        'model = "x"\nsteps = 0\nbatch_size = 1\nlearning_rate = nan\nscheduler = "cosin"\nmax_length = 4096\n'
+        "[scratch]\nvocab_size = 300\nhidden_size = 10\nintermediate_size = 8\nlayers = -1\nheads = 3\n"
     )
     with pytest.raises(BadInput) as caught:
         load_recipe(str(recipe))
     text = str(caught.value)
-    for expected in ("steps: must", "did you mean 'cosine'", "contradicts [scratch]", "3 does not divide"):
+    for expected in (
+        "steps: must be above 0",
+        "learning_rate: must",
+        "did you mean 'cosine'",
+        "model, scratch: contradict each other",
+        "max_length, scratch.context: no chat",
+        "scratch.layers: must be above 0",
+        "scratch.heads, scratch.hidden_size: 3 does not divide 10",
+    ):
         assert expected in text
 
 
