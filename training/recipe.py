@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from phi3flow.errors import BadInput, nearest
 
@@ -108,14 +108,9 @@ class Recipe:
                 self.scratch is None or self.max_length <= self.scratch.context
             ),
             "steps, epochs: give one of them": (self.steps is None) != (self.epochs is None),
-            "model, scratch: contradict each other: a run starts from one of them": not (
-                self.model and self.scratch
-            ),
-            "revision, model: a revision is one of a hub model": self.model is not None
-            or self.revision is None,
-            "lora, scratch: contradict each other: random weights need all of their training": not (
-                self.lora and self.scratch
-            ),
+            "model, scratch: a run starts from one of them": not (self.model and self.scratch),
+            "revision, model: a revision is a hub model's": self.model is not None or self.revision is None,
+            "lora, scratch: random weights need all of their training": not (self.lora and self.scratch),
             "weights, lora: bf16 would round away the updates of full fine-tuning; use fp32 or [lora]": (
                 self.weights == "fp32" or self.lora is not None
             ),
@@ -124,8 +119,7 @@ class Recipe:
         return found + [problem for part in (self.scratch, self.lora) if part for problem in part.problems()]
 
 
-Part = TypeVar("Part", Recipe, Scratch, Lora)
-SECTIONS: dict[str, type[Scratch] | type[Lora]] = {"scratch": Scratch, "lora": Lora}
+SECTIONS: dict[str, type] = {"scratch": Scratch, "lora": Lora}
 
 
 def recipe_names() -> list[str]:
@@ -149,7 +143,7 @@ def load_recipe(name_or_file: str) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{name_or_file}: not valid TOML: {error}") from error
     problems: dict[str, str] = {}
-    recipe = _build(Recipe, values, "", problems)
+    recipe: Recipe = _build(Recipe, values, "", problems)
     for problem in recipe.problems():
         if problems.keys().isdisjoint(problem.partition(":")[0].split(", ")):
             problems[problem] = problem
@@ -158,7 +152,7 @@ def load_recipe(name_or_file: str) -> Recipe:
     return recipe
 
 
-def _build(kind: type[Part], values: Mapping[str, Any], prefix: str, problems: dict[str, str]) -> Part:
+def _build(kind: type, values: Mapping[str, Any], prefix: str, problems: dict[str, str]) -> Any:
     """An instance of the dataclass `kind`; what is wrong with a field goes to `problems`, by its name.
 
     A field that is missing or of another type stands in it by its default, or by 1, so that what the others
