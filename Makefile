@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 AZUREML := .venv-azureml/.installed
-# Processes side by side: torch's threads would wait for each other's turn (bench/LOG.md).
+# Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
 .PHONY: help install demo up test test-slow azureml-server check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean

@@ -87,7 +87,7 @@ def write_manifest(
 def new_output(path: Path) -> Path:
     """`path`, once it is sure that nothing stands there to be overwritten. Raises BadInput."""
     if path.exists():
-        raise BadInput(f"{path} exists", hint=f"choose another --out, or remove {path}")
+        raise BadInput(f"{path} exists", hint=f"remove {path}, or write elsewhere")
     return path
 
 

@@ -11,6 +11,7 @@ from phi3flow.errors import BadInput
 from phi3flow.lineage import Artifact
 from phi3flow.local_endpoints import local_endpoints
 from phi3flow.phi3_contract import Endpoint
+from phi3flow.run_folder import require_lineage, require_model
 from phi3flow.settings import Settings
 
 BASE, TUNED = "phi3-base", "phi3-tuned"
@@ -27,13 +28,9 @@ def require_run(run: Path) -> None:
         raise BadInput(
             f"{test_file(run)}: no such file", hint=f"phi3flow prepare CHATS.jsonl --out {run}/data"
         )
-    makes = {
-        "base": f"phi3flow base --out {run}/base",
-        "tuned": f"phi3flow train --data {run}/data --recipe tiny-cpu --model {run}/base --out {run}/tuned",
-    }
-    for name, command in makes.items():
-        if not (run / name / "config.json").is_file():
-            raise BadInput(f"{run / name} is not a model folder", hint=command)
+    for name in CONNECTIONS.values():
+        require_model(run, name)
+    require_lineage(run)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from typing import Any
 from phi3flow.errors import BadInput
 from phi3flow.files import read_json, write_json
 from phi3flow.lineage import Artifact, read_manifest, write_manifest
-from training.models import looks_like_id, what_exists
+from training.models import looks_like_id, weights_folder, what_exists
 from training.ranks import agreed, join, leads, leave, tell
 from training.recipe import Recipe
-from training.run import CHECKPOINTS, Result, Run, train
+from training.run import CHECKPOINTS, Result, Run, revision, train
 
 IDENTITY = ".run.json"  # hidden, so that it is no part of the folder's hash
 
@@ -61,7 +61,9 @@ def finetune(
         return finished
     result = _train_in(run, identity)
     if leads():
-        details = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
+        details: dict[str, Any] = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
+        if start and not folder:
+            details["revision"] = weights_folder(start, revision(run)).name  # the commit, as the cache has it
         made = Artifact.of("model", run.work)
         write_manifest(run.work, "model", inputs=inputs, outputs=[made], seed=seed, details=details)
         _publish(run, out)

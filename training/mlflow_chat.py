@@ -55,15 +55,15 @@ class ChatModel(PythonModel):
 
     def _answer(self, chat: list[dict[str, str]], params: Mapping[str, Any]) -> str:
         from phi3flow.chat_template import encode_prompt
+        from training.models import served_context
         from training.probes import answer
 
-        prompt, context = (
-            len(encode_prompt(self._tokenizer, chat)),
-            self._model.config.max_position_embeddings,
-        )
+        prompt, context = len(encode_prompt(self._tokenizer, chat)), served_context(self._model.config)
         if prompt >= context:
             raise _refusal(f"the prompt has {prompt} tokens, the model's context is {context}")
-        asked = params.get("max_tokens") or params.get("max_new_tokens", MAX_NEW_TOKENS)
+        asked = params.get("max_tokens")
+        if asked is None:
+            asked = params.get("max_new_tokens", MAX_NEW_TOKENS)
         temperature = params.get("temperature", 0.0)
         if asked < 1 or temperature < 0:
             raise _refusal("max_new_tokens must be at least 1, temperature at least 0")

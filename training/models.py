@@ -77,6 +77,12 @@ def weights_folder(model: str, revision: str | None) -> Path:
     return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=True)).parent
 
 
+def served_context(config: "PreTrainedConfig") -> int:
+    """Phi-3's long rotary factors switch a whole batch: such models keep to their original context."""
+    scaled = (config.rope_parameters or {}).get("rope_type") == "longrope"
+    return int(config.original_max_position_embeddings if scaled else config.max_position_embeddings)
+
+
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Every token that ends an answer: Phi-3's end of turn and the end of text."""
     known = tokenizer.get_vocab()

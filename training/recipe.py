@@ -95,7 +95,7 @@ class Recipe:
         positive = ("batch_size", "learning_rate", "steps", "epochs", "max_length", "gradient_accumulation",
                     "eval_every", "patience")  # fmt: skip
         found = [
-            f"{name}: must be above 0"
+            f"{name}: must be above 0 and finite"
             for name in positive
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf
         ]

@@ -15,11 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from phi3flow.files import read_jsonl
+from phi3flow.errors import Phi3flowError
+from phi3flow.files import read_jsonl, write_text
 from phi3flow.lineage import read_manifest
 
 LOCAL_STORE = "mlflow.db"
 EXPERIMENT = "phi3flow"
+NOTE = ".mlflow-run"  # hidden, so that it is no part of the folder's hash
 ENVIRONMENT = "environment.txt"
 METRICS_A_WRITE = 1000  # the limit of MLflow's REST API
 PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
@@ -27,6 +29,22 @@ CODE = ("phi3flow", "training")
 SERVING = ("mlflow", "torch", "transformers", "requests")
 # What Azure's no-code scoring image needs to find in the model's own requirements.
 AZURE_SERVING = ("azureml-ai-monitoring", "azureml-contrib-services", "azureml-inference-server-http")
+
+
+def track_once(folder: Path, runs: Path) -> str:
+    """`track`, unless `folder` notes that it was done. Raises Phi3flowError where the store refuses."""
+    note = folder / NOTE
+    if not note.exists():
+        from mlflow.exceptions import MlflowException
+
+        try:
+            write_text(note, track(folder, runs) + "\n")
+        except MlflowException as error:
+            raise Phi3flowError(
+                f"{folder} is trained, and could not be logged: {str(error).partition(chr(10))[0]}",
+                hint="check MLFLOW_TRACKING_URI; the same command logs it, and trains nothing again",
+            ) from error
+    return note.read_text(encoding="utf-8").strip()
 
 
 def track(folder: Path, runs: Path) -> str:
@@ -90,10 +108,12 @@ def _local_experiment(runs: Path) -> None:
 
 def _tags(manifest: Mapping[str, Any]) -> dict[str, str]:
     hashes = {f"sha256.{Path(a['path']).name}": a["sha256"] for a in manifest.get("inputs", [])}
+    identity = manifest.get("identity", {})
+    hub = {"base": f"{identity['model']}@{manifest.get('revision')}"} if identity.get("model") else {}
     commit = {"git_commit": manifest["commit"]} if manifest.get("commit") else {}
     versions = {f"version.{name}": version(name) for name in ("torch", "transformers", "trl")}
     python = {"version.python": platform.python_version(), "platform": platform.platform()}
-    return hashes | commit | versions | python | {"command": manifest.get("command", "")}
+    return hashes | hub | commit | versions | python | {"command": manifest.get("command", "")}
 
 
 def _installed() -> str:

@@ -9,12 +9,6 @@ CACHE_BYTES = 4 << 30  # of keys and values, for all answers together
 BYTES_PER_VALUE = 4
 
 
-def served_context(config: "PretrainedConfig") -> int:
-    """Phi-3's long rotary factors switch a whole batch: such models keep to their original context."""
-    scaled = (config.rope_parameters or {}).get("rope_type") == "longrope"
-    return int(config.original_max_position_embeddings if scaled else config.max_position_embeddings)
-
-
 def cache_tokens(config: "PretrainedConfig") -> int:
     """How many tokens' keys and values, of every layer and in fp32, make up CACHE_BYTES."""
     width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads

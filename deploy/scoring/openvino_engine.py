@@ -26,9 +26,10 @@ from deploy.scoring.engine import (
     NotSupported,
     Overloaded,
 )
-from deploy.scoring.model_limits import cache_tokens, served_context, stop_ids
+from deploy.scoring.model_limits import cache_tokens, stop_ids
 from deploy.scoring.openvino_worker import Begin, News, Setup
 from phi3flow.errors import Phi3flowError
+from training.models import served_context
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -21,7 +21,8 @@ from deploy.scoring.engine import (
     TokenScore,
 )
 from deploy.scoring.likelihood import likelihoods_of
-from deploy.scoring.model_limits import cache_tokens, served_context, stop_ids
+from deploy.scoring.model_limits import cache_tokens, stop_ids
+from training.models import served_context
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

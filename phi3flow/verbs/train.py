@@ -40,14 +40,12 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
 
         shown = inspect(args.data, load_recipe(args.recipe), model=args.model, rows=args.inspect)
         return Outcome({"inspection": shown}, shown)
-    new = not args.out.exists()
     model = finetune(args.data, load_recipe(args.recipe), args.out, model=args.model, seed=args.seed)
     if not leads():
         return Outcome({"rank": rank()}, f"rank {rank()}: done; rank 0 writes {model.folder}")
-    if new:
-        from training.tracking import track
+    from training.tracking import track_once
 
-        track(model.folder, settings.runs)
+    track_once(model.folder, settings.runs)
     result = model.result
     text = f"{model.folder}: {result.steps} steps, validation loss {result.validation_loss:.3f}"
     if result.kept_step is not None and result.kept_step < result.steps:

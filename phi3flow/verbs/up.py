@@ -1,13 +1,13 @@
 """`phi3flow up`: the endpoints, served chat flows and pages of a run, until Ctrl-C."""
 
 import argparse
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.console import Outcome, say
 from phi3flow.errors import BadInput
+from phi3flow.run_folder import require_model
 from phi3flow.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def _served(settings: Settings, arena: bool) -> list[Served]:
 def _check(folder: Path, served: list[Served], host: str, settings: Settings) -> None:
     """Raise BadInput for a model that is not there, or a page that anyone could open."""
     for each in served:
-        if not (folder / each.model / "config.json").is_file():
-            hint = "phi3flow demo" if folder == settings.runs / "demo" else _command_that_makes(each, folder)
-            raise BadInput(f"{folder / each.model} is not a model folder", hint=hint)
+        require_model(folder, each.model, "phi3flow demo" if folder == settings.runs / "demo" else "")
     if host == LOOPBACK:
         return
     from ui.login import HOW_TO, login_problem
@@ -88,13 +86,6 @@ def _check(folder: Path, served: list[Served], host: str, settings: Settings) ->
         raise BadInput(f"--host {host}: not an address for this page", hint=f"{LOOPBACK} or {ANYWHERE}")
     if problem := login_problem():
         raise BadInput(f"--host {host} needs a login: {problem}", hint=HOW_TO)
-
-
-def _command_that_makes(served: Served, folder: Path) -> str:
-    data, base, tuned = (shlex.quote(str(folder / name)) for name in ("data", "base", "tuned"))
-    if served.model == "base":
-        return f"phi3flow base --out {base}"
-    return f"phi3flow train --data {data} --recipe tiny-cpu --model {base} --out {tuned}"
 
 
 def new_secrets(scratch: Path) -> dict[str, str]:

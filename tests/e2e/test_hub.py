@@ -146,13 +146,13 @@ def test_train_starts_from_the_pinned_revision(home, hub, used):
     assert trained.code == 0, trained.said
     told = json.loads(trained.out)
     assert 0 < told["result"]["weight_change"] < 1
-    assert read_manifest(home / told["folder"])["recipe"]["revision"] == commit(hub, MODEL)
+    manifest = read_manifest(home / told["folder"])
+    assert manifest["recipe"]["revision"] == manifest["revision"] == commit(hub, MODEL)
     # HEAD is answered with the address of the large file, which is then fetched from there.
     assert ("HEAD", f"/{MODEL}/resolve/{commit(hub, MODEL)}/model.safetensors", None) in hub.asked
     assert not [path for _, path, _ in hub.asked if f"{MODEL}/resolve/main/model" in path]
 
 
-@pytest.mark.slow
 def test_what_was_downloaded_once_serves_without_a_network(home, hub, used):
     closed = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     with WarmCommand(home, environment(home, hub, **closed)) as offline:
@@ -209,7 +209,6 @@ def test_a_data_set_that_cannot_be_had_is_one_sentence_and_nothing_written(home,
     assert not (home / "never").exists()
 
 
-@pytest.mark.slow
 def test_a_download_that_is_cut_goes_on_where_it_stopped(home, hub, command):
     hub.cuts["model.safetensors"] = [WIDE_BYTES]
     ended = command.run(*train(home, WIDE, commit(hub, WIDE)))

@@ -3,6 +3,8 @@
 import pytest
 
 from phi3flow.cli import main
+from phi3flow.lineage import Artifact, write_manifest
+from phi3flow.run_folder import require_lineage
 
 
 @pytest.fixture
@@ -29,6 +31,18 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(run, capsys, lo
     said = capsys.readouterr().err
     assert str(run / lost.split("/")[0]) in said and hint in said
     assert not (run / "report.json").exists()
+
+
+def test_a_tuned_model_of_another_base_is_not_compared_with_this_one(run, capsys):
+    start = Artifact.of("model", run / "base")
+    write_manifest(run / "tuned", "model", inputs=[start], outputs=[])
+    require_lineage(run)
+    (run / "base" / "config.json").write_text('{"another": true}')
+    (run / "base" / ".cache").write_text("a download's times")
+    assert main(["compare", str(run)]) == 2
+    assert "was trained from" in capsys.readouterr().err
+    (run / "base" / "config.json").write_text("{}")
+    require_lineage(run)
 
 
 @pytest.mark.parametrize("more", [["--base", "phi3-base"], ["--data", "test.jsonl"], ["--judge", "judge"]])

@@ -12,11 +12,12 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking_service
 
+from phi3flow.errors import Phi3flowError
 from phi3flow.files import read_jsonl, write_jsonl
 from phi3flow.lineage import read_manifest
 from training.finetune import finetune
 from training.recipe import Recipe, Scratch
-from training.tracking import track
+from training.tracking import track, track_once
 
 SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=128)
 RECIPE = Recipe(steps=12, batch_size=8, learning_rate=1e-2, scratch=SHAPE, max_length=64, eval_every=6)
@@ -92,6 +93,25 @@ def test_a_chat_that_cannot_be_answered_is_refused_with_its_field(run):
     ):
         with pytest.raises(MlflowException, match=field):
             loaded.predict(pd.DataFrame({"messages": [messages]}))
+    asked = pd.DataFrame({"messages": [[{"role": "user", "content": "Hi"}]]})
+    with pytest.raises(MlflowException, match="at least 1"):
+        loaded.predict(asked, params={"max_tokens": 0})
+
+
+def test_what_could_not_be_logged_is_logged_by_the_same_command_and_only_once(model, tmp_path, monkeypatch):
+    mlflow.set_tracking_uri(None)  # it keeps the last one in the environment,
+    monkeypatch.setattr(fluent, "_active_experiment_id", None)  # and the experiment
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(Phi3flowError, match="model is trained, and could not be logged: ") as caught:
+        track_once(model, tmp_path)
+    assert "the same command logs it" in caught.value.hint
+    store = f"sqlite:///{tmp_path / 'mine.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    assert track_once(model, tmp_path) == track_once(model, tmp_path)
+    client = mlflow.MlflowClient(store)
+    experiment = client.get_experiment_by_name("phi3flow").experiment_id
+    assert len(client.search_runs([experiment])) == 1
 
 
 def test_in_an_azure_job_the_jobs_own_run_is_used_and_the_model_is_an_artifact(
