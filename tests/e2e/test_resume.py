@@ -34,6 +34,19 @@ heads = 2
 context = 128
 dropout = 0.1
 """
+ADAPTERS = """
+model = "whole"
+steps = 40
+batch_size = 2
+gradient_accumulation = 2
+learning_rate = 1e-3
+max_length = 64
+packing = true
+eval_every = 3
+
+[lora]
+rank = 4
+"""
 WEIGHTS = "model.safetensors"
 
 
@@ -43,12 +56,13 @@ def command(tmp_path_factory):
     write_jsonl(folder / "data" / "train.jsonl", [chat(i) for i in range(90)])
     write_jsonl(folder / "data" / "val.jsonl", [chat(i) for i in range(90, 100)])
     (folder / "mine.toml").write_text(RECIPE)
+    (folder / "adapters.toml").write_text(ADAPTERS)
     with WarmCommand(folder) as command:
         yield command
 
 
-def train(out):
-    return ["train", "--data", "data", "--recipe", "mine.toml", "--out", out]
+def train(out, recipe="mine.toml"):
+    return ["train", "--data", "data", "--recipe", recipe, "--out", out]
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +73,9 @@ def whole(command):
     return sha256_of(command.folder / "whole" / WEIGHTS)
 
 
-def disturb(command, out, step, disturbance):
+def disturb(command, out, step, disturbance, recipe="mine.toml"):
     """Start the run, wait until it has logged `step`, do `disturbance(started)` to it; how it ended."""
-    started = command.start(*train(str(out)))
+    started = command.start(*train(str(out), recipe))
     path = command.folder / out.with_name(f".{out.name}.partial") / "metrics.jsonl"
     deadline = time.monotonic() + 90
     while not (path.exists() and any(row["step"] >= step for row in read_jsonl(path))):
@@ -76,10 +90,15 @@ def kill(started):
     os.kill(started.pid, signal.SIGKILL)
 
 
-def finish(command, out):
-    ended = command.run(*train(str(out)))
+def finish(command, out, recipe="mine.toml"):
+    ended = command.run(*train(str(out), recipe))
     assert ended.code == 0, ended.said
     return sha256_of(command.folder / out / WEIGHTS)
+
+
+def validation(command, out):
+    metrics = read_jsonl(command.folder / out / "metrics.jsonl")
+    return [(row["step"], row["eval_loss"]) for row in metrics if "eval_loss" in row]
 
 
 def newest(command, out):
@@ -91,8 +110,18 @@ def test_killed_three_times_anywhere_it_ends_with_the_same_weights(command, whol
     points = sorted(random.Random(0).sample(range(5, 50), 3))
     assert [disturb(command, Path("killed"), step, kill).code for step in points] == [-signal.SIGKILL] * 3
     assert finish(command, "killed") == whole
-    metrics = read_jsonl(command.folder / "killed" / "metrics.jsonl")
-    assert [row["step"] for row in metrics if "eval_loss" in row] == list(range(5, 65, 5))
+    assert [step for step, _ in validation(command, "killed")] == list(range(5, 65, 5))
+    assert validation(command, "killed") == validation(command, "whole")
+
+
+@pytest.mark.slow
+def test_adapters_on_packed_rows_end_with_the_same_weights_too(command, whole):
+    undisturbed = finish(command, "adapted", "adapters.toml")
+    assert undisturbed != whole
+    for step in (9, 24):
+        assert disturb(command, Path("again"), step, kill, "adapters.toml").code == -signal.SIGKILL
+    assert finish(command, "again", "adapters.toml") == undisturbed
+    assert validation(command, "again") == validation(command, "adapted")
 
 
 def test_a_torn_checkpoint_is_passed_over_and_ctrl_c_leaves_a_whole_one(command, whole):
