@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from trl import SFTConfig
 
-KEPT_CHECKPOINTS = 2  # the best and the last
-
 
 def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
     """Batches of whole chats, validation and a checkpoint every `eval_every` steps."""
@@ -38,7 +36,6 @@ def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
         save_strategy="steps",
         eval_steps=recipe.eval_every,
         save_steps=recipe.eval_every,
-        save_total_limit=KEPT_CHECKPOINTS,
         load_best_model_at_end=True,
         restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
         metric_for_best_model="eval_loss",

@@ -18,10 +18,15 @@ from phi3flow.lineage import sha256_of
 from training.ranks import agreed, leads, wait_for_all
 
 SEAL = "sealed.json"
+KEPT = 2
 
 
 class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint once every rank has written its part."""
+    """Seals each checkpoint once every rank has written its part, and only then removes older ones.
+
+    The best and the last are kept, and where they are one, the one before. Transformers would remove them
+    before the new one is sealed.
+    """
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -32,6 +37,9 @@ class SealCheckpoints(TrainerCallback):
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
         write_json(folder / SEAL, hashes)
+        older = _newest_first(folder.parent)
+        for path in list(dict.fromkeys([folder, best_of(folder), *older]))[KEPT:]:
+            shutil.rmtree(path)
 
 
 def agreed_checkpoint(folder: Path) -> Path | None:
@@ -52,7 +60,7 @@ def usable(folder: Path) -> list[Path]:
 
 
 def _only_usable(folder: Path) -> Path | None:
-    """The newest, once all others are removed: a torn one would push a whole one out."""
+    """The newest, once the others, which a resumed run would take for newer ones, are removed."""
     kept = usable(folder)
     for path in _newest_first(folder):
         if path not in kept:

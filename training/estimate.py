@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.errors import Phi3flowError
-from training.arguments import KEPT_CHECKPOINTS, has_gpu, uses_bf16
+from training.arguments import has_gpu, uses_bf16
+from training.checkpoints import KEPT
 from training.encode import IGNORED
 from training.free_memory import free_memory
 from training.model_size import ModelSize
@@ -113,7 +114,7 @@ def disk_need(recipe: Recipe, model: ModelSize, work: Path) -> Need:
     """The kept checkpoints and the one being written, the model folder, and its copy in MLflow's store."""
     final = model.parameters * (FP32 if recipe.weights == "fp32" else BF16)
     parts = {
-        "checkpoints": (KEPT_CHECKPOINTS + 1) * checkpoint_size(recipe, model),
+        "checkpoints": (KEPT + 1) * checkpoint_size(recipe, model),
         "model": final,
         "MLflow's copy": final,
     }

@@ -121,12 +121,13 @@ def _identity_in(folder: Path) -> Any:
 
 def _require_own(work: Path, identity: dict[str, Any]) -> None:
     """Make `work`, or find this run's own there. Raises BadInput where another unfinished run lives."""
-    if (work / IDENTITY).exists() and read_json(work / IDENTITY) != identity:
-        if any(work.glob(f"{CHECKPOINTS}/checkpoint-*")):
+    found = read_json(work / IDENTITY) if (work / IDENTITY).exists() else None
+    if work.exists() and found != identity:
+        if found and any(work.glob(f"{CHECKPOINTS}/checkpoint-*")):
             raise BadInput(
                 f"{work} holds an unfinished run of something else",
                 hint=f"run that command again, or remove {work}",
             )
-        shutil.rmtree(work)  # it was stopped before its first checkpoint
+        shutil.rmtree(work)  # nobody's, or stopped before its first checkpoint
     work.mkdir(parents=True, exist_ok=True)
     write_json(work / IDENTITY, identity)

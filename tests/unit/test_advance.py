@@ -14,6 +14,7 @@ from phi3flow.chat_template import encode_example
 from phi3flow.errors import BadInput
 from phi3flow.files import read_jsonl, write_jsonl
 from training.advance import advance, forget_metrics_after
+from training.checkpoints import step_of, usable
 from training.finetune import finetune
 from training.recipe import Lora, Recipe, Scratch
 from training.rows import load_chats
@@ -101,6 +102,30 @@ def test_early_stopping_counts_on_after_an_interruption(data, tmp_path):
     assert disturbed.state.global_step == last
     assert steps(resumed) == steps(whole)
     assert same(disturbed, undisturbed)
+
+
+def test_the_last_checkpoint_and_the_best_are_kept(data, tmp_path):
+    run = Run(data, replace(STOPPING, patience=None, steps=30), tmp_path / "work", "tuned", None, 0)
+    state = ended(run).state
+    kept = {path.name for path in run.checkpoints.glob("checkpoint-*")}
+    assert kept == {"checkpoint-30", f"checkpoint-{state.best_global_step}"}
+
+
+def test_a_kill_before_the_seal_costs_the_unsealed_checkpoint_alone(data, tmp_path):
+    """The one that was not sealed was to become the best: what it would push out is still there."""
+
+    class KilledBeforeTheSeal(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            if state.global_step == 6:
+                raise InterruptedError
+
+    run = Run(data, RECIPE, tmp_path / "work", "tuned", None, 0)
+    trainer = trainer_of(run)
+    trainer.callback_handler.callbacks.insert(0, KilledBeforeTheSeal())
+    with pytest.raises(InterruptedError):
+        advance(run, trainer)
+    assert [step_of(path) for path in usable(run.checkpoints)] == [4, 2]
+    assert same(ended(run), ended(replace(run, work=tmp_path / "whole")))
 
 
 def test_a_run_whose_folder_was_moved_still_finds_its_best(data, tmp_path):

@@ -99,6 +99,7 @@ def test_a_chat_that_cannot_be_answered_is_refused_with_its_field(run):
 
 
 def test_what_could_not_be_logged_is_logged_by_the_same_command_and_only_once(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a store without a folder for artifacts puts them
     mlflow.set_tracking_uri(None)  # it keeps the last one in the environment,
     monkeypatch.setattr(fluent, "_active_experiment_id", None)  # and the experiment
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
