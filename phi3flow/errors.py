@@ -28,6 +28,11 @@ class BadInput(Phi3flowError):
     exit_code = 2
 
 
+def first_line(error: Exception) -> str:
+    """What a library said, without its further lines; its type where it said nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say what exists and which of it comes nearest to `name`, for an error's hint."""
     names = sorted(known)

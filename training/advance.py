@@ -2,19 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from phi3flow.files import write_text
 from training.checkpoints import agreed_checkpoint, step_of, trainer_state
 from training.ranks import leads, tell
 from training.run import METRICS, Run
-from training.trainer import StopOnInterrupt
-
-if TYPE_CHECKING:
-    from training.trainer import AssistantTrainer
+from training.trainer import AssistantTrainer, StopOnInterrupt
 
 
-def advance(run: Run, trainer: "AssistantTrainer") -> None:
+def advance(run: Run, trainer: AssistantTrainer) -> None:
     """Leave the weights that validated best in `trainer`. Raises KeyboardInterrupt after a checkpoint."""
     checkpoint = agreed_checkpoint(run.checkpoints)
     if leads() and (run.work / METRICS).exists():
@@ -43,7 +39,7 @@ def forget_metrics_after(path: Path, step: int) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
 
 
-def _train(run: Run, trainer: "AssistantTrainer", checkpoint: Path | None) -> None:
+def _train(run: Run, trainer: AssistantTrainer, checkpoint: Path | None) -> None:
     stopper = StopOnInterrupt()
     trainer.add_callback(stopper)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -53,7 +53,7 @@ def finetune(
     }
     run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
     join()
-    if leads() and not out.exists() and _identity_in(run.work) == identity:
+    if leads() and not out.exists() and (read_manifest(run.work) or {}).get("identity") == identity:
         _publish(run, out)
     if (finished := agreed(_finished(out, identity) if leads() else None)) is not None:
         leave()
@@ -107,16 +107,12 @@ def _finished(out: Path, identity: dict[str, Any]) -> TrainedModel | None:
     """The result standing in `out`, None if `out` is free. Raises BadInput where it holds something else."""
     if not out.exists():
         return None
-    if _identity_in(out) == identity:
-        return TrainedModel(out, Result(**(read_manifest(out) or {})["result"]))
+    manifest = read_manifest(out) or {}
+    if manifest.get("identity") == identity:
+        return TrainedModel(out, Result(**manifest["result"]))
     raise BadInput(
         f"{out} exists and was made from something else", hint=f"choose another --out, or remove {out}"
     )
-
-
-def _identity_in(folder: Path) -> Any:
-    """Which run the finished `folder` came from; None where there is none."""
-    return (read_manifest(folder) or {}).get("identity")
 
 
 def _require_own(work: Path, identity: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from phi3flow.errors import BadInput, Phi3flowError
+from phi3flow.errors import BadInput, Phi3flowError, first_line
 
 EXAMPLE = "'HuggingFaceH4/ultrachat_200k[train_sft[:1%]]'"
 _ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:\[(?P<split>.+)\])?")
@@ -41,13 +41,13 @@ def load(source: str) -> Iterable[dict[str, Any]]:
     except DatasetGenerationError as error:
         raise BadInput(f"{source}: its files cannot be read as one table", hint=_page(name)) from error
     except (ValueError, FileNotFoundError) as error:  # unknown split or configuration, no data files
-        raise BadInput(f"{source}: {_first_line(error)}", hint=_page(name)) from error
+        raise BadInput(f"{source}: {first_line(error)}", hint=_page(name)) from error
     except RuntimeError as error:
         # huggingface_hub 1.21 answers a refused connection by trying again on the client it has closed.
         if "client has been closed" in str(error):
             raise _unreachable(source) from error
         if "scripts are no longer supported" in str(error):
-            raise BadInput(f"{source}: {_first_line(error)}", hint=_page(name)) from error
+            raise BadInput(f"{source}: {first_line(error)}", hint=_page(name)) from error
         raise
     return rows
 
@@ -85,7 +85,3 @@ def _not_found(name: str, *, gated: bool) -> BadInput:
 
 def _page(name: str) -> str:
     return f"see https://huggingface.co/datasets/{name}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

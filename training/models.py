@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.errors import BadInput, Phi3flowError, nearest
+from phi3flow.errors import BadInput, Phi3flowError, first_line, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -109,7 +109,7 @@ def _loading(what: str, model: str, revision: str | None) -> Iterator[None]:
         yield
     except ImportError as error:
         raise BadInput(
-            f"{model}: {_first_line(error)}",
+            f"{model}: {first_line(error)}",
             hint='install it, or set attention = "sdpa" and four_bit = false in the recipe',
         ) from error
     except (OSError, ValueError, RuntimeError, HTTPError, SafetensorError) as error:
@@ -133,7 +133,7 @@ def _loading(what: str, model: str, revision: str | None) -> Iterator[None]:
                 hint="check the network; the same command goes on, with the files that are whole",
             ) from error
         raise BadInput(
-            f"{model}: no {what} can be loaded: {_first_line(error)}",
+            f"{model}: no {what} can be loaded: {first_line(error)}",
             hint="give an existing model folder, or a hub id of a Phi-3",
         ) from error
 
@@ -171,7 +171,3 @@ def what_exists(model: str) -> str:
 
 def _page(model: str) -> str:
     return f"https://huggingface.co/{model}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

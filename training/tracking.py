@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from phi3flow.errors import Phi3flowError
+from phi3flow.errors import Phi3flowError, first_line
 from phi3flow.files import read_jsonl, write_text
 from phi3flow.lineage import read_manifest
 
@@ -41,7 +41,7 @@ def track_once(folder: Path, runs: Path) -> str:
             write_text(note, track(folder, runs) + "\n")
         except MlflowException as error:
             raise Phi3flowError(
-                f"{folder} is trained, and could not be logged: {str(error).partition(chr(10))[0]}",
+                f"{folder} is trained, and could not be logged: {first_line(error)}",
                 hint="check MLFLOW_TRACKING_URI; the same command logs it, and trains nothing again",
             ) from error
     return note.read_text(encoding="utf-8").strip()

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import counting
 import pytest
 import torch
 from counting import chat
@@ -16,13 +17,12 @@ from phi3flow.files import read_jsonl, write_jsonl
 from training.advance import advance, forget_metrics_after
 from training.checkpoints import step_of, usable
 from training.finetune import finetune
-from training.recipe import Lora, Recipe, Scratch
+from training.recipe import Lora
 from training.rows import load_chats
 from training.run import Run, make_trainer, starting_model, starting_tokenizer
 
-SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=128)
 # 60 chats are eight steps: a run of twelve ends within an epoch.
-RECIPE = Recipe(steps=12, batch_size=8, learning_rate=1e-2, scratch=SHAPE, max_length=64, eval_every=2)
+RECIPE = replace(counting.RECIPE, eval_every=2)
 # The loss on other chats rises at once: three validations later the run stops.
 STOPPING = replace(RECIPE, steps=200, learning_rate=0.3, scheduler="constant", warmup=0.0, patience=3)
 

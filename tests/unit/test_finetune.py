@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from counting import chat
+from counting import RECIPE, chat
 from peft import get_peft_model
 from transformers import TrainerCallback
 
@@ -17,12 +17,9 @@ from training.checkpoints import agreed_checkpoint, usable
 from training.finetune import finetune
 from training.finish import merged_anew
 from training.models import load_model, load_tokenizer
-from training.recipe import Lora, Recipe, Scratch
+from training.recipe import Lora
 from training.rows import load_chats
 from training.run import Run, make_trainer, starting_model, starting_tokenizer
-
-SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=128)
-RECIPE = Recipe(steps=12, batch_size=8, learning_rate=1e-2, scratch=SHAPE, max_length=64, eval_every=6)
 
 
 @pytest.fixture(scope="module")

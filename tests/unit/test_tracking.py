@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
-from counting import chat
+from counting import RECIPE, chat
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
@@ -16,11 +16,7 @@ from phi3flow.errors import Phi3flowError
 from phi3flow.files import read_jsonl, write_jsonl
 from phi3flow.lineage import read_manifest
 from training.finetune import finetune
-from training.recipe import Recipe, Scratch
 from training.tracking import track, track_once
-
-SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=128)
-RECIPE = Recipe(steps=12, batch_size=8, learning_rate=1e-2, scratch=SHAPE, max_length=64, eval_every=6)
 
 
 @pytest.fixture(scope="module")
