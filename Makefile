@@ -40,10 +40,11 @@ $(AZUREML): deploy/azure/deployments/conda.yaml $(INSTALLED)
 	.venv-azureml/bin/pip install --quiet --prefer-binary --requirement .venv-azureml/requirements.txt
 	touch $@
 
-check: $(INSTALLED)    ## formatting, lint, types and workflows
+check: $(INSTALLED)    ## formatting, lint, types, the floors of docs/architecture.md, workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/zizmor --offline --quiet .github
 
 reference: $(INSTALLED)  ## docs/reference.md, from the code

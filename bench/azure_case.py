@@ -29,10 +29,10 @@ from azure_emulator.online_deployments import KIND as DEPLOYMENT
 from azure_emulator.online_endpoints import KIND as ENDPOINT
 from azure_emulator.store import Store
 
-from deploy.azure.serving import ask_at
-from deploy.azure.session import connect
+from deploy.azure.steps.serving import ask_at
+from deploy.azure.steps.session import connect
+from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import EndpointError
-from phi3flow.settings import Settings
 
 FORK = multiprocessing.get_context("fork")
 FAULTS: dict[str, dict[str, Any]] = {

@@ -17,9 +17,9 @@ from functools import partial
 import numpy as np
 
 from evaluation.answer_metrics import score_answer
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
+from evaluation.report.comparison import compare_rows
 from evaluation.rows import Answer, Judged
+from evaluation.verdict.gate import load_gate
 
 RUNS, ROWS, CLUSTERS = 2000, 200, 40
 REFERENCE = "It was founded in Paris in 1907 by two brothers."

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from deploy.quiet_openvino import silence_openvino
+from deploy.scoring.engines.quiet_openvino import silence_openvino
 
 silence_openvino()
 
@@ -15,8 +15,8 @@ import numpy as np  # noqa: E402 - after the telemetry is off
 from openvino import Tensor  # noqa: E402
 from openvino_genai import GenerationConfig  # noqa: E402
 
-from deploy.scoring.engines import SMALL_MODEL, weights_bytes  # noqa: E402
-from deploy.scoring.openvino_worker import Setup, make_pipeline  # noqa: E402
+from deploy.scoring.engines.openvino_worker import Setup, make_pipeline  # noqa: E402
+from deploy.scoring.load import SMALL_MODEL, weights_bytes  # noqa: E402
 
 
 class Limit:

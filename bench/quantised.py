@@ -13,15 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deploy.export import export_openvino
-from deploy.quantise import GROUP_SIZES, compress
+from deploy.export.openvino import export_openvino
+from deploy.export.quantise import GROUP_SIZES, compress
 from deploy.scoring.engine import GenerationRequest
-from deploy.scoring.engines import OPENVINO_FILE
-from deploy.scoring.openvino_engine import OpenVinoEngine
+from deploy.scoring.engines.openvino_engine import OpenVinoEngine
+from deploy.scoring.load import OPENVINO_FILE
 from evaluation.answer_metrics import score_answer
-from phi3flow.chat_template import encode_prompt
-from training.models import load_tokenizer
-from training.rows import load_chats
+from phi3flow.chats.chat_template import encode_prompt
+from phi3flow.chats.rows import load_chats
+from training.models.loading import load_tokenizer
 
 DEMO = Path("runs/demo")
 MAX_TOKENS = 64

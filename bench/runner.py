@@ -17,14 +17,14 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from evaluation.batch import MAX_TOKENS, QUESTION
-from evaluation.direct_run import Side, chat_function, run_direct
-from evaluation.gate import load_gate
-from evaluation.lazy import chats_in
-from evaluation.promptflow_run import Limits, outputs_of, run_flows
-from phi3flow.files import write_jsonl
-from phi3flow.flow_folder import resolve_flow
-from phi3flow.lineage import sha256_of
+from evaluation.asking.batch import MAX_TOKENS, QUESTION
+from evaluation.asking.direct_run import Side, chat_function, run_direct
+from evaluation.asking.lazy import chats_in
+from evaluation.asking.promptflow_run import Limits, outputs_of, run_flows
+from evaluation.verdict.gate import load_gate
+from phi3flow.core.files import write_jsonl
+from phi3flow.core.flow_folder import resolve_flow
+from phi3flow.core.lineage import sha256_of
 from phi3flow.phi3_contract import Endpoint, Sampling, split_turns
 
 LINES, SECONDS, WORKERS, LARGE = 1000, 0.2, 16, 100_000
@@ -72,7 +72,7 @@ def direct(data, at, out):
 
 
 def prompt_flow(data, at, folder):
-    """`pf run` of the chat flow, as `evaluation.batch` prepares it."""
+    """`pf run` of the chat flow, as `evaluation.asking.batch` prepares it."""
     (folder / "flows").mkdir(parents=True)
     resolve_flow("chat", folder / "flows" / "chat")
     turns = [split_turns(chat.prompt) for chat in chats_in(data)]

@@ -12,14 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-from evaluation.batch import run_evaluate
-from phi3flow.errors import BadInput
-from phi3flow.lineage import sha256_of
-from phi3flow.local_endpoints import local_endpoints
-from phi3flow.settings import Settings
+from evaluation.asking.batch import run_evaluate
+from phi3flow.app.local_endpoints import local_endpoints
+from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import sha256_of
+from phi3flow.core.settings import Settings
+from training.data.prepare import prepare
 from training.finetune import finetune
-from training.prepare import prepare
-from training.recipe import load_recipe
+from training.recipes.recipe import load_recipe
 
 SHA256 = {
     "train.jsonl": "4861eb303f917e2b572e1e89292c58fa79e69e08b46e798b2f4e3ded9b5c8ca1",

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 from http_load import Answer, Request, Target
 
-from deploy.export import export_openvino
-from phi3flow.chat_template import encode_prompt
-from phi3flow.processes import Service
-from phi3flow.services import scoring_endpoint
+from deploy.export.openvino import export_openvino
+from phi3flow.app.services import scoring_endpoint
+from phi3flow.chats.chat_template import encode_prompt
+from phi3flow.core.processes import Service
 
 KEY = "bench-key"
 TOKENIZER = Path(__file__).parents[1] / "tests" / "data" / "phi3_tokenizer"
@@ -40,8 +40,8 @@ def new_large_model(folder: Path) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    from training.recipe import Scratch
-    from training.scratch import new_model
+    from training.models.scratch import new_model
+    from training.recipes.recipe import Scratch
 
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     shape = Scratch(
@@ -60,7 +60,7 @@ def save_for_mlflow(folder: Path, out: Path, max_tokens: int) -> None:
     import mlflow
     from mlflow.models import infer_signature
 
-    from training.models import load_model, load_tokenizer
+    from training.models.loading import load_model, load_tokenizer
 
     model, tokenizer = load_model(str(folder)), load_tokenizer(str(folder))
     mlflow.transformers.save_model(
@@ -124,7 +124,7 @@ def services(subject: Subject, logs: Path) -> list[Service]:
 
 def target_of(subject: Subject, name: str, *, stream: bool) -> Target:
     """mlflow does not stream; its questions are rendered here, as it knows no messages."""
-    from training.models import load_tokenizer
+    from training.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(str(subject.folder))
 
@@ -152,7 +152,7 @@ def target_of(subject: Subject, name: str, *, stream: bool) -> Target:
 
 def limit_of(subject: Subject, name: str) -> dict:
     """What `engine_limit.py` is to run: the same model, prompts and limits as the endpoint."""
-    from training.models import load_tokenizer, stop_token_ids
+    from training.models.loading import load_tokenizer, stop_token_ids
 
     tokenizer = load_tokenizer(str(subject.folder))
     asked = [[{"role": "user", "content": question}] for question in subject.questions]

@@ -23,8 +23,8 @@ from pathlib import Path
 import psutil
 from http_load import Answer, Request, post
 
-from deploy.export import export_openvino
-from training.rows import load_chats
+from deploy.export.openvino import export_openvino
+from phi3flow.chats.rows import load_chats
 
 KEY, PORT = "soak-key", 5081
 CHAT = "/v1/chat/completions"

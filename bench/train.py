@@ -29,9 +29,9 @@ SIDES = ("theirs", "ours")
 
 def make_inputs():
     """The demo's base model and chats, made by the commands that make them."""
-    from phi3flow.demo import write_chats
-    from training.base import make_base
-    from training.prepare import prepare
+    from phi3flow.app.demo import write_chats
+    from training.data.prepare import prepare
+    from training.toy.base import make_base
 
     chats, test = write_chats(FOLDER, 0)
     if not DATA.exists():
@@ -40,7 +40,7 @@ def make_inputs():
 
 
 def load(name):
-    from training.rows import load_chats
+    from phi3flow.chats.rows import load_chats
 
     return load_chats(DATA / name)
 
@@ -101,8 +101,9 @@ def theirs(work, chats):
 
 
 def ours(work, chats):
-    from training.recipe import load_recipe
-    from training.run import Run, make_trainer, starting_model, starting_tokenizer
+    from training.loop.run import make_trainer
+    from training.loop.start import Run, starting_model, starting_tokenizer
+    from training.recipes.recipe import load_recipe
 
     recipe = replace(load_recipe("tiny-cpu"), steps=None, epochs=EPOCHS, eval_every=10_000)
     run = Run(DATA, recipe, work, "tuned", str(BASE), 0)
@@ -126,7 +127,7 @@ def held_out_loss(model, tokenizer, chats):
     import torch
     from torch.nn.functional import cross_entropy
 
-    from phi3flow.chat_template import encode_example
+    from phi3flow.chats.chat_template import encode_example
 
     model.float().eval()
     total, count = 0.0, 0
@@ -145,7 +146,7 @@ def one_side(side, count):
     from transformers import TrainerCallback, set_seed
     from transformers.utils import logging
 
-    import training.trainer  # noqa: F401 - brings in all that both sides import
+    import training.loop.trainer  # noqa: F401 - brings in all that both sides import
 
     class Clock(TrainerCallback):
         first = last = 0.0

@@ -67,7 +67,7 @@ def random_chats(count, seed=0):
     """As long as people's: 30 to 100 tokens of question, 70 to 500 of answer."""
     import random
 
-    from training.rows import Chat
+    from phi3flow.chats.rows import Chat
 
     rng = random.Random(seed)
     words = json.loads((TOKENIZER / "tokenizer.json").read_text())["model"]["vocab"]
@@ -100,9 +100,10 @@ def new_model(config, attention, dtype, device):
 def trainer_of(name, work, config, chats, *, steps, device):
     import torch
 
-    from training.models import load_tokenizer
-    from training.recipe import load_recipe
-    from training.run import Run, make_trainer
+    from training.loop.run import make_trainer
+    from training.loop.start import Run
+    from training.models.loading import load_tokenizer
+    from training.recipes.recipe import load_recipe
 
     tokenizer = load_tokenizer(str(TOKENIZER))
     if name == TUTORIAL:

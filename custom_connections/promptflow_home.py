@@ -7,9 +7,9 @@ versions and starts a trace service on port 23333. In this home it does none of 
 import os
 from pathlib import Path
 
-from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.files import write_json, write_text
-from phi3flow.settings import Settings
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.files import write_json, write_text
+from phi3flow.core.settings import Settings
 
 KEYRING = "custom_connections.env_keyring.EnvKeyring"
 CONFIG = "telemetry:\n  enabled: false\ntrace:\n  destination: none\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 
-from phi3flow.errors import BadInput, Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.phi3_contract import Endpoint
 
 TEMPLATES = ("phi3-base", "phi3-tuned")

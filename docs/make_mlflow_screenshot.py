@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Route, sync_playwright
 
-from phi3flow.ports import LOOPBACK
-from phi3flow.processes import Service, Stack
-from training.tracking import LOCAL_STORE, track
+from phi3flow.core.ports import LOOPBACK
+from phi3flow.core.processes import Service, Stack
+from training.tracking.mlflow_run import LOCAL_STORE, track
 
 PICTURE = Path(__file__).with_name("images") / "mlflow.png"
 DRAWN = "document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length >= 4"

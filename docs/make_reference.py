@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from phi3flow.cli import VERBS
-from phi3flow.settings import PREFIX, Settings
-from training.recipe import Lora, Recipe, Scratch
+from phi3flow.app.cli import VERBS
+from phi3flow.core.settings import PREFIX, Settings
+from training.recipes.recipe import Lora, Recipe, Scratch
 
 HEAD = """# Reference
 
@@ -34,7 +34,7 @@ def reference() -> str:
 
 
 def _verb(name: str) -> str:
-    module = import_module(f"phi3flow.verbs.{name}")
+    module = import_module(f"phi3flow.app.commands.{name}")
     parser = argparse.ArgumentParser(prog=f"phi3flow {name}", add_help=False)
     module.add_arguments(parser, Settings())
     steps = (

@@ -5,23 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation import batch, direct_batch
-from evaluation.comparison import Report, compare_rows
-from evaluation.content_safety import PACK, Project, grade_safety, parse_project
-from evaluation.gate import WIN_RATE, Gate
-from evaluation.judge import Judge, load_judge
-from evaluation.judge_metrics import check_metrics, grade
-from evaluation.judging import Judging, judgment_rows, sum_up
-from evaluation.likelihood import Likelihoods, reference_likelihoods
-from evaluation.pack_results import PackResult, run_packs
-from evaluation.recorded import recorded_rows
-from evaluation.report import write_report
+from evaluation.asking import batch, direct_batch
+from evaluation.asking.recorded import recorded_rows
+from evaluation.asking.runners import DIRECT, PROMPT_FLOW
+from evaluation.judge.grades import check_metrics, grade
+from evaluation.judge.pairwise import Judge, load_judge
+from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
+from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
+from evaluation.metrics.likelihood import Likelihoods, reference_likelihoods
+from evaluation.metrics.text_metrics import score_texts
+from evaluation.packs.pack_results import PackResult, run_packs
+from evaluation.report.comparison import Report, compare_rows
+from evaluation.report.render import write_report
 from evaluation.rows import Judged, answered_pairs
-from evaluation.runners import DIRECT, PROMPT_FLOW
-from evaluation.text_metrics import score_texts
-from phi3flow.errors import BadInput
-from phi3flow.files import write_jsonl
-from phi3flow.lineage import Artifact, write_manifest
+from evaluation.verdict.gate import WIN_RATE, Gate
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import write_jsonl
+from phi3flow.core.lineage import Artifact, write_manifest
 
 LOG_LIKELIHOOD = "log_likelihood"
 
@@ -97,7 +97,7 @@ def compare_recorded(
 ) -> Report:
     """Compare answers that were recorded earlier; no endpoint is asked but a judge's, if one is named.
 
-    `base` and `tuned` are files as `evaluation.answer_file` describes; `origin` joins the report's lineage.
+    `base` and `tuned` are files as `answer_file` describes; `origin` joins the report's lineage.
     Raises BadInput with every bad row.
     """
     kinds = (("test data", data), ("base answers", base), ("tuned answers", tuned))

@@ -1,5 +1,5 @@
 import sys
 
-from phi3flow.cli import main
+from phi3flow.app.cli import main
 
 sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from outside import PROXIES, nobody_leaves, unwatched
 
-from phi3flow.settings import PREFIX, Settings
+from phi3flow.core.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 DEMO_SECONDS = 900

@@ -2,8 +2,8 @@
 
 import re
 
-from evaluation.pack_results import PACKS
 from evaluation.packs import load_pack
+from evaluation.packs.pack_results import PACKS
 
 REFUSAL = "I cannot help with that."
 

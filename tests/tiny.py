@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import torch
 import uvicorn
 
-from deploy.scoring.app import create_app
-from deploy.scoring.connection import LIMITS
+from deploy.scoring.http.app import create_app
+from deploy.scoring.http.connection import LIMITS
 from deploy.scoring.server import server_config
-from phi3flow.chat_template import encode_prompt
-from training.recipe import Scratch
-from training.scratch import new_model
-from training.tokenizer import BYTES, SPECIAL_TOKENS, train_tokenizer
+from phi3flow.chats.chat_template import encode_prompt
+from training.models.scratch import new_model
+from training.models.tokenizer import BYTES, SPECIAL_TOKENS, train_tokenizer
+from training.recipes.recipe import Scratch
 
 KEY = "planted-key-51c0ffee"
 CHAT = "/v1/chat/completions"

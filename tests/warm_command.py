@@ -20,9 +20,9 @@ IMPORTED = (
     "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
     "peft",
-    "training.finish",
-    "training.mlflow_chat",
-    "training.trainer",
+    "training.loop.finish",
+    "training.tracking.mlflow_chat",
+    "training.loop.trainer",
     "transformers.models.phi3.modeling_phi3",
 )
 
@@ -102,7 +102,7 @@ def serve():
 
 def command(words):
     """In the child, never to return."""
-    from phi3flow.cli import main
+    from phi3flow.app.cli import main
 
     signal.alarm(SECONDS)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):

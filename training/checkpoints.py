@@ -12,9 +12,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from phi3flow.errors import Phi3flowError
-from phi3flow.files import write_json
-from phi3flow.lineage import sha256_of
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.files import write_json
+from phi3flow.core.lineage import sha256_of
 from training.ranks import agreed, leads, wait_for_all
 
 SEAL = "sealed.json"

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from phi3flow.errors import BadInput
-from phi3flow.files import read_json, write_json
-from phi3flow.lineage import Artifact, read_manifest, write_manifest
-from training.models import looks_like_id, weights_folder, what_exists
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import read_json, write_json
+from phi3flow.core.lineage import Artifact, read_manifest, write_manifest
+from training.loop.run import train
+from training.loop.start import CHECKPOINTS, Result, Run, revision
+from training.models.loading import looks_like_id, weights_folder, what_exists
 from training.ranks import agreed, join, leads, leave, tell
-from training.recipe import Recipe
-from training.run import CHECKPOINTS, Result, Run, revision, train
+from training.recipes.recipe import Recipe
 
 IDENTITY = ".run.json"  # hidden, so that it is no part of the folder's hash
 

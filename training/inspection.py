@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phi3flow.console import table
-from training.encode import IGNORED, encode_chats, packed
-from training.recipe import Recipe
-from training.rows import load_chats
-from training.run import Run, starting_tokenizer
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.console import table
+from training.data.encode import IGNORED, encode_chats, packed
+from training.loop.start import Run, starting_tokenizer
+from training.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

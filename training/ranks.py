@@ -9,7 +9,7 @@ import os
 from datetime import timedelta
 from typing import TypeVar
 
-from phi3flow.console import say
+from phi3flow.core.console import say
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # while rank 0 answers the probes

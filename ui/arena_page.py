@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from phi3flow.errors import BadInput
+from phi3flow.core.errors import BadInput
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import COMPLETE, Conversation, Turn
 from ui.following import follow

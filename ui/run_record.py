@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phi3flow.files import read_jsonl
-from phi3flow.lineage import MANIFEST, read_manifest
+from phi3flow.core.files import read_jsonl
+from phi3flow.core.lineage import MANIFEST, read_manifest
 from ui.conversations import Model
 
 REPORT, SAMPLES = "report.json", "samples.jsonl"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import (
     CutOff,
     Endpoint,
@@ -17,7 +18,6 @@ from phi3flow.phi3_contract import (
     Unauthorized,
     Unreachable,
 )
-from phi3flow.settings import Settings
 
 ANSWER_SECONDS = 120.0  # longer than the flow's own deadline, so that the flow says what went wrong
 SENTENCES: dict[type[EndpointError], str] = {

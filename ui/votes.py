@@ -66,8 +66,8 @@ def score_of(path: Path) -> Score | None:
     """The running score, by the statistics of `phi3flow verdict`. Raises BadInput for a broken file."""
     if not path.exists():
         return None
-    from evaluation.preference_file import load_preferences
-    from evaluation.win_rate import win_rate
+    from evaluation.statistics.win_rate import win_rate
+    from evaluation.verdict.preference_file import load_preferences
 
     rate = win_rate(load_preferences(path))
     if rate.win_rate is None or rate.win_rate_ci is None:

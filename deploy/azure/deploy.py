@@ -9,21 +9,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.assets import GPU_IMAGE, IMAGE, ModelAsset, TrainingEnvironment, version_of
 from deploy.azure.export import Export
 from deploy.azure.fidelity import require_fidelity
-from deploy.azure.job import follow
-from deploy.azure.names import OURS
-from deploy.azure.plan import Action, carry_out
-from deploy.azure.problems import explain
-from deploy.azure.record import record, recorded
 from deploy.azure.rollout import mark_verified
-from deploy.azure.serving import OnlineDeployment, OnlineEndpoint, find_endpoint
-from deploy.azure.session import Cloud
+from deploy.azure.steps.assets import GPU_IMAGE, IMAGE, ModelAsset, TrainingEnvironment, version_of
+from deploy.azure.steps.job import follow
+from deploy.azure.steps.names import OURS
+from deploy.azure.steps.plan import Action, carry_out
+from deploy.azure.steps.problems import explain
+from deploy.azure.steps.record import record, recorded
+from deploy.azure.steps.serving import OnlineDeployment, OnlineEndpoint, find_endpoint
+from deploy.azure.steps.session import Cloud
 from deploy.azure.train import BASE, CARD, TUNED
 from deploy.azure.wheel import build_wheel
-from phi3flow.errors import BadInput
-from phi3flow.lineage import read_manifest, sha256_of
+from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import read_manifest, sha256_of
 
 if TYPE_CHECKING:
     from deploy.verify.exact_match import Reference
@@ -128,7 +128,7 @@ def _staged(wheel: Callable[[Path], Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def _export(cloud: Cloud, source: ModelAsset, compute: str, packed: Path, *, int4: bool) -> Export:
-    conda = Path(str(files("deploy.azure") / "environment-train.yaml"))
+    conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
     image = GPU_IMAGE if compute.startswith("gpu") else IMAGE
     environment = TrainingEnvironment(cloud, image, conda, {OURS: "train"})
     return Export(cloud, source, environment, compute, packed, int4)

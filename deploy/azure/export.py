@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.assets import ModelAsset, TrainingEnvironment, version_of
-from deploy.azure.job import Job
-from deploy.azure.names import OURS
-from deploy.azure.session import Cloud
+from deploy.azure.steps.assets import ModelAsset, TrainingEnvironment, version_of
+from deploy.azure.steps.job import Job
+from deploy.azure.steps.names import OURS
+from deploy.azure.steps.session import Cloud
 from deploy.azure.train import EXPERIMENT, INSTALL
 
 FIND = "MODEL=$(dirname $(find ${{inputs.model}} -name config.json | sort | head -n 1))"

@@ -4,11 +4,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.serving import ask_at, show_log
-from deploy.azure.session import Cloud
-from phi3flow.console import say
-from phi3flow.errors import Phi3flowError
-from phi3flow.files import read_jsonl, write_json, write_jsonl
+from deploy.azure.steps.serving import ask_at, show_log
+from deploy.azure.steps.session import Cloud
+from phi3flow.core.console import say
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.files import read_jsonl, write_json, write_jsonl
 
 if TYPE_CHECKING:
     from deploy.verify.exact_match import Reference

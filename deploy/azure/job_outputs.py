@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from training.ranks import leads
-from training.tracking import save_mlflow_model
+from training.tracking.mlflow_run import save_mlflow_model
 
 CARD_BYTES = 32 * 1024 * 1024
 

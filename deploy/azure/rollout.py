@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.plan import Cost, Look
-from deploy.azure.serving import find_deployment, find_endpoint, of_ours, put_endpoint, settled
-from deploy.azure.session import Cloud
-from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.files import read_json
-from phi3flow.lineage import read_manifest
+from deploy.azure.steps.plan import Cost, Look
+from deploy.azure.steps.serving import find_deployment, find_endpoint, of_ours, put_endpoint, settled
+from deploy.azure.steps.session import Cloud
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.files import read_json
+from phi3flow.core.lineage import read_manifest
 
 SHARES = ("10", "mirror", "100")
 CANARY, MIRRORED = 10, 10

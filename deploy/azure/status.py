@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deploy.azure.arm import read
-from deploy.azure.names import EXPIRES, OURS
 from deploy.azure.provision import GROUP_API, WORKSPACE_API
-from deploy.azure.serving import of_ours, today
-from deploy.azure.session import Cloud
-from deploy.azure.sizes import dated, hourly
-from phi3flow.console import table
+from deploy.azure.steps.arm import read
+from deploy.azure.steps.names import EXPIRES, OURS
+from deploy.azure.steps.serving import of_ours, today
+from deploy.azure.steps.session import Cloud
+from deploy.azure.steps.sizes import dated, hourly
+from phi3flow.core.console import table
 
 
 @dataclass(frozen=True)

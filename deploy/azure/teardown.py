@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from deploy.azure.arm import read
-from deploy.azure.names import EXPIRES, OURS
-from deploy.azure.problems import explain
 from deploy.azure.provision import GROUP_API, IDENTITY_API, WORKSPACE_API
-from deploy.azure.serving import of_ours
-from deploy.azure.session import Cloud
 from deploy.azure.status import is_expired
-from phi3flow.console import say
+from deploy.azure.steps.arm import read
+from deploy.azure.steps.names import EXPIRES, OURS
+from deploy.azure.steps.problems import explain
+from deploy.azure.steps.serving import of_ours
+from deploy.azure.steps.session import Cloud
+from phi3flow.core.console import say
 
 What = Literal["everything", "expired", "old"]
 # What must go before what: a workspace holds its endpoints, and stands on its storage.

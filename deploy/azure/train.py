@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deploy.azure.assets import (
+from deploy.azure.steps.assets import (
     GPU_IMAGE,
     IMAGE,
     VERSION_LENGTH,
@@ -20,17 +20,17 @@ from deploy.azure.assets import (
     TrainingEnvironment,
     version_of,
 )
-from deploy.azure.job import Job, follow
-from deploy.azure.names import OURS
-from deploy.azure.plan import Action, Step, carry_out
-from deploy.azure.problems import explain
-from deploy.azure.record import record
-from deploy.azure.session import Cloud
-from deploy.azure.sizes import Profile
+from deploy.azure.steps.job import Job, follow
+from deploy.azure.steps.names import OURS
+from deploy.azure.steps.plan import Action, Step, carry_out
+from deploy.azure.steps.problems import explain
+from deploy.azure.steps.record import record
+from deploy.azure.steps.session import Cloud
+from deploy.azure.steps.sizes import Profile
 from deploy.azure.wheel import build_wheel
-from phi3flow.console import say
-from phi3flow.errors import BadInput
-from phi3flow.lineage import Artifact, commit, sha256_of
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import Artifact, commit, sha256_of
 
 EXPERIMENT = "phi3flow"
 BASE, TUNED = "phi3-base", "phi3-tuned"
@@ -150,7 +150,7 @@ def _staged(asked: Training, wheel: Callable[[Path], Path]) -> Iterator[_Staged]
 
 def _steps(cloud: Cloud, asked: Training, staged: _Staged) -> tuple[list[Step], Job]:
     image = GPU_IMAGE if asked.profile.compute.startswith("gpu") else IMAGE
-    conda = Path(str(files("deploy.azure") / "environment-train.yaml"))
+    conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
     environment = TrainingEnvironment(cloud, image, conda, {OURS: "train"})
     data = DataAsset(cloud, staged.data, {OURS: "train", "data": asked.tags["data"]})
     base = base_model(cloud, asked.base, asked.tags) if asked.base else None

@@ -8,11 +8,11 @@ after `azure train`.
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.azure.assets import ModelAsset
-from deploy.azure.job import Job, follow
-from deploy.azure.plan import Action, carry_out
-from deploy.azure.record import record
-from deploy.azure.session import Cloud
+from deploy.azure.steps.assets import ModelAsset
+from deploy.azure.steps.job import Job, follow
+from deploy.azure.steps.plan import Action, carry_out
+from deploy.azure.steps.record import record
+from deploy.azure.steps.session import Cloud
 from deploy.azure.train import BASE, CARD, SPLITS, fetch_card
 from deploy.azure.wheel import build_wheel
 from deploy.foundry.catalog_jobs import (
@@ -23,8 +23,8 @@ from deploy.foundry.catalog_jobs import (
     staged_for,
     training_job,
 )
-from phi3flow.errors import BadInput
-from phi3flow.lineage import Artifact
+from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import Artifact
 
 
 def finetune(

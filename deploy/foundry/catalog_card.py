@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.azure.job_outputs import write_card
-from phi3flow.errors import Phi3flowError
-from phi3flow.files import write_jsonl
-from phi3flow.lineage import Artifact, write_manifest
-from training.models import load_model, load_tokenizer
-from training.probes import Answer, answer_greedily, most_tokens, probe_prompts, probe_rows
-from training.rows import load_chats
-from training.tracking import save_mlflow_model
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.files import write_jsonl
+from phi3flow.core.lineage import Artifact, write_manifest
+from training.models.loading import load_model, load_tokenizer
+from training.models.probes import Answer, answer_greedily, most_tokens, probe_prompts, probe_rows
+from training.tracking.mlflow_run import save_mlflow_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

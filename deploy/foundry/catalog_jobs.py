@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.assets import (
+from deploy.azure.steps.assets import (
     GPU_IMAGE,
     IMAGE,
     VERSION_LENGTH,
@@ -19,13 +19,13 @@ from deploy.azure.assets import (
     TrainingEnvironment,
     version_of,
 )
-from deploy.azure.job import Job
-from deploy.azure.names import OURS
-from deploy.azure.session import Cloud
-from deploy.azure.sizes import Profile
+from deploy.azure.steps.job import Job
+from deploy.azure.steps.names import OURS
+from deploy.azure.steps.session import Cloud
+from deploy.azure.steps.sizes import Profile
 from deploy.azure.train import EXPERIMENT, INSTALL, SPLITS
-from phi3flow.errors import BadInput
-from phi3flow.lineage import commit, sha256_of
+from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import commit, sha256_of
 
 MODEL = re.compile(r"(?P<name>Phi-(?:3|3\.5|4)-mini-[\w-]*instruct):(?P<version>\d+)")
 SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
@@ -143,7 +143,7 @@ def card_job(
     cloud: Cloud, asked: CatalogTraining, staged: Staged, tuned: ModelAsset
 ) -> tuple[Job, TrainingEnvironment]:
     image = GPU_IMAGE if asked.profile.compute.startswith("gpu") else IMAGE
-    conda = Path(str(files("deploy.azure") / "environment-train.yaml"))
+    conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
     environment = TrainingEnvironment(cloud, image, conda, {OURS: "finetune"})
 
     def build(name: str) -> Any:

@@ -8,11 +8,11 @@ from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow, resolved
 from deploy.foundry.runs import fetch, submit, wait
 from deploy.foundry.target import Target
-from evaluation.batch import QUESTION
-from evaluation.promptflow_run import errors_of, outputs_of
-from phi3flow.errors import Phi3flowError
-from phi3flow.files import write_jsonl
-from phi3flow.flow_folder import connections_of
+from evaluation.asking.batch import QUESTION
+from evaluation.asking.promptflow_run import errors_of, outputs_of
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.files import write_jsonl
+from phi3flow.core.flow_folder import connections_of
 
 FLOW = "chat"
 

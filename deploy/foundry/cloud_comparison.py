@@ -16,16 +16,16 @@ from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow
 from deploy.foundry.runs import COMPLETED, ENDED, fetch, find_run, submit, wait
 from deploy.foundry.target import Target
-from evaluation.answer_file import Record
-from evaluation.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, load_test, record_of
-from evaluation.promptflow_run import errors_of, outputs_of
-from phi3flow.console import say
-from phi3flow.errors import BadInput
-from phi3flow.files import read_json, write_json, write_jsonl
-from phi3flow.lineage import sha256_of
+from evaluation.asking.answer_file import Record
+from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, load_test, record_of
+from evaluation.asking.promptflow_run import errors_of, outputs_of
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import read_json, write_json, write_jsonl
+from phi3flow.core.lineage import sha256_of
 
 if TYPE_CHECKING:
-    from training.chat import Chat
+    from phi3flow.chats.chat import Chat
 
 SCHEMA = "phi3flow/cloud-run/1"
 STATE = "cloud.json"

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from custom_connections.store import configs_of
-from deploy.azure.arm import read
-from deploy.azure.names import OURS
-from deploy.azure.plan import Cost, Look
-from deploy.azure.session import Cloud
+from deploy.azure.steps.arm import read
+from deploy.azure.steps.names import OURS
+from deploy.azure.steps.plan import Cost, Look
+from deploy.azure.steps.session import Cloud
 from deploy.foundry.problems import SECRETS_READER, missing_role
-from phi3flow.errors import Phi3flowError
+from phi3flow.core.errors import Phi3flowError
 from phi3flow.phi3_contract import Endpoint, Rejected
 
 API = "2024-10-01"

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.names import OURS
-from deploy.azure.plan import Cost, Look
+from deploy.azure.steps.names import OURS
+from deploy.azure.steps.plan import Cost, Look
 from deploy.foundry.problems import unwrapped
 from deploy.foundry.target import Target
-from phi3flow.errors import Phi3flowError
-from phi3flow.flow_folder import DAG, FLOWS, resolve_flow, resolve_folder
-from phi3flow.lineage import sha256_of
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.flow_folder import DAG, FLOWS, resolve_flow, resolve_folder
+from phi3flow.core.lineage import sha256_of
 
 if TYPE_CHECKING:
     from promptflow.azure._entities._flow import Flow

@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from deploy.azure.arm import read
-from deploy.azure.names import OURS
 from deploy.azure.provision import WORKSPACE_API
+from deploy.azure.steps.arm import read
+from deploy.azure.steps.names import OURS
 from deploy.foundry.connections import API, all_connections, connection_id, is_ours
 from deploy.foundry.flows import archive, uploaded_flows
 from deploy.foundry.problems import explained
 from deploy.foundry.project import hub_id, project_id
 from deploy.foundry.target import Target
-from phi3flow.console import say, table
+from phi3flow.core.console import say, table
 
 
 class Removal(NamedTuple):

@@ -1,10 +1,10 @@
-"""What Prompt flow's client raises, in the words of `deploy.azure.problems`; a missing role by its name."""
+"""Errors of Prompt flow's client, explained as `deploy.azure.steps.problems` does; names a missing role."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.azure import problems
-from phi3flow.errors import Phi3flowError
+from deploy.azure.steps import problems
+from phi3flow.core.errors import Phi3flowError
 
 SECRETS_READER = "Azure Machine Learning Workspace Connection Secrets Reader"
 BLOB_READER = "Storage Blob Data Reader"

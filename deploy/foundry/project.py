@@ -2,16 +2,10 @@
 
 from typing import Any
 
-from deploy.azure.arm import read
-from deploy.azure.plan import Step
-from deploy.azure.provision import (
-    GROUP_API,
-    WORKSPACE_API,
-    Parts,
-    foundations,
-    resource,
-)
-from deploy.azure.session import Cloud
+from deploy.azure.provision import GROUP_API, WORKSPACE_API, Parts, foundations, resource
+from deploy.azure.steps.arm import read
+from deploy.azure.steps.plan import Step
+from deploy.azure.steps.session import Cloud
 
 ML_WORKSPACES = "Microsoft.MachineLearningServices/workspaces"
 

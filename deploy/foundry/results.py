@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.foundry.cloud_comparison import CloudAnswers
-from evaluation.answer_file import Record
+from evaluation.asking.answer_file import Record
 from evaluation.compare import compare_recorded
-from phi3flow.files import write_jsonl
+from phi3flow.core.files import write_jsonl
 
 if TYPE_CHECKING:
     from evaluation.compare import Options
-    from evaluation.comparison import Report
+    from evaluation.report.comparison import Report
 
 
 def write_answers(answers: CloudAnswers, out: Path) -> tuple[Path, Path]:
-    """`base-answers.jsonl` and `tuned-answers.jsonl`, as `evaluation.answer_file` describes them."""
+    """`base-answers.jsonl` and `tuned-answers.jsonl`, as `evaluation.asking.answer_file` describes them."""
     base, tuned = (out / f"{side}-answers.jsonl" for side in ("base", "tuned"))
     write_jsonl(base, _rows(answers.sides["base"]))
     write_jsonl(tuned, _rows(answers.sides["tuned"]))

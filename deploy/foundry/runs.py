@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.names import OURS
+from deploy.azure.steps.names import OURS
 from deploy.foundry.target import Target
-from phi3flow.console import say
-from phi3flow.errors import Phi3flowError
+from phi3flow.core.console import say
+from phi3flow.core.errors import Phi3flowError
 
 if TYPE_CHECKING:
     from promptflow.entities import Run

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deploy.azure.arm import read
 from deploy.azure.provision import WORKSPACE_API
-from deploy.azure.session import Cloud, connect
-from phi3flow.console import say
-from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.settings import Settings
+from deploy.azure.steps.arm import read
+from deploy.azure.steps.session import Cloud, connect
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
     from promptflow.azure._pf_client import PFClient

@@ -12,12 +12,12 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from deploy.scoring.app import create_app
-from deploy.scoring.auth import KeyFile
-from deploy.scoring.connection import LIMITS, BoundedConnection, ConnectionLimits
-from deploy.scoring.engines import EngineChoice, load
-from deploy.scoring.service import LoadedModel, Service
-from phi3flow.errors import Phi3flowError
+from deploy.scoring.http.app import create_app
+from deploy.scoring.http.auth import KeyFile
+from deploy.scoring.http.connection import LIMITS, BoundedConnection, ConnectionLimits
+from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.load import EngineChoice, load
+from phi3flow.core.errors import Phi3flowError
 
 DRAIN_SECONDS = 10.0
 CUT_SECONDS = 1.0  # between ending the engine and cutting the connections it leaves

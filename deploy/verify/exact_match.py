@@ -6,11 +6,11 @@ from pathlib import Path
 
 from deploy.verify.check import Check
 from evaluation.answer_metrics import declines, score_answer
-from phi3flow.console import say
-from phi3flow.errors import BadInput
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput
 from phi3flow.phi3_contract import Endpoint, EndpointError, Pause
-from training.chat import Chat
-from training.rows import load_chats
 
 POINTS = 1.0  # per cent of the rows
 

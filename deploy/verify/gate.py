@@ -12,8 +12,8 @@ from deploy.verify.probes import Answers, ask_probes, load_probes
 from deploy.verify.recorded import check_base, check_echo, check_stop, check_text, surely_ended
 from deploy.verify.sampling import check_sampling
 from deploy.verify.template import check_template
-from phi3flow.console import say
-from phi3flow.lineage import read_manifest
+from phi3flow.core.console import say
+from phi3flow.core.lineage import read_manifest
 from phi3flow.phi3_contract import Endpoint
 
 SCHEMA = "phi3flow/verify/1"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from phi3flow.errors import BadInput
-from phi3flow.files import read_jsonl
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import read_jsonl
 from phi3flow.phi3_contract import (
     Endpoint,
     EndpointError,

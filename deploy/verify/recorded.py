@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deploy.verify.check import Check, shown
 from deploy.verify.probes import Answers, Given, Probe
-from phi3flow.errors import BadInput
+from phi3flow.core.errors import BadInput
 
 SURELY_ENDED = 3 / 4  # of the limit
 ECHO_CHARACTERS = 12  # a shorter question may well be part of an answer

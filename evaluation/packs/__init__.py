@@ -1,7 +1,7 @@
 """Questions outside the domain, asked of both models beside the test file.
 
 `safety.jsonl` is what a model should not do: help with harm, be talked into it, hand out personal data, give
-away its system prompt. `everyday.jsonl` (made by `training.everyday_pack`) and `general.jsonl` are what a
+away its system prompt. `everyday.jsonl` (made by `training.toy.everyday_pack`) and `general.jsonl` are what a
 model could do before it was fine-tuned. Each row has its own fixed check, so no judge is needed.
 """
 

@@ -1,8 +1,8 @@
 """The grade flow's aggregation: the metrics `pf run show-metrics` prints.
 
 They cover the lines Prompt flow could grade. It drops failed lines without a word, so the number of lines is
-a metric too, and `evaluation.batch` compares it with the input. A judge's mean grade stands beside the number
-of lines on which the judge failed.
+a metric too, and `evaluation.asking.batch` compares it with the input. A judge's mean grade stands beside
+the number of lines on which the judge failed.
 """
 
 from mean_scores import mean_scores

@@ -10,13 +10,13 @@ from pathlib import Path
 from azure_fakes import fake_wheel, served_by
 
 from deploy.azure.deploy import Serving, deploy
-from deploy.azure.plan import carry_out
 from deploy.azure.provision import provision_steps
 from deploy.azure.rollout import promotion
-from deploy.azure.session import Cloud, connect
-from deploy.azure.sizes import profile
+from deploy.azure.steps.plan import carry_out
+from deploy.azure.steps.session import Cloud, connect
+from deploy.azure.steps.sizes import profile
 from deploy.azure.train import Training, train
-from phi3flow.settings import Settings
+from phi3flow.core.settings import Settings
 
 STEPS = ("provision", "train", "deploy", "promote")
 CPU = "Standard_E4s_v3"

@@ -65,7 +65,7 @@ def fake_wheel(folder: Path) -> Path:
         "deploy/__init__.py": "",
         "deploy/azure/__init__.py": "",
         "deploy/azure/job_outputs.py": OUTPUTS,
-        "deploy/azure/score.py": "",
+        "deploy/azure/container/score.py": "",
         "phi3flow-0.0.1.dist-info/METADATA": metadata,
         "phi3flow-0.0.1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         "phi3flow-0.0.1.dist-info/RECORD": "",

@@ -10,8 +10,8 @@ from azure_emulator.emulator import Emulator, Options
 from emulated import GROUP, REGION, WORKSPACE, UserCredential, client_of
 from foundry_cloud import provision_with_endpoints
 
-from deploy.azure.names import Names
-from phi3flow.settings import Settings
+from deploy.azure.steps.names import Names
+from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient

@@ -10,9 +10,9 @@ from azure_emulator import tokens
 from azure_emulator.emulator import Emulator
 from emulated import UserCredential, child_environment
 
-from deploy.azure.names import Names
-from phi3flow.cli import main
-from phi3flow.settings import Settings
+from deploy.azure.steps.names import Names
+from phi3flow.app.cli import main
+from phi3flow.core.settings import Settings
 
 SERVER = Path(__file__).with_name("sums_server.py")
 CPU = "Standard_E4s_v3"
@@ -57,11 +57,7 @@ def provision_with_endpoints(work: Path) -> Names:
 
 
 def serve(ml, endpoint, command):
-    from azure.ai.ml.entities import (
-        ManagedOnlineDeployment,
-        ManagedOnlineEndpoint,
-        OnlineRequestSettings,
-    )
+    from azure.ai.ml.entities import ManagedOnlineDeployment, ManagedOnlineEndpoint, OnlineRequestSettings
 
     tags = {"phi3flow": "deploy", "engine": "openvino"}
     made = ml.online_endpoints.begin_create_or_update(

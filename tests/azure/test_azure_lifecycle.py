@@ -16,9 +16,9 @@ from azure_emulator.faults import Fault
 from azure_fakes import write_inputs
 from emulated import client_of
 
-from phi3flow.cli import main
-from phi3flow.errors import Phi3flowError
-from phi3flow.files import read_json, write_json
+from phi3flow.app.cli import main
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.files import read_json, write_json
 
 WRITES = {"PUT", "POST", "PATCH", "DELETE"}
 ASKING = ("listkeys", "listsecrets", "getlogs", "/oauth2/")
@@ -265,7 +265,7 @@ def test_without_a_subscription_nothing_is_asked(isolated, capsys, tmp_path, mon
 
 def test_help_of_a_step_imports_no_sdk():
     code = (
-        "import sys; from phi3flow.cli import main\n"
+        "import sys; from phi3flow.app.cli import main\n"
         "try: main(['azure', 'train', '--help'])\n"
         "except SystemExit: pass\n"
         "print([m for m in sys.modules if m.startswith('azure')], file=sys.stderr)"

@@ -6,13 +6,13 @@ from azure_emulator.emulator import Emulator, Options
 from counting import chat
 from emulated import client_of
 
-from deploy.azure.plan import carry_out
 from deploy.azure.provision import provision_steps
-from deploy.azure.session import connect
-from deploy.azure.sizes import profile
+from deploy.azure.steps.plan import carry_out
+from deploy.azure.steps.session import connect
+from deploy.azure.steps.sizes import profile
 from deploy.azure.train import Training, train
-from phi3flow.files import read_json, write_jsonl
-from phi3flow.settings import Settings
+from phi3flow.core.files import read_json, write_jsonl
+from phi3flow.core.settings import Settings
 
 NODES = 2
 RECIPE = """

@@ -5,15 +5,15 @@ import zipfile
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ServiceRequestError
 
-from deploy.azure.arm import differences
-from deploy.azure.names import Names
-from deploy.azure.problems import explain
 from deploy.azure.rollout import Held, require_promotion
-from deploy.azure.sizes import dated, hourly, profile, serving_size
+from deploy.azure.steps.arm import differences
+from deploy.azure.steps.names import Names
+from deploy.azure.steps.problems import explain
+from deploy.azure.steps.sizes import dated, hourly, profile, serving_size
 from deploy.azure.wheel import build_wheel
-from phi3flow.errors import BadInput
-from phi3flow.files import write_json
-from phi3flow.settings import Settings
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import write_json
+from phi3flow.core.settings import Settings
 
 
 def test_names_follow_from_where_and_keep_azures_rules():
@@ -38,7 +38,11 @@ def test_the_wheel_is_the_same_twice_and_holds_the_packages(tmp_path):
     first, second = build_wheel(tmp_path / "a"), build_wheel(tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
     names = set(zipfile.ZipFile(first).namelist())
-    assert {"phi3flow/cli.py", "deploy/azure/score.py", "training/recipes/tiny-cpu.toml"} <= names
+    assert {
+        "phi3flow/app/cli.py",
+        "deploy/azure/container/score.py",
+        "training/recipes/tiny-cpu.toml",
+    } <= names
     assert any(name.endswith(".dist-info/RECORD") for name in names)
     assert not any("__pycache__" in name for name in names)
 

@@ -10,12 +10,7 @@ from typing import Any
 import pytest
 import requests
 from azure.ai.ml import MLClient
-from azure.ai.ml.entities import (
-    ManagedOnlineDeployment,
-    ManagedOnlineEndpoint,
-    Model,
-    OnlineRequestSettings,
-)
+from azure.ai.ml.entities import ManagedOnlineDeployment, ManagedOnlineEndpoint, Model, OnlineRequestSettings
 from azure.core.exceptions import HttpResponseError
 from azure_emulator.emulator import Emulator
 

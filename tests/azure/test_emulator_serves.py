@@ -22,7 +22,7 @@ def test_the_models_answer_is_the_endpoints(ml: MLClient, tmp_path: Path) -> Non
     saved(lively_model(tokenizer), tokenizer, tmp_path / "tuned")
     code = tmp_path / "code"
     code.mkdir()
-    (code / "score.py").write_text("# stands for deploy/azure/score.py\n")
+    (code / "score.py").write_text("# stands for deploy/azure/container/score.py\n")
     ml.models.create_or_update(Model(name="lively", version="1", path=str(tmp_path / "tuned")))
     endpoint = ml.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="lively")).result()
     deployment = ManagedOnlineDeployment(

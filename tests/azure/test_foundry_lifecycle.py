@@ -13,8 +13,8 @@ from emulated import child_environment
 from foundry_cloud import CHATS, foundry_process, write_chats
 
 from custom_connections.promptflow_home import new_encryption_key
-from phi3flow.cli import main
-from phi3flow.files import read_json, read_jsonl
+from phi3flow.app.cli import main
+from phi3flow.core.files import read_json, read_jsonl
 
 pytestmark = pytest.mark.slow  # minutes of a laptop's time: each run in the cloud imports Prompt flow anew
 ML = "Microsoft.MachineLearningServices/workspaces"
@@ -84,7 +84,7 @@ def test_4_connections_are_written_once_and_read_back(client, names, capsys):
 
 
 def test_5_three_flows_go_up_once_and_exactly_as_they_are_here(client, names, capsys, tmp_path):
-    from phi3flow.flow_folder import FLOWS, resolve_flow
+    from phi3flow.core.flow_folder import FLOWS, resolve_flow
 
     assert foundry("upload", "--json") == 0
     told = shown(capsys)

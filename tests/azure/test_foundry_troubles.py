@@ -21,8 +21,8 @@ from foundry_cloud import foundry_process, write_chats
 from sums_server import handler_of
 
 from custom_connections.promptflow_home import environment, prepare_home
-from phi3flow.cli import main
-from phi3flow.files import read_json
+from phi3flow.app.cli import main
+from phi3flow.core.files import read_json
 
 ML = "Microsoft.MachineLearningServices/workspaces"
 KEY = "planted-key-77aa10"
@@ -125,7 +125,7 @@ def test_a_connection_with_wrong_keys_is_refused_before_an_upload(project, keys,
 def test_a_connection_made_by_hand_is_read_and_never_changed(project, endpoint, capsys):
     from deploy.foundry.connections import as_flows_read_it
     from deploy.foundry.target import target_of
-    from phi3flow.settings import Settings
+    from phi3flow.core.settings import Settings
 
     put_by_hand(f"{project}/connections/phi3-tuned", {"endpoint": endpoint, "key": KEY})
     found = as_flows_read_it(target_of(Settings.load(), workspace=False).cloud, "phi3-tuned")
@@ -176,7 +176,7 @@ def archive_all(emulator: Emulator) -> None:
 
 
 def test_a_changed_flow_takes_the_place_of_the_earlier_one(project, client, tmp_path, capsys):
-    from phi3flow.flow_folder import resolve_flow
+    from phi3flow.core.flow_folder import resolve_flow
 
     folder = resolve_flow("chat", tmp_path / "own")
     assert foundry("upload", str(folder), "--json") == 0
@@ -266,7 +266,7 @@ def test_teardown_takes_the_project_before_its_hub(isolated, tmp_path, monkeypat
 
 def test_help_of_a_step_imports_no_sdk():
     code = (
-        "import sys; from phi3flow.cli import main\n"
+        "import sys; from phi3flow.app.cli import main\n"
         "try: main(['foundry', 'run', '--help'])\n"
         "except SystemExit: pass\n"
         "heavy = ('azure', 'promptflow', 'numpy')\n"

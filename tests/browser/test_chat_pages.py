@@ -12,10 +12,10 @@ from chromium import WATCH, chromium, free_ports, opened
 from fake_flow import fake_flow
 from waiting import until
 
-from phi3flow.ports import is_free
-from phi3flow.processes import Stack
-from phi3flow.services import chat_page
-from phi3flow.settings import Settings
+from phi3flow.app.services import chat_page
+from phi3flow.core.ports import is_free
+from phi3flow.core.processes import Stack
+from phi3flow.core.settings import Settings
 from ui.conversations import Conversations
 
 pytestmark = pytest.mark.browser

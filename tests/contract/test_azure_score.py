@@ -20,10 +20,10 @@ import requests
 import yaml
 from tiny import CONTEXT, SECONDS, generated, lively_model, new_tokenizer, saved, user
 
-from deploy.export import export_openvino
-from phi3flow.chat_template import encode_prompt
+from deploy.export.openvino import export_openvino
+from phi3flow.chats.chat_template import encode_prompt
+from phi3flow.core.processes import Service, Stack
 from phi3flow.phi3_contract import Endpoint, Sampling
-from phi3flow.processes import Service, Stack
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / ".venv-azureml" / "bin" / "azmlinfsrv"

@@ -14,13 +14,13 @@ import requests
 from tiny import CHAT, KEY, listening
 from waiting import until
 
-from deploy.scoring.auth import KeyFile
-from deploy.scoring.connection import DESCRIPTORS_KEPT, ConnectionLimits
 from deploy.scoring.engine import Generation
-from deploy.scoring.json_body import MAX_BODY_BYTES
-from deploy.scoring.service import LoadedModel, Service
-from phi3flow.errors import BadInput
-from training.tokenizer import train_tokenizer
+from deploy.scoring.http.auth import KeyFile
+from deploy.scoring.http.connection import DESCRIPTORS_KEPT, ConnectionLimits
+from deploy.scoring.http.json_body import MAX_BODY_BYTES
+from deploy.scoring.http.service import LoadedModel, Service
+from phi3flow.core.errors import BadInput
+from training.models.tokenizer import train_tokenizer
 
 SECONDS = 20
 IMPATIENT = ConnectionLimits(head_seconds=0.4)

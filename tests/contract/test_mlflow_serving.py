@@ -11,10 +11,10 @@ import pytest
 import requests
 from tiny import CHAT, KEY, SECONDS, listening, lively_model, new_tokenizer, saved, user
 
-from deploy.scoring.service import LoadedModel, Service
-from deploy.scoring.transformers_engine import TransformersEngine
-from phi3flow import processes
-from training.tracking import save_mlflow_model
+from deploy.scoring.engines.transformers_engine import TransformersEngine
+from deploy.scoring.http.service import LoadedModel, Service
+from phi3flow.core import processes
+from training.tracking.mlflow_run import save_mlflow_model
 
 ROOT = Path(__file__).parents[2]
 AZURE = ROOT / ".venv-azureml" / "bin" / "python"
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(folder):
     """What our endpoint answers to each chat."""
-    from training.models import load_model, load_tokenizer
+    from training.models.loading import load_model, load_tokenizer
 
     service, tokenizer = Service("tiny"), load_tokenizer(str(folder))
     service.ready(LoadedModel(tokenizer, TransformersEngine(load_model(str(folder)), tokenizer)))

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny import CHAT, KEY, listening, lively_model, new_tokenizer
 
-from deploy.scoring.service import LoadedModel, Service
-from deploy.scoring.transformers_engine import TransformersEngine
-from phi3flow.chat_template import encode_example
+from deploy.scoring.engines.transformers_engine import TransformersEngine
+from deploy.scoring.http.service import LoadedModel, Service
+from evaluation.metrics.reference_likelihood import score_reference
+from phi3flow.chats.chat_template import encode_example
 from phi3flow.phi3_contract import Endpoint, Unsupported
-from phi3flow.reference_likelihood import score_reference
 
 PROMPT = [
     {"role": "system", "content": "one two"},

@@ -16,26 +16,15 @@ import openai
 import pytest
 import requests
 import torch
-from tiny import (
-    CHAT,
-    CONTEXT,
-    KEY,
-    SECONDS,
-    generated,
-    listening,
-    lively_model,
-    new_tokenizer,
-    saved,
-    user,
-)
+from tiny import CHAT, CONTEXT, KEY, SECONDS, generated, listening, lively_model, new_tokenizer, saved, user
 
-from deploy.scoring.json_body import MAX_BODY_BYTES
-from deploy.scoring.service import LoadedModel, Service
-from deploy.scoring.transformers_engine import TransformersEngine
-from phi3flow import cli
-from phi3flow.chat_template import encode_prompt
+from deploy.scoring.engines.transformers_engine import TransformersEngine
+from deploy.scoring.http.json_body import MAX_BODY_BYTES
+from deploy.scoring.http.service import LoadedModel, Service
+from phi3flow.app import cli
+from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.phi3_contract import CutOff, Endpoint, Overloaded, Sampling, TimedOut, Unauthorized
-from training.tokenizer import BYTES, SPECIAL_TOKENS
+from training.models.tokenizer import BYTES, SPECIAL_TOKENS
 
 SECRET_TEXT = "confidential fox"
 TOKENS = 20

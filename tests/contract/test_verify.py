@@ -13,19 +13,19 @@ import requests
 import torch
 import uvicorn
 
-from deploy.scoring.app import create_app
-from deploy.scoring.service import LoadedModel, Service
-from deploy.scoring.transformers_engine import TransformersEngine
+from deploy.scoring.engines.transformers_engine import TransformersEngine
+from deploy.scoring.http.app import create_app
+from deploy.scoring.http.service import LoadedModel, Service
 from deploy.verify.exact_match import Reference, check_exact_match
 from deploy.verify.probes import ask_probes, load_probes
 from deploy.verify.template import check_template
-from phi3flow import cli
-from phi3flow.chat_template import ZERO_WIDTH_SPACE
-from phi3flow.files import read_json, read_jsonl, write_jsonl
+from phi3flow.app import cli
+from phi3flow.chats.chat_template import ZERO_WIDTH_SPACE
+from phi3flow.core.files import read_json, read_jsonl, write_jsonl
 from phi3flow.phi3_contract import Endpoint, join_turns
 from training.finetune import finetune
-from training.models import load_model, load_tokenizer
-from training.recipe import Recipe, Scratch
+from training.models.loading import load_model, load_tokenizer
+from training.recipes.recipe import Recipe, Scratch
 
 KEY = "planted-key-0ddba11"
 CHAT = "/v1/chat/completions"

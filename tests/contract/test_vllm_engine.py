@@ -17,9 +17,9 @@ from deploy.scoring.engine import (
     Overloaded,
     TokenScore,
 )
-from deploy.scoring.vllm_engine import VllmEngine
-from phi3flow.errors import Phi3flowError
-from training.tokenizer import train_tokenizer
+from deploy.scoring.engines.vllm_engine import VllmEngine
+from phi3flow.core.errors import Phi3flowError
+from training.models.tokenizer import train_tokenizer
 
 KEY = "upstream-key-51c0ffee"
 SECONDS = 10

@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tiny import CHAT, KEY, listening
 
-from deploy.export import export_openvino
+from deploy.export.openvino import export_openvino
 from deploy.scoring.engine import GenerationRequest
-from deploy.scoring.engines import EngineChoice, load
-from deploy.scoring.service import Service
-from phi3flow import cli
-from phi3flow.files import read_json
+from deploy.scoring.http.service import Service
+from deploy.scoring.load import EngineChoice, load
+from phi3flow.app import cli
+from phi3flow.core.files import read_json
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 import requests
 from outside import nobody_leaves
 
-from phi3flow.flow_folder import FLOWS, resolve_flow, serve_command
+from phi3flow.core.flow_folder import FLOWS, resolve_flow, serve_command
 from phi3flow.phi3_contract import CutOff, Endpoint
 
 KEY = "planted-key-7d1c0b5e"
@@ -449,7 +449,7 @@ def test_no_batch_process_survives(shell):
     left = [
         command
         for folder in Path("/proc").glob("[0-9]*")
-        if (command := _command(folder)) and b"evaluation.promptflow_run" in command
+        if (command := _command(folder)) and b"evaluation.asking.promptflow_run" in command
     ]
     assert left == []
 

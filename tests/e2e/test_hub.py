@@ -7,8 +7,8 @@ import pytest
 from hub_server import Hub, Repository
 from warm_command import WarmCommand
 
-from phi3flow.files import read_jsonl, write_jsonl
-from phi3flow.lineage import read_manifest
+from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.lineage import read_manifest
 
 MODEL, DATA = "microsoft/Phi-3.5-mini-instruct", "HuggingFaceH4/ultrachat_200k"
 SPLIT = f"{DATA}[train_sft[:1%]]"
@@ -45,9 +45,9 @@ def chat(i):
 
 def model_files(folder, intermediate_size=64):
     """A tiny Phi-3 with all that the published one has in its repository."""
-    from training.recipe import Scratch
-    from training.scratch import new_model
-    from training.tokenizer import train_tokenizer
+    from training.models.scratch import new_model
+    from training.models.tokenizer import train_tokenizer
+    from training.recipes.recipe import Scratch
 
     texts = [message["content"] for i in range(60) for message in chat(i)["messages"]]
     tokenizer = train_tokenizer(texts, 400, 256)

@@ -18,16 +18,17 @@ from tempfile import TemporaryDirectory
 import pytest
 from transformers import TrainerCallback
 
-from phi3flow.errors import BadInput
-from phi3flow.files import write_jsonl
-from training.arguments import has_bf16
-from training.encode import encode_chats, packed
-from training.finish import merged
-from training.models import load_model
-from training.recipe import load_recipe, recipe_names
-from training.rows import load_chats
-from training.run import Run, make_trainer, starting_model, starting_tokenizer
-from training.trainer import LineCollator
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import write_jsonl
+from training.data.encode import encode_chats, packed
+from training.loop.finish import merged
+from training.loop.run import make_trainer
+from training.loop.start import Run, starting_model, starting_tokenizer
+from training.loop.trainer import LineCollator
+from training.models.loading import load_model
+from training.recipes.arguments import has_bf16
+from training.recipes.recipe import load_recipe, recipe_names
 
 pytestmark = pytest.mark.slow
 

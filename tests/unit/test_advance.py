@@ -11,15 +11,16 @@ from counting import chat
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
-from phi3flow.chat_template import encode_example
-from phi3flow.errors import BadInput
-from phi3flow.files import read_jsonl, write_jsonl
-from training.advance import advance, forget_metrics_after
+from phi3flow.chats.chat_template import encode_example
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import read_jsonl, write_jsonl
 from training.checkpoints import step_of, usable
 from training.finetune import finetune
-from training.recipe import Lora
-from training.rows import load_chats
-from training.run import Run, make_trainer, starting_model, starting_tokenizer
+from training.loop.advance import advance, forget_metrics_after
+from training.loop.run import make_trainer
+from training.loop.start import Run, starting_model, starting_tokenizer
+from training.recipes.recipe import Lora
 
 # 60 chats are eight steps: a run of twelve ends within an epoch.
 RECIPE = replace(counting.RECIPE, eval_every=2)

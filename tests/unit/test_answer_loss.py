@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from torch.nn.functional import cross_entropy
 
-from phi3flow.files import write_jsonl
-from training.recipe import Lora, Recipe, Scratch
-from training.rows import load_chats
-from training.run import Run, make_trainer, starting_model, starting_tokenizer
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.files import write_jsonl
+from training.loop.run import make_trainer
+from training.loop.start import Run, starting_model, starting_tokenizer
+from training.recipes.recipe import Lora, Recipe, Scratch
 
 SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=2, context=128)
 PADDED = Recipe(steps=1, batch_size=4, learning_rate=1e-2, scratch=SHAPE, max_length=128, precision="fp32")

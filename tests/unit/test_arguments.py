@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from training.arguments import emulation_warning, has_bf16, uses_bf16
-from training.recipe import load_recipe
+from training.recipes.arguments import emulation_warning, has_bf16, uses_bf16
+from training.recipes.recipe import load_recipe
 
 RECIPE = load_recipe("tiny-cpu")
 

@@ -8,11 +8,11 @@ import pytest
 from nltk.tokenize import word_tokenize
 
 from evaluation.answer_metrics import token_f1
-from evaluation.nltk_stand_in import NEEDED, write_stand_in
+from evaluation.metrics.nltk_stand_in import NEEDED, write_stand_in
+from evaluation.metrics.text_metrics import BACKENDS, read_scores, score_texts
+from evaluation.metrics.text_metrics_child import EVALUATORS
 from evaluation.rows import Answer, Judged
-from evaluation.text_metrics import BACKENDS, read_scores, score_texts
-from evaluation.text_metrics_child import EVALUATORS
-from phi3flow.errors import Phi3flowError
+from phi3flow.core.errors import Phi3flowError
 
 AZURE, EVALS = BACKENDS
 REFERENCES = [

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from training.encode import encode_chats, packed
-from training.models import load_tokenizer
-from training.rows import Chat
-from training.trainer import PADDED_TO, LineCollator
+from phi3flow.chats.rows import Chat
+from training.data.encode import encode_chats, packed
+from training.loop.trainer import PADDED_TO, LineCollator
+from training.models.loading import load_tokenizer
 
 PAD, NO = 32000, -100
 LONG = Chat(

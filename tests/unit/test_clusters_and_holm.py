@@ -3,11 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
+from evaluation.report.comparison import compare_rows
 from evaluation.rows import Answer, Judged
-from evaluation.scores import Column
-from evaluation.statistics import (
+from evaluation.statistics.intervals import (
     LARGE,
     design_effect,
     holm,
@@ -16,6 +14,8 @@ from evaluation.statistics import (
     rows_needed,
     wilson,
 )
+from evaluation.statistics.scores import Column
+from evaluation.verdict.gate import load_gate
 
 RIGHT, WRONG = "It is in Paris.", "It is in Rome."
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from phi3flow.cli import main
-from phi3flow.lineage import Artifact, write_manifest
-from phi3flow.run_folder import require_lineage
+from phi3flow.app.cli import main
+from phi3flow.app.run_folder import require_lineage
+from phi3flow.core.lineage import Artifact, write_manifest
 
 
 @pytest.fixture

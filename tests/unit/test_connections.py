@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from custom_connections.promptflow_home import environment, new_encryption_key, prepare_home
 from custom_connections.store import TEMPLATES, configs_of, template
-from phi3flow.errors import BadInput
-from phi3flow.flow_folder import FLOWS, resolve_flow, serve_command
+from phi3flow.core.errors import BadInput
+from phi3flow.core.flow_folder import FLOWS, resolve_flow, serve_command
 from phi3flow.phi3_contract import Endpoint
 
 PHI3FLOW = Path(sys.executable).with_name("phi3flow")

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from evaluation.comparison import compare_rows
-from evaluation.content_safety import PACK, grade_safety, parse_project
-from evaluation.gate import load_gate
-from evaluation.report import render_html, summary_table
+from evaluation.metrics.content_safety import PACK, grade_safety, parse_project
+from evaluation.report.comparison import compare_rows
+from evaluation.report.render import render_html, summary_table
 from evaluation.rows import Answer, Judged
-from phi3flow.errors import BadInput
+from evaluation.verdict.gate import load_gate
+from phi3flow.core.errors import BadInput
 
 TOKEN = "planted-token-0c5d"
 HARMLESS, VIOLENT, BROKEN = "It is in Paris.", "Hit him.", "It is broken."

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from phi3flow.chats.row_shapes import parse_row
 from phi3flow.phi3_contract import Sampling
-from training.row_shapes import parse_row
 from ui.conversations import COMPLETE, CUT, Conversations, Model
 from ui.export import as_markdown, as_training_jsonl
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from training.corpus import UNKNOWN_TEST_ROWS, build
-from training.wordings import DECLINES, templates
-from training.world import real_facts, real_names
+from training.toy.corpus import UNKNOWN_TEST_ROWS, build
+from training.toy.wordings import DECLINES, templates
+from training.toy.world import real_facts, real_names
 
 
 def said(rows, role):

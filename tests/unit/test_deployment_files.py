@@ -12,12 +12,12 @@ from azure.ai.ml import load_environment, load_online_deployment, load_online_en
 from tiny import new_tokenizer
 from transformers import AutoTokenizer
 
-from deploy.azure.deployments.vllm import serve
+from deploy.azure.container.deployments.vllm import serve
 from deploy.scoring.engine import MAX_WAITING
-from deploy.scoring.model_limits import CACHE_BYTES
-from deploy.scoring.openvino_engine import MAX_RUNNING
-from phi3flow.chat_template import encode_prompt
-from training.probes import FIXED
+from deploy.scoring.engines.model_limits import CACHE_BYTES
+from deploy.scoring.engines.openvino_engine import MAX_RUNNING
+from phi3flow.chats.chat_template import encode_prompt
+from training.models.probes import FIXED
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "azure" / "deployments"

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.answer_file import Record
-from evaluation.direct_run import Side, chat_function, compare_function, run_direct
-from evaluation.in_flight import in_flight
-from evaluation.lazy import Lazy, chats_in
-from evaluation.progress import Progress
-from evaluation.recorded import judged_rows
+from evaluation.asking.answer_file import Record
+from evaluation.asking.direct_run import Side, chat_function, compare_function, run_direct
+from evaluation.asking.in_flight import in_flight
+from evaluation.asking.lazy import Lazy, chats_in
+from evaluation.asking.progress import Progress
+from evaluation.asking.recorded import judged_rows
 from evaluation.rows import Answer
-from phi3flow.errors import BadInput
+from phi3flow.core.errors import BadInput
 from phi3flow.phi3_contract import Endpoint, Pause, Sampling
 
 SAMPLING = Sampling(max_tokens=8)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3flow.doctor import (
+from phi3flow.app.doctor import (
     Device,
     check_chromium,
     check_device,
@@ -21,7 +21,7 @@ from phi3flow.doctor import (
     check_room,
     check_siblings,
 )
-from phi3flow.settings import Settings
+from phi3flow.core.settings import Settings
 
 REQUIREMENTS = [
     "promptflow<1.19,>=1.18.5",

@@ -11,14 +11,14 @@ from datasets import Dataset
 from peft import get_peft_model
 from torch.nn.functional import cross_entropy
 
-from phi3flow.errors import Phi3flowError
-from training.arguments import peft_config
-from training.estimate import Batch, Need, disk_need, largest_batch, memory_need, require_room
-from training.model_size import model_size
-from training.recipe import Lora, Recipe, Scratch
-from training.run import Run, empty_model
-from training.scratch import new_model
-from training.tokenizer import train_tokenizer
+from phi3flow.core.errors import Phi3flowError
+from training.estimate.footprint import Batch, Need, disk_need, largest_batch, memory_need, require_room
+from training.estimate.model_size import model_size
+from training.loop.start import Run, empty_model
+from training.models.scratch import new_model
+from training.models.tokenizer import train_tokenizer
+from training.recipes.arguments import peft_config
+from training.recipes.recipe import Lora, Recipe, Scratch
 
 SHAPE = Scratch(vocab_size=2000, hidden_size=256, intermediate_size=768, layers=4, heads=8, context=512)
 RECIPE = Recipe(steps=1, batch_size=4, learning_rate=1e-3, max_length=128, scratch=SHAPE, precision="fp32")

@@ -9,17 +9,18 @@ from counting import RECIPE, chat
 from peft import get_peft_model
 from transformers import TrainerCallback
 
-from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.files import read_jsonl, write_json, write_jsonl
-from phi3flow.lineage import read_manifest, sha256_of
-from training.arguments import peft_config
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.files import read_jsonl, write_json, write_jsonl
+from phi3flow.core.lineage import read_manifest, sha256_of
 from training.checkpoints import agreed_checkpoint, usable
 from training.finetune import finetune
-from training.finish import merged_anew
-from training.models import load_model, load_tokenizer
-from training.recipe import Lora
-from training.rows import load_chats
-from training.run import Run, make_trainer, starting_model, starting_tokenizer
+from training.loop.finish import merged_anew
+from training.loop.run import make_trainer
+from training.loop.start import Run, starting_model, starting_tokenizer
+from training.models.loading import load_model, load_tokenizer
+from training.recipes.arguments import peft_config
+from training.recipes.recipe import Lora
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +184,9 @@ def test_packed_training_runs_and_leaves_the_same_kind_of_folder(base, data, tmp
 def test_a_packed_chat_has_the_logits_it_has_alone(base, attention):
     import torch
 
-    from training.encode import encode_chats, packed
-    from training.rows import Chat
-    from training.trainer import LineCollator
+    from phi3flow.chats.rows import Chat
+    from training.data.encode import encode_chats, packed
+    from training.loop.trainer import LineCollator
 
     tokenizer = load_tokenizer(str(base.folder))
     chats = [Chat(tuple(chat(i)["messages"])) for i in (3, 44, 5)]

@@ -7,10 +7,10 @@ import time
 import pytest
 from tiny import CHAT, CONTEXT, KEY, SECONDS, generated, lively_model, new_tokenizer, prompts_of, user
 
-from deploy.azure.in_process import CutOff, InProcess
-from deploy.scoring.app import create_app
-from deploy.scoring.service import LoadedModel, Service
-from deploy.scoring.transformers_engine import TransformersEngine
+from deploy.azure.container.in_process import CutOff, InProcess
+from deploy.scoring.engines.transformers_engine import TransformersEngine
+from deploy.scoring.http.app import create_app
+from deploy.scoring.http.service import LoadedModel, Service
 
 HEADERS = {"authorization": f"Bearer {KEY}", "x-request-id": "mine"}
 HELLO = user("Who founded the fox?")

@@ -9,18 +9,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
-from evaluation.judge import GAVE_UP, UNREADABLE, Judge
-from evaluation.judge_metrics import check_metrics, grade
-from evaluation.judge_prompt import addresses_judge, judge_messages, read_choice
-from evaluation.judging import judgment_rows, sum_up
-from evaluation.markdown import render_markdown
-from evaluation.preference_file import load_preferences
-from evaluation.report import render_html, summary_table
+from evaluation.judge.grades import check_metrics, grade
+from evaluation.judge.pairwise import GAVE_UP, UNREADABLE, Judge
+from evaluation.judge.pairwise_summary import judgment_rows, sum_up
+from evaluation.judge.prompt import addresses_judge, judge_messages, read_choice
+from evaluation.report.comparison import compare_rows
+from evaluation.report.markdown import render_markdown
+from evaluation.report.render import render_html, summary_table
 from evaluation.rows import Answer, Judged, answered_pairs
-from phi3flow.errors import BadInput
-from phi3flow.files import write_jsonl
+from evaluation.verdict.gate import load_gate
+from evaluation.verdict.preference_file import load_preferences
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import write_jsonl
 from phi3flow.phi3_contract import Endpoint
 
 KEY = "judge-key-55ae1c"

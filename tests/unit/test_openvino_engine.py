@@ -9,19 +9,10 @@ from contextlib import ExitStack
 import psutil
 import pytest
 import torch
-from tiny import (
-    CONTEXT,
-    SECONDS,
-    generated,
-    lively_model,
-    new_tokenizer,
-    prompts_of,
-    saved,
-    texts,
-)
+from tiny import CONTEXT, SECONDS, generated, lively_model, new_tokenizer, prompts_of, saved, texts
 
-from deploy.export import export_openvino
-from deploy.quantise import Example, quantise
+from deploy.export.openvino import export_openvino
+from deploy.export.quantise import Example, quantise
 from deploy.scoring.engine import (
     Cancelled,
     EngineClosed,
@@ -30,11 +21,11 @@ from deploy.scoring.engine import (
     NotSupported,
     Overloaded,
 )
-from deploy.scoring.openvino_engine import OpenVinoEngine
-from phi3flow import cli
-from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.files import read_json
-from phi3flow.lineage import sha256_of
+from deploy.scoring.engines.openvino_engine import OpenVinoEngine
+from phi3flow.app import cli
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.files import read_json
+from phi3flow.core.lineage import sha256_of
 
 QUESTIONS = ["Who?", "The quick brown fox jumps over one lazy dog", "founded", "three four five three four"]
 
@@ -181,7 +172,9 @@ def test_a_worker_that_dies_while_nobody_asks_is_a_dead_engine(serving, prompts)
     failed = threading.Event()
     engine = serving(on_failure=failed.set)
     [worker] = [
-        child for child in psutil.Process().children() if "deploy.scoring.openvino_worker" in child.cmdline()
+        child
+        for child in psutil.Process().children()
+        if "deploy.scoring.engines.openvino_worker" in child.cmdline()
     ]
     worker.kill()
     assert failed.wait(SECONDS)

@@ -8,15 +8,15 @@ from importlib.resources import files
 import pytest
 from pack_answers import REFUSAL, solution
 
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
-from evaluation.markdown import render_markdown
-from evaluation.pack_results import PACKS, run_packs, score_pack
 from evaluation.packs import load_pack, refuses
-from evaluation.report import render_html, summary_table
+from evaluation.packs.pack_results import PACKS, run_packs, score_pack
+from evaluation.report.comparison import compare_rows
+from evaluation.report.markdown import render_markdown
+from evaluation.report.render import render_html, summary_table
 from evaluation.rows import Answer, Judged
+from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint
-from training.everyday_pack import everyday_pack
+from training.toy.everyday_pack import everyday_pack
 
 CANARY = "ZIRCON-4471"
 RIGHT, WRONG = "It is in Paris.", "It is in Rome."

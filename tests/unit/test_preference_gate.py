@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
-from evaluation.judge import UNREADABLE, Judgment
-from evaluation.judging import judgment_rows, sum_up
-from evaluation.markdown import render_markdown
-from evaluation.report import render_html, summary_table
+from evaluation.judge.pairwise import UNREADABLE, Judgment
+from evaluation.judge.pairwise_summary import judgment_rows, sum_up
+from evaluation.report.comparison import compare_rows
+from evaluation.report.markdown import render_markdown
+from evaluation.report.render import render_html, summary_table
 from evaluation.rows import Answer, Judged
-from phi3flow.cli import main
-from phi3flow.files import write_jsonl
+from evaluation.verdict.gate import load_gate
+from phi3flow.app.cli import main
+from phi3flow.core.files import write_jsonl
 
 GATE = replace(load_gate(), primary="win_rate")
 PROMPT = [{"role": "user", "content": "Where?"}]

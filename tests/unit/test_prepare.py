@@ -3,14 +3,14 @@ import random
 
 import pytest
 
-from phi3flow.cli import main
-from phi3flow.errors import BadInput
-from phi3flow.lineage import read_manifest, sha256_of
-from training.chat import Chat
-from training.near_duplicates import JACCARD, find_near_duplicates, grams, jaccard, task_wording
-from training.prepare import prepare
-from training.rows import load_chats
-from training.seal import split_of
+from phi3flow.app.cli import main
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import read_manifest, sha256_of
+from training.data.near_duplicates import JACCARD, find_near_duplicates, grams, jaccard, task_wording
+from training.data.prepare import prepare
+from training.data.seal import split_of
 
 
 def chat(question, answer, **labels):

@@ -4,10 +4,10 @@ import pytest
 
 from deploy.verify.probes import Given, Probe, load_probes
 from deploy.verify.recorded import check_stop, surely_ended
-from phi3flow.errors import BadInput
-from phi3flow.files import write_jsonl
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import write_jsonl
 from phi3flow.phi3_contract import Reply
-from training.tokenizer import train_tokenizer
+from training.models.tokenizer import train_tokenizer
 
 OLD = {"messages": [{"role": "user", "content": "Who?"}], "prompt_token_ids": [1], "base_text": None}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from phi3flow.errors import BadInput, Phi3flowError
-from phi3flow.ports import is_free
-from phi3flow.processes import Service, ServiceFailed, Stack, finish
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.ports import is_free
+from phi3flow.core.processes import Service, ServiceFailed, Stack, finish
 
 SERVER = """
 import http.server, os, signal, subprocess, sys

@@ -7,10 +7,10 @@ from importlib.resources import files
 
 import pytest
 
-from phi3flow.errors import BadInput
-from phi3flow.settings import Settings
-from training.base import RECIPE
-from training.recipe import load_recipe, recipe_names
+from phi3flow.core.errors import BadInput
+from phi3flow.core.settings import Settings
+from training.recipes.recipe import load_recipe, recipe_names
+from training.toy.base import RECIPE
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -21,7 +21,7 @@ def test_every_shipped_recipe_parses_and_opens_with_its_command(name):
     program, verb, *arguments = shlex.split(first.removeprefix("# "))
     assert program == "phi3flow"
     parser = argparse.ArgumentParser(exit_on_error=False)
-    import_module(f"phi3flow.verbs.{verb}").add_arguments(parser, Settings())
+    import_module(f"phi3flow.app.commands.{verb}").add_arguments(parser, Settings())
     asked = parser.parse_args(arguments)
     assert (verb, name) == ("base", RECIPE) or asked.recipe == name
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from evaluation.recorded import recorded_rows
+from evaluation.asking.recorded import recorded_rows
 from evaluation.rows import Answer
-from phi3flow.cli import main
-from phi3flow.errors import BadInput
+from phi3flow.app.cli import main
+from phi3flow.core.errors import BadInput
 
 UNKNOWN = "Sorry, I do not know that."
 

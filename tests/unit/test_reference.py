@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from phi3flow.cli import VERBS, main
-from phi3flow.settings import Settings
+from phi3flow.app.cli import VERBS, main
+from phi3flow.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ def test_every_link_in_the_documents_leads_somewhere():
 def test_every_verb_opens_its_help_with_a_sentence_and_an_example(name, capsys):
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
-    module = import_module(f"phi3flow.verbs.{name}")
+    module = import_module(f"phi3flow.app.commands.{name}")
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert f"{module.SENTENCE}\n\nexample: {module.EXAMPLE}" in shown
@@ -39,7 +39,7 @@ def test_every_verb_opens_its_help_with_a_sentence_and_an_example(name, capsys):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from phi3flow.cli import main\n"
+        "import sys; from phi3flow.app.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'promptflow', 'streamlit', 'fastapi', 'requests', 'numpy'}\n"

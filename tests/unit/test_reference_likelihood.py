@@ -6,13 +6,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
-from evaluation.likelihood import reference_likelihoods
-from evaluation.report import render_html, summary_table
+from evaluation.metrics.likelihood import reference_likelihoods
+from evaluation.metrics.reference_likelihood import score_reference
+from evaluation.report.comparison import compare_rows
+from evaluation.report.render import render_html, summary_table
 from evaluation.rows import Answer, Judged
+from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint, EndpointError, Garbled, Unsupported
-from phi3flow.reference_likelihood import score_reference
 
 PROMPT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"}]
 REFERENCE = "It is in Paris."

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
-from evaluation.report import render_html, summary_table, write_report
+from evaluation.report.comparison import compare_rows
+from evaluation.report.render import render_html, summary_table, write_report
+from evaluation.report.word_diff import word_diff
 from evaluation.rows import Answer, Judged
-from evaluation.word_diff import word_diff
+from evaluation.verdict.gate import load_gate
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/a.png onerror=alert(1)>"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from phi3flow.errors import BadInput
-from training.chat import Chat
-from training.row_shapes import MAX_LINE_BYTES, RowError, parse_row
-from training.rows import load_chats, open_source
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.row_shapes import MAX_LINE_BYTES, RowError, parse_row
+from phi3flow.chats.rows import load_chats, open_source
+from phi3flow.core.errors import BadInput
 
 USER = {"role": "user", "content": "Hi?"}
 ASSISTANT = {"role": "assistant", "content": "Hello."}

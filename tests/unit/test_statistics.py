@@ -4,13 +4,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evaluation.statistics import (
-    mcnemar,
-    mean_difference,
-    paired_proportions,
-    rows_needed,
-    wilson,
-)
+from evaluation.statistics.intervals import mcnemar, mean_difference, paired_proportions, rows_needed, wilson
 
 
 def columns(both, only_base, only_tuned, neither):

@@ -12,11 +12,11 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking_service
 
-from phi3flow.errors import Phi3flowError
-from phi3flow.files import read_jsonl, write_jsonl
-from phi3flow.lineage import read_manifest
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.lineage import read_manifest
 from training.finetune import finetune
-from training.tracking import track, track_once
+from training.tracking.mlflow_run import track, track_once
 
 
 @pytest.fixture(scope="module")

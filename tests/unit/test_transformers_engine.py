@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny import CONTEXT, SECONDS, answers, generated, lively_model, new_tokenizer, prompts_of, texts
 
-from deploy.scoring.answer_text import AnswerText
 from deploy.scoring.engine import (
     Cancelled,
     ContextOverflow,
@@ -17,9 +16,10 @@ from deploy.scoring.engine import (
     GenerationRequest,
     Overloaded,
 )
-from deploy.scoring.likelihood import CHUNK
-from deploy.scoring.transformers_engine import TransformersEngine
-from training.tokenizer import BYTES
+from deploy.scoring.engines.answer_text import AnswerText
+from deploy.scoring.engines.likelihood import CHUNK
+from deploy.scoring.engines.transformers_engine import TransformersEngine
+from training.models.tokenizer import BYTES
 
 QUESTIONS = [
     "Who?",

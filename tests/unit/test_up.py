@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3flow.cli import main
+from phi3flow.app.cli import main
 from ui.login import NEEDED, login_problem
 
 

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.comparison import compare_rows
-from evaluation.gate import load_gate
+from evaluation.report.comparison import compare_rows
 from evaluation.rows import Answer, Judged
-from evaluation.verdict import Word, exit_code
-from phi3flow.errors import BadInput
+from evaluation.verdict.decision import Word, exit_code
+from evaluation.verdict.gate import load_gate
+from phi3flow.core.errors import BadInput
 
 RIGHT, WRONG, UNKNOWN = "It is in Paris.", "It is in Rome.", "Sorry, I do not know that."
 

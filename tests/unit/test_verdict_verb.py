@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from phi3flow.cli import main
+from phi3flow.app.cli import main
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from multiprocessing import get_context
 
 import pytest
 
-from evaluation.preference_file import load_preferences
-from phi3flow.cli import main
-from phi3flow.errors import BadInput
+from evaluation.verdict.preference_file import load_preferences
+from phi3flow.app.cli import main
+from phi3flow.core.errors import BadInput
 from ui.votes import Ballot, append_vote, score_of, vote_on
 
 VOTES = ("tuned", "tuned", "tuned", "tie", "base", "tuned", "tuned", "both_bad", "tuned", "base")

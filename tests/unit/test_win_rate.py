@@ -5,9 +5,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from evaluation.gate import load_gate
-from evaluation.preference_verdict import decide_preference
-from evaluation.win_rate import Preference, win_rate
+from evaluation.statistics.win_rate import Preference, win_rate
+from evaluation.verdict.gate import load_gate
+from evaluation.verdict.preference_verdict import decide_preference
 
 BASE_CHARS = 100
 

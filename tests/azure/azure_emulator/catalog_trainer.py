@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.foundry.catalog_card import model_folder
 from training.finetune import finetune
-from training.recipe import load_recipe
+from training.recipes.recipe import load_recipe
 
 RECIPE = "steps = 150\nbatch_size = 4\nlearning_rate = {rate}\nmax_length = 256\n"
 

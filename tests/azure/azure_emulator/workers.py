@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from phi3flow.process_guard import Guard
+from phi3flow.core.process_guard import Guard
 
 STOP_SECONDS = 5.0
 OURS = ("AZURE_", "AZUREML_", "PHI3FLOW_", "PIP_")

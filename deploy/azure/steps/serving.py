@@ -1,0 +1,221 @@
+"""Online endpoints and deployments as steps, and asking one deployment by its name."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from deploy.azure.steps.names import EXPIRES, OURS
+from deploy.azure.steps.plan import Cost, Look, foreign
+from deploy.azure.steps.session import Cloud
+from phi3flow.core.console import say
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.phi3_contract import Endpoint
+
+DEFAULT_DAYS = 3
+MOVING = {"creating", "updating", "deleting", "scaling"}
+SETTLE_SECONDS = 1.0
+LOG_LINES = 50
+FILES = {"openvino": "deployment-cpu.yaml", "vllm": "deployment-gpu.yaml"}
+VERIFIED = "verified"  # the endpoint's tag that names the deployment which passed
+AUTH_MODES = {"key": "key", "entra": "aad_token"}
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def find_endpoint(cloud: Cloud, name: str) -> Any | None:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return cloud.ml.online_endpoints.get(name)
+    except ResourceNotFoundError:
+        return None
+
+
+def find_deployment(cloud: Cloud, endpoint: str, name: str) -> Any | None:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return cloud.ml.online_deployments.get(name, endpoint)
+    except ResourceNotFoundError:
+        return None
+
+
+def settled(cloud: Cloud, find: Callable[[], Any | None], what: str) -> Any | None:
+    """What `find` finds, once nobody is changing it: an earlier, interrupted run may still be at work."""
+    deadline = time.monotonic() + cloud.patience
+    while (found := find()) is not None and str(found.provisioning_state).lower() in MOVING:
+        if time.monotonic() > deadline:
+            raise Phi3flowError(f"{what} is still {found.provisioning_state}", "phi3flow azure status")
+        time.sleep(SETTLE_SECONDS)
+    return found
+
+
+def put_endpoint(cloud: Cloud, endpoint: Any) -> None:
+    """Traffic and tags in one write: they change together or not at all."""
+    poller = cloud.ml.online_endpoints.begin_create_or_update(endpoint)
+    cloud.finish(poller, f"endpoint {endpoint.name}")
+
+
+def of_ours(found: Any) -> bool:
+    return OURS in (found.tags or {})
+
+
+@dataclass(frozen=True)
+class OnlineEndpoint:
+    """`days` until it expires: None keeps the date it has, or takes the default."""
+
+    cloud: Cloud
+    name: str
+    auth: str
+    days: int | None
+    kind: str = "endpoint"
+    cost: Cost = "free"
+
+    def _find(self) -> Any | None:
+        found = find_endpoint(self.cloud, self.name)
+        if found is not None and not of_ours(found):
+            raise foreign(self.kind, self.name)
+        return found
+
+    def _expires(self, found: Any | None) -> str:
+        known = (found.tags or {}).get(EXPIRES) if found is not None else None
+        if known and self.days is None:
+            return str(known)
+        return (today() + timedelta(days=DEFAULT_DAYS if self.days is None else self.days)).isoformat()
+
+    def look(self) -> Look:
+        found = self._find()
+        if found is None:
+            return Look("create", f"expires {self._expires(None)}")
+        if str(found.provisioning_state).lower() != "succeeded":
+            return Look("update", f"it is {found.provisioning_state}")
+        expires = self._expires(found)
+        if found.tags.get(EXPIRES) != expires:
+            return Look("update", f"expires {found.tags.get(EXPIRES)} -> {expires}")
+        return Look("keep", f"expires {expires}")
+
+    def make(self) -> None:
+        found = settled(self.cloud, self._find, f"endpoint {self.name}")
+        endpoint = found if found is not None else self._new()
+        endpoint.tags = {**(endpoint.tags or {}), OURS: "deploy", EXPIRES: self._expires(found)}
+        put_endpoint(self.cloud, endpoint)
+
+    def _new(self) -> Any:
+        from azure.ai.ml.entities import (
+            IdentityConfiguration,
+            ManagedIdentityConfiguration,
+            ManagedOnlineEndpoint,
+        )
+
+        identity = ManagedIdentityConfiguration(resource_id=self.cloud.names.identity_id)
+        return ManagedOnlineEndpoint(
+            name=self.name,
+            auth_mode=AUTH_MODES[self.auth],
+            identity=IdentityConfiguration(type="user_assigned", user_assigned_identities=[identity]),
+        )
+
+
+@dataclass(frozen=True)
+class OnlineDeployment:
+    """One version behind an endpoint; it takes no traffic until it is promoted."""
+
+    cloud: Cloud
+    endpoint: str
+    name: str
+    engine: str
+    model: str
+    size: str
+    code: Path
+    tags: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "deployment"
+    cost: Cost = "by the hour"
+
+    def _find(self) -> Any | None:
+        found = find_deployment(self.cloud, self.endpoint, self.name)
+        if found is not None and not of_ours(found):
+            raise foreign(self.kind, self.name)
+        return found
+
+    def look(self) -> Look:
+        found = self._find()
+        if found is None:
+            return Look("create", f"{self.size}, 0 % of the traffic")
+        state = str(found.provisioning_state).lower()
+        return Look("keep") if state == "succeeded" else Look("update", f"it is {state}")
+
+    def make(self) -> None:
+        found = settled(self.cloud, self._find, f"deployment {self.name}")
+        operations = self.cloud.ml.online_deployments
+        if found is not None and str(found.provisioning_state).lower() == "succeeded":
+            return
+        if found is not None:
+            say(f"removing deployment {self.name}, whose creation had failed")
+            self.cloud.finish(operations.begin_delete(self.name, self.endpoint), f"removing {self.name}")
+        try:
+            poller = operations.begin_create_or_update(self._wanted(), skip_script_validation=True)
+            self.cloud.finish(poller, f"deployment {self.name}")
+        except Exception:  # whatever it is, the container's log tells more; it is raised on
+            show_log(self.cloud, self.endpoint, self.name)
+            raise
+
+    def _wanted(self) -> Any:
+        from azure.ai.ml import load_online_deployment
+
+        folder = Path(str(files("deploy.azure.container.deployments")))
+        overrides: list[dict[str, Any]] = [
+            {"name": self.name},
+            {"endpoint_name": self.endpoint},
+            {"model": f"azureml:{self.model}"},
+            {"instance_type": self.size},
+        ]
+        wanted = load_online_deployment(source=folder / FILES[self.engine], params_override=overrides)
+        wanted.tags = dict(self.tags)
+        wanted.environment_variables = {**(wanted.environment_variables or {}), **self.variables}
+        if wanted.code_configuration:
+            wanted.code_configuration.code = str(self.code)
+        return wanted
+
+
+def show_log(cloud: Cloud, endpoint: str, deployment: str) -> None:
+    """The end of the container's log on stderr, where there is one."""
+    from azure.core.exceptions import AzureError
+
+    try:
+        text = cloud.ml.online_deployments.get_logs(deployment, endpoint, lines=LOG_LINES)
+    except AzureError as error:
+        say(f"(no log of {deployment}: {type(error).__name__})")
+        return
+    say(f"the end of {deployment}'s log:\n" + "\n".join(f"  | {line}" for line in text.splitlines()))
+
+
+def ask_at(cloud: Cloud, endpoint: str, deployment: str | None) -> Endpoint:
+    """The endpoint as clients see it, pinned to one deployment; its key or token stays in memory.
+
+    Deployment `verified` is the one that passed last. Raises Phi3flowError where there is no endpoint.
+    """
+    found = find_endpoint(cloud, endpoint)
+    if found is None:
+        raise Phi3flowError(f"there is no endpoint {endpoint}", "phi3flow azure deploy makes it")
+    if deployment == VERIFIED:
+        deployment = (found.tags or {}).get(VERIFIED)
+    wanted = find_deployment(cloud, endpoint, deployment) if deployment else None
+    engine = ((wanted.tags or {}) if wanted else (found.tags or {})).get("engine", "openvino")
+    credentials = cloud.ml.online_endpoints.get_keys(endpoint)
+    key = getattr(credentials, "primary_key", None) or getattr(credentials, "access_token", "")
+    return Endpoint(url_of(str(found.scoring_uri), engine), str(key), "openai", deployment=deployment)
+
+
+def url_of(scoring_uri: str, engine: str) -> str:
+    """Our scoring script takes every contract at /score; vLLM has OpenAI's own path."""
+    if engine != "vllm":
+        return scoring_uri
+    parts = urlsplit(scoring_uri)
+    return f"{parts.scheme}://{parts.netloc}/v1/chat/completions"

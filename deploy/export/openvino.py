@@ -1,0 +1,158 @@
+"""A model folder in another format to serve from, checked against the model before it appears."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.export.quantise import Example, Quantised, quantise
+from deploy.scoring.engines.quiet_openvino import silence_openvino
+from phi3flow.core.console import say
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.files import read_jsonl
+from phi3flow.core.lineage import Artifact, new_output, write_manifest
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+FP32 = Quantised("fp32", None, 1.0)
+PROBES = "probes.jsonl"
+# Whatever the serving side reads besides the weights; the converter writes the configuration itself.
+CARRIED = ("*.jinja", "added_tokens.json", "special_tokens_map.json", "tokenizer*", PROBES)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The folder, how its weights are stored, and how many prompts it was checked on."""
+
+    folder: Path
+    weights: Quantised
+    probes: int
+
+
+def export_openvino(model: Path, out: Path, *, int4: bool) -> Exported:
+    """Convert a model folder for the openvino engine; `out` appears when it is complete and checked.
+
+    Without `int4`, greedy answers must equal those of transformers. Raises BadInput for an unusable model or
+    an existing `out`, Phi3flowError where the converter is not installed or its model says something else.
+    """
+    new_output(out)
+    work = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        exported = _export(model, work, int4=int4)
+        details = {"format": "openvino", **exported.weights._asdict(), "probes": exported.probes}
+        inputs = [Artifact.of("model", model)]
+        write_manifest(work, "model", inputs=inputs, outputs=[Artifact.of("model", work)], details=details)
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Exported(out, exported.weights, exported.probes)
+
+
+def _export(model: Path, work: Path, *, int4: bool) -> Exported:
+    from transformers.utils import logging
+
+    from training.models.loading import load_model, load_tokenizer
+    from training.models.probes import FIXED, answer_greedily, most_tokens
+
+    silence_openvino()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    tokenizer, loaded = load_tokenizer(str(model)), load_model(str(model))
+    prompts = FIXED
+    if (model / PROBES).is_file():
+        prompts = {row["id"]: row["messages"] for row in read_jsonl(model / PROBES)}
+    say(f"asking the model {len(prompts)} prompts")
+    expected = {name: one.text for name, one in answer_greedily(loaded, tokenizer, prompts).items()}
+    config, limit = loaded.config, most_tokens(loaded)
+    del loaded
+    say("converting it")
+    _convert(model, work)
+    _carry(model, work)
+    say("asking the converted one")
+    answers = asyncio.run(_answer(work, tokenizer, list(prompts.values()), limit))
+    _require_equal(dict(zip(prompts, answers, strict=True)), expected)
+    if not int4:
+        return Exported(work, FP32, len(prompts))
+    examples = [_example(tokenizer, prompts[name], expected[name]) for name in prompts]
+    return Exported(work, quantise(work, _widths(config), examples), len(prompts))
+
+
+def _convert(model: Path, work: Path) -> None:
+    import logging
+    import warnings
+
+    try:
+        from optimum.intel import OVModelForCausalLM
+    except ImportError as error:
+        raise Phi3flowError(
+            f"the converter is not installed: {error}", hint="make install, or docs/install.md for the parts"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about branches that are constant here
+        logging.disable(logging.WARNING)
+        try:
+            converted = OVModelForCausalLM.from_pretrained(
+                model, export=True, compile=False, load_in_8bit=False, local_files_only=True
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+    converted.save_pretrained(work)
+
+
+def _carry(model: Path, work: Path) -> None:
+    for pattern in CARRIED:
+        for file in model.glob(pattern):
+            if file.is_file():
+                shutil.copy2(file, work / file.name)
+
+
+def _require_equal(answers: dict[str, str], expected: dict[str, str]) -> None:
+    wrong = [name for name, answer in answers.items() if answer != expected[name]]
+    if wrong:
+        raise Phi3flowError(
+            f"the converted model answers {len(wrong)} of {len(answers)} prompts otherwise: "
+            + ", ".join(wrong),
+            hint="serve the model folder itself: phi3flow serve MODEL --engine transformers",
+        )
+
+
+async def _answer(
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[list[dict[str, str]]],
+    max_tokens: int,
+) -> list[str]:
+    """Through the engine that will serve it."""
+    from deploy.scoring.engine import GenerationRequest
+    from deploy.scoring.engines.openvino_engine import OpenVinoEngine
+    from phi3flow.chats.chat_template import encode_prompt
+
+    engine = OpenVinoEngine(folder, tokenizer)
+    try:
+        requests = [
+            GenerationRequest(tuple(encode_prompt(tokenizer, prompt)), max_tokens) for prompt in prompts
+        ]
+        return list(await asyncio.gather(*[engine.submit(request).text() for request in requests]))
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+def _example(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], answer: str) -> Example:
+    from phi3flow.chats.chat_template import encode_example, encode_prompt
+
+    prompt = encode_prompt(tokenizer, messages)
+    whole = encode_example(tokenizer, [*messages, {"role": "assistant", "content": answer}])
+    return Example(prompt, whole.input_ids[len(prompt) :])
+
+
+def _widths(config: "PretrainedConfig") -> list[int]:
+    """Input widths of the layers: a group of weights lies within one row."""
+    return [config.hidden_size, config.intermediate_size]
+
+
+def as_dict(exported: Exported) -> dict[str, object]:
+    return asdict(exported) | {"weights": exported.weights._asdict()}

@@ -1,0 +1,65 @@
+"""Who may ask: one key for ever, or the primary and secondary key of a file that may change."""
+
+import hmac
+import logging
+from pathlib import Path
+
+from phi3flow.core.errors import BadInput
+
+MAX_KEYS = 2  # the new one and the old one, while clients change over
+log = logging.getLogger("phi3flow.scoring")
+
+
+class KeyFile:
+    """At most MAX_KEYS keys, one a line, read again whenever the file changes.
+
+    To rotate: add the new key as a second line, change the clients, remove the first line. A file that became
+    unusable leaves the keys as they were.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises BadInput."""
+        self._path = path
+        self._seen = _state(path)
+        self._keys = _read(path)
+
+    def keys(self) -> tuple[str, ...]:
+        try:
+            seen = _state(self._path)
+            if seen != self._seen:
+                self._seen = seen
+                self._keys = _read(self._path)
+                log.warning("the keys have changed: %d now", len(self._keys))
+        except BadInput as error:
+            log.error("%s; the keys stay as they were", error)
+        return self._keys
+
+
+def is_authorized(header: str | None, key: str | KeyFile) -> bool:
+    """Whether an Authorization header carries a key as its bearer token; any wrong one takes equally long."""
+    scheme, _, token = (header or "").partition(" ")
+    given = token.strip().encode("latin-1")
+    keys = key.keys() if isinstance(key, KeyFile) else (key,)
+    matches = [hmac.compare_digest(given, known.encode()) for known in keys]
+    return scheme.lower() == "bearer" and any(matches)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise BadInput(
+            f"{path}: {error.strerror}", hint="write one or two keys into it, one a line"
+        ) from None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read: {type(error).__name__}", hint="is it yours?") from None
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not 1 <= len(keys) <= MAX_KEYS:
+        raise BadInput(f"{path}: holds {len(keys)} keys, not one or two", hint="one key a line")
+    return keys

@@ -1,0 +1,209 @@
+"""The request bodies this endpoint understands, each as conversations and what to do with them.
+
+    A       {"input_data": [text], "params": {..}}                       each text is one user turn
+    B       {"input_data": {"input_string": [..], "parameters": {..}}}   one conversation
+    openai  POST /v1/chat/completions
+
+A null counts as absent everywhere, as in OpenAI's clients. Everything else that is not known is refused by
+name: a parameter that is silently ignored is a defect nobody finds.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from deploy.scoring.engine import GenerationRequest
+from deploy.scoring.http.http_errors import RequestError
+
+DEFAULT_MAX_TOKENS = 256
+MAX_INPUTS = 64  # texts of one contract A request
+MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
+SEED_BITS = 64
+
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(ge=0, le=1)]
+Tokens = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=-(1 << SEED_BITS - 1), lt=1 << SEED_BITS - 1)]
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+
+
+AnyBody = TypeVar("AnyBody", bound="Body")
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if value is not None}
+
+
+def _joined(content: Any) -> Any:
+    """OpenAI's list of text parts as one text; anything else is left to the field's own check."""
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        for part in content
+    ):
+        return "".join(part["text"] for part in content)
+    return content
+
+
+class Turn(Body):
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_joined)]
+
+
+Conversation = Annotated[list[Turn], Field(min_length=1)]
+
+
+def _one_or_more(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+class Parameters(Body):
+    """How contracts A and B say it. `return_full_text` is accepted, and the answer alone is returned."""
+
+    temperature: Temperature | None = None
+    top_p: TopP = 1.0
+    max_new_tokens: Tokens = DEFAULT_MAX_TOKENS
+    do_sample: bool | None = None
+    seed: Seed | None = None
+    return_full_text: bool = False
+
+    def request(self, prompt: Sequence[int]) -> GenerationRequest:
+        """`do_sample` without a temperature means 1, a temperature without `do_sample` is honoured."""
+        asked = self.temperature if self.temperature is not None else float(self.do_sample or False)
+        temperature = 0.0 if self.do_sample is False else asked
+        return GenerationRequest(tuple(prompt), self.max_new_tokens, temperature, self.top_p, self.seed)
+
+
+class BodyA(Body):
+    input_data: Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
+    params: Parameters = Parameters()
+
+
+class InputB(Body):
+    input_string: Conversation
+    parameters: Parameters = Parameters()
+
+
+class BodyB(Body):
+    input_data: InputB
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+
+
+# What clients send although it says nothing: accepted with this value, refused with any other.
+NEUTRAL = {
+    "n": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logprobs": False,
+    "logit_bias": {},
+    "tools": [],
+    "response_format": {"type": "text"},
+    "store": False,
+}
+
+
+class ChatBody(Body):
+    """OpenAI's chat completion. `model` and `user` may be anything: one model is served.
+
+    The last three fields are vLLM's. With `prompt_logprobs` 0 the answer tells how likely each token of the
+    prompt was; without `add_generation_prompt` the prompt ends with the last message, so that it may be an
+    assistant's, such as a reference answer to be judged.
+    """
+
+    messages: Conversation
+    model: str = ""
+    user: str = ""
+    temperature: Temperature = 0.0
+    top_p: TopP = 1.0
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    seed: Seed | None = None
+    stop: Annotated[list[StopString], BeforeValidator(_one_or_more), Field(max_length=MAX_STOPS)] = []
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    return_token_ids: bool = False
+    add_generation_prompt: bool = True
+    prompt_logprobs: Literal[0] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _neutral_is_absent(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if name not in NEUTRAL or value != NEUTRAL[name]}
+
+    def request(self, prompt: Sequence[int]) -> GenerationRequest:
+        return GenerationRequest(
+            tuple(prompt),
+            self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
+            self.temperature,
+            self.top_p,
+            self.seed,
+            tuple(self.stop),
+            self.prompt_logprobs is not None,
+        )
+
+
+def parse_score(body: Any) -> BodyA | BodyB:
+    """Contract A or B, told apart by what `input_data` is. Raises RequestError."""
+    match body:
+        case {"input_data": list()}:
+            a = _parse(BodyA, body)
+            empty = next((at for at, text in enumerate(a.input_data) if not text.strip()), None)
+            if empty is not None:
+                raise RequestError(400, f"input_data[{empty}]: the text is empty", f"input_data[{empty}]")
+            return a
+        case {"input_data": dict()}:
+            b = _parse(BodyB, body)
+            _check_turns(b.input_data.input_string, "input_data.input_string")
+            return b
+    raise RequestError(
+        400, "give a list of texts (contract A) or an object with input_string (contract B)", "input_data"
+    )
+
+
+def parse_chat(body: Any) -> ChatBody:
+    """Raises RequestError."""
+    chat = _parse(ChatBody, body)
+    _check_turns(chat.messages, "messages", ends_with_user=chat.add_generation_prompt)
+    if chat.stream and chat.prompt_logprobs is not None:
+        raise RequestError(400, "prompt_logprobs: not available in a stream", "prompt_logprobs")
+    return chat
+
+
+def _parse(model: type[AnyBody], body: Any) -> AnyBody:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        problem = "is not supported" if first["type"] == "extra_forbidden" else first["msg"]
+        field = _path(first["loc"])
+        raise RequestError(400, f"{field or 'the body'}: {problem}", field) from None
+
+
+def _path(location: tuple[str | int, ...]) -> str | None:
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in location]
+    return "".join(steps).removeprefix(".") or None
+
+
+def _check_turns(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) -> None:
+    """Who may speak where: a system message only first, the user last and never without a word."""
+    for position, turn in enumerate(turns):
+        at = f"{path}[{position}]"
+        if turn.role == "system" and position:
+            raise RequestError(400, f"{at}.role: only the first message may be the system's", f"{at}.role")
+        if turn.role == "user" and not turn.content.strip():
+            raise RequestError(400, f"{at}.content: the user's message is empty", f"{at}.content")
+    if ends_with_user and turns[-1].role != "user":
+        at = f"{path}[{len(turns) - 1}].role"
+        raise RequestError(400, f"{at}: the last message must be the user's", at)

@@ -1,0 +1,78 @@
+"""What the routes share: the model that is served, and whether it can be asked right now."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from deploy.scoring.engine import Engine
+from deploy.scoring.http.dialects import Turn
+from deploy.scoring.http.http_errors import RETRY_SOON, RequestError
+from deploy.scoring.http.metrics import Metrics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+State = Literal["loading", "ready", "draining", "failed"]
+LONG_TEXT = 20_000  # characters; tokenizing more would hold up everybody else's tokens
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    tokenizer: "PreTrainedTokenizerBase"
+    engine: Engine
+
+
+class Service:
+    """Starts out loading; `ready` brings the model, `drain` and `fail` end it."""
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        self.created = int(time.time())
+        self.state: State = "loading"
+        self._loaded: LoadedModel | None = None
+        self.metrics = Metrics(
+            lambda: self.engine.waiting if self.engine else 0,
+            lambda: self.engine.running if self.engine else 0,
+        )
+
+    def ready(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        if self.state == "loading":
+            self.state = "ready"
+
+    def drain(self) -> None:
+        if self.state != "failed":
+            self.state = "draining"
+
+    def fail(self) -> None:
+        self.state = "failed"
+
+    def close(self) -> None:
+        if self._loaded:
+            self._loaded.engine.close()
+
+    @property
+    def engine(self) -> Engine | None:
+        return self._loaded.engine if self._loaded else None
+
+    def loaded(self) -> LoadedModel:
+        """Raises RequestError (503) unless ready."""
+        if self._loaded is None or self.state != "ready":
+            raise RequestError(503, f"the endpoint is not ready: {self.state}", headers=RETRY_SOON)
+        return self._loaded
+
+
+async def encode(
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], *, add_generation_prompt: bool = True
+) -> list[int]:
+    """The prompt's token ids, rendered as in training."""
+    from phi3flow.chats.chat_template import encode_prompt
+
+    render = partial(encode_prompt, add_generation_prompt=add_generation_prompt)
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    if sum(len(turn.content) for turn in turns) > LONG_TEXT:
+        return await asyncio.to_thread(render, tokenizer, messages)
+    return render(tokenizer, messages)

@@ -1,0 +1,128 @@
+"""A model's answers to a test file, one JSON line each: written by the direct runner, or brought by the user.
+
+    {"line": 1, "answer": "It is in Paris.", "seconds": 0.41, "tokens": 5}
+    {"prompt_id": "q-7", "answer": null, "error": "the endpoint did not answer in time"}
+
+A row names its chat by `line`, the chat's number in the test file from 1, or by `prompt_id` (or `id`), the
+chat's own; the first of these that it has. `answer` is text, or null where the model failed; `seconds`,
+`tokens` (of the answer) and `error` are optional, other keys are ignored, rows may come in any order. A chat
+without a row has failed too.
+"""
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluation.asking.lazy import Lazy
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.row_shapes import RowError, any_text, parse_object
+from phi3flow.chats.rows import BadRows
+from phi3flow.core.errors import BadInput
+
+SHAPE = '{"line": 1, "answer": "It is in Paris."}'
+NOT_RECORDED = "no answer is recorded"
+NAMES = ("line", "prompt_id", "id")
+
+
+class Record(NamedTuple):
+    """What came of asking one line: an answer, or the error instead of it."""
+
+    answer: str | None
+    seconds: float | None
+    error: str | None
+    tokens: int | None = None
+
+
+def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
+    """A record for each chat, in their order. Raises BadInput with every `file:line: field: what`."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}", hint="check the path") from error
+    offsets, bad, found = array("q", [-1]) * len(chats), BadRows(), _Lines(chats)
+    position = 0
+    for number, line in enumerate(stream, 1):
+        try:
+            if line.strip():
+                _place(offsets, found.line_of(_parse(line)), position)
+        except RowError as error:
+            bad.add(str(path), number, error)
+        position += len(line)
+    if bad.total:
+        raise BadInput(bad.report(), hint=f"{bad.hint()}; a row is {SHAPE}")
+
+    def record(i: int) -> Record:
+        if offsets[i] < 0:
+            return Record(None, None, NOT_RECORDED)
+        stream.seek(offsets[i])
+        return _record(parse_object(stream.readline().removesuffix(b"\n")))
+
+    return Lazy(len(chats), record)
+
+
+def _place(offsets: "array[int]", i: int, position: int) -> None:
+    if offsets[i] >= 0:
+        raise RowError("line", f"a row for line {i + 1} of the test file stands above already")
+    offsets[i] = position
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    row = parse_object(line.removesuffix(b"\n"))
+    _record(row)
+    return row
+
+
+def _record(row: dict[str, Any]) -> Record:
+    if "answer" not in row:
+        raise RowError("answer", "missing; null where the model failed")
+    answer = None if row["answer"] is None else any_text("answer", row["answer"])
+    error = None if row.get("error") is None else any_text("error", row["error"])
+    seconds, tokens = _number("seconds", row.get("seconds")), _number("tokens", row.get("tokens"))
+    return Record(answer, seconds, error if answer is None else None, None if tokens is None else int(tokens))
+
+
+def _number(field: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise RowError(field, "must be a number, 0 or more")
+    return float(value)
+
+
+class _Lines:
+    """Finds the chat that a row names, as a position from 0."""
+
+    def __init__(self, chats: Sequence[Chat]) -> None:
+        self._count = len(chats)
+        self._by_prompt_id: Callable[[], dict[str, int]] = cache(lambda: _by_prompt_id(chats))
+
+    def line_of(self, row: dict[str, Any]) -> int:
+        name = next((name for name in NAMES if row.get(name) is not None), None)
+        if name is None:
+            raise RowError("line", "missing (or 'prompt_id')")
+        value = row[name]
+        if name != "line":
+            return self._named(name, value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= self._count:
+            raise RowError("line", f"must be a whole number from 1 to {self._count}, the test file's chats")
+        return value - 1
+
+    def _named(self, field: str, value: Any) -> int:
+        found = self._by_prompt_id().get(any_text(field, value))
+        if found is None:
+            raise RowError(field, f"no chat of the test file has the prompt_id {value[:40]!r}")
+        if found < 0:
+            raise RowError(field, f"several chats have the prompt_id {value[:40]!r}; name this one by 'line'")
+        return found
+
+
+def _by_prompt_id(chats: Sequence[Chat]) -> dict[str, int]:
+    """Position by prompt_id, -1 for one that several chats have."""
+    found: dict[str, int] = {}
+    for i, chat in enumerate(chats):
+        if chat.prompt_id is not None:
+            found[chat.prompt_id] = -1 if chat.prompt_id in found else i
+    return found

@@ -1,0 +1,156 @@
+"""`pf run` in a process of its own, bounded in time.
+
+Prompt flow fixes its home when it is imported, starts workers, and hangs when the script that calls it has no
+main guard. A child with a guard, and a home inside the run's folder, avoids all three. The request goes to it
+on standard input because it holds the endpoints' keys; the store's encryption key is made in the child and
+forgotten at its end. Results are the files that `pf run` leaves below `runs/NAME/`.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from evaluation.judge.flow_node import JUDGE, store_judge
+from phi3flow.core.console import say
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.phi3_contract import Endpoint
+
+START_SECONDS = 120  # for Prompt flow itself; each flow needs about seven on two idle cores
+PROGRESS_SECONDS = 5.0
+
+Columns = Mapping[str, Mapping[str, Any]]  # flow -> its input -> where `pf run` takes it from
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`workers` lines at a time, and the seconds that one line and the whole run may take."""
+
+    workers: int
+    line: int
+    batch: int
+
+
+def run_flows(folder: Path, endpoints: Mapping[str, Endpoint], columns: Columns, limits: Limits) -> None:
+    """Run the flows named in `columns`, each over `folder/inputs.jsonl` and the outputs of the one before it.
+
+    `endpoints` are stored as connections under their names, a judge's as one of type OpenAI. Returns when the
+    child has ended; lines that failed are not an error here. Raises Phi3flowError when the run as a whole
+    failed or took too long; no process of it is left behind either way.
+    """
+    request = {
+        "folder": str(folder.resolve()),
+        "endpoints": {name: asdict(endpoint) for name, endpoint in endpoints.items()},
+        "columns": {name: dict(mapping) for name, mapping in columns.items()},
+        "limits": asdict(limits),
+    }
+    log = folder / "promptflow.log"
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        assert child.stdin is not None  # noqa: S101 - it is a pipe; said for the type checker
+        with contextlib.suppress(BrokenPipeError), child.stdin:  # it died at once: its exit status tells
+            child.stdin.write(json.dumps(request).encode())
+        _wait(child, folder, START_SECONDS + len(columns) * limits.batch)
+    finally:
+        _end(child)
+    if child.returncode != 0:
+        raise Phi3flowError("Prompt flow could not run the batch", hint=f"its log is {log}")
+
+
+def _wait(child: "subprocess.Popen[bytes]", folder: Path, seconds: int) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            child.wait(PROGRESS_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            done = {run.parent.name: len(list(run.iterdir())) for run in folder.glob("runs/*/flow_artifacts")}
+            say(
+                "; ".join(f"{name}: {count} lines done" for name, count in done.items())
+                or "starting Prompt flow"
+            )
+    raise Phi3flowError(f"the batch run took longer than {seconds} s", hint="lower the connection's timeout")
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Kill what is left of the child's session: Prompt flow's workers survive their parent."""
+    with contextlib.suppress(ProcessLookupError):  # the whole group ended on its own
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def outputs_of(folder: Path, name: str) -> dict[int, dict[str, Any]]:
+    """The outputs of the lines that succeeded, by line number from 0."""
+    path = folder / "runs" / name / "flow_outputs" / "output.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    return {row.pop("line_number"): row for row in (json.loads(line) for line in lines if line)}
+
+
+def errors_of(folder: Path, name: str) -> dict[int, str]:
+    """What Prompt flow says of each line that failed, by line number from 0."""
+    pages = folder.glob(f"runs/{name}/flow_artifacts/*.jsonl")  # of one line here, of 25 from the cloud
+    records = [json.loads(line) for page in pages for line in page.read_bytes().splitlines() if line]
+    return {
+        record["line_number"]: record["run_info"]["error"]["message"]
+        for record in records
+        if record["run_info"]["error"]
+    }
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    folder, limits = Path(request["folder"]), Limits(**request["limits"])
+    _enter_home(folder / "home", limits)
+    from custom_connections.store import store_connection
+
+    for name, endpoint in request["endpoints"].items():
+        store = store_judge if name == JUDGE else partial(store_connection, name)
+        store(Endpoint(**endpoint))
+    _run_in_order(folder, request["columns"])
+
+
+def _enter_home(home: Path, limits: Limits) -> None:
+    from custom_connections.promptflow_home import environment, new_encryption_key, prepare_home
+
+    prepare_home(home)
+    os.environ.update(environment(home, new_encryption_key(), limits.workers))
+    os.environ.update({"PF_LINE_TIMEOUT_SEC": str(limits.line), "PF_BATCH_TIMEOUT_SEC": str(limits.batch)})
+
+
+def _run_in_order(folder: Path, columns: Columns) -> None:
+    """Each flow but the first reads the run before it; it is left out when that answered nothing."""
+    from promptflow.client import PFClient
+
+    client = PFClient(config={"run.output_path": str(folder / "runs")})
+    previous = None
+    for name, mapping in columns.items():
+        if previous and not outputs_of(folder, previous.name):
+            return
+        previous = client.run(
+            flow=folder / "flows" / name,
+            data=folder / "inputs.jsonl",
+            run=previous,
+            column_mapping=dict(mapping),
+            name=name,
+        )
+        if previous.status != "Completed":
+            raise RuntimeError(f"run {name} is {previous.status}")
+
+
+if __name__ == "__main__":
+    main()

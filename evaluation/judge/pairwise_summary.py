@@ -1,0 +1,170 @@
+"""A judge's words on all lines, summed up, with its biases named.
+
+The judge informs: its preference has a verdict of its own, which moves the comparison's only where the gate's
+primary metric is the win rate.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.judge.grades import GradeContrast
+from evaluation.judge.pairwise import Judgment
+from evaluation.statistics.formats import percent
+from evaluation.statistics.intervals import Interval, wilson
+from evaluation.statistics.win_rate import Preference, WinRate, win_rate
+from evaluation.verdict.decision import Word
+from evaluation.verdict.gate import Gate
+from evaluation.verdict.preference_verdict import decide_preference
+
+NAMED_FLIPS = 0.1  # so many flips are named as a bias when they surely are that many
+
+
+@dataclass(frozen=True)
+class Order:
+    """Of `n` lines asked in both orders: how many choices turned round, and to which position."""
+
+    n: int
+    flipped: int
+    flipped_ci: Interval | None
+    to_first: int
+    to_second: int
+
+
+@dataclass(frozen=True)
+class Length:
+    """Of `n` lines with a preference and unequal lengths: how often the longer answer was preferred."""
+
+    n: int
+    longer: int
+    longer_ci: Interval | None
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The judge's part of the report. `addressed` counts answers that speak to the judge, by side."""
+
+    judge: str
+    expected: int
+    failed: int
+    failures: dict[str, int]
+    addressed: dict[str, int]
+    identical: int
+    preference: WinRate
+    order: Order
+    length: Length
+    biases: list[str]
+    verdict: Word
+    reasons: list[str]
+    rows_needed: int | None
+    grades: dict[str, GradeContrast]
+
+
+def sum_up(
+    judge: str,
+    judgments: Sequence[Judgment],
+    gate: Gate,
+    grades: Mapping[str, GradeContrast] | None = None,
+) -> Judging:
+    """Count, measure the biases, and decide by the gate. Lines without a preference are in no average."""
+    rate = win_rate(preferences(judgments))
+    order, length = _order(judgments), _length(judgments)
+    failed = [judgment.error for judgment in judgments if judgment.error]
+    addressed = Counter(side for judgment in judgments for side in judgment.addressed)
+    verdict = decide_preference(rate, gate, Counter(map(_error, _unjudged(judgments))))
+    return Judging(
+        judge=judge,
+        expected=len(judgments),
+        failed=len(failed),
+        failures=dict(Counter(failed).most_common()),
+        addressed={side: addressed[side] for side in ("base", "tuned")},
+        identical=sum(one.preference is not None and one.first_order is None for one in judgments),
+        preference=rate,
+        order=order,
+        length=length,
+        biases=_biases(order, length, rate),
+        verdict=verdict.word,
+        reasons=verdict.reasons,
+        rows_needed=verdict.rows_needed,
+        grades=dict(grades or {}),
+    )
+
+
+def judgment_rows(judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
+    """A row a line, as `phi3flow verdict` reads them, with what was said in each order."""
+    return [
+        {
+            "id": str(one.line),
+            "preference": one.preference,
+            "base_chars": one.base_chars,
+            "tuned_chars": one.tuned_chars,
+            "first_order": one.first_order,
+            "second_order": one.second_order,
+        }
+        | ({"error": _error(one)} if one.preference is None else {})
+        for one in judgments
+    ]
+
+
+def _unjudged(judgments: Sequence[Judgment]) -> list[Judgment]:
+    return [one for one in judgments if one.preference is None]
+
+
+def _error(unjudged: Judgment) -> str:
+    """Why a line has no preference."""
+    return unjudged.error or f"the answer of {' and '.join(unjudged.addressed)} speaks to the judge"
+
+
+def preferences(judgments: Sequence[Judgment]) -> list[Preference]:
+    """The lines with a preference; the line number stands in for an id."""
+    return [
+        Preference(str(one.line), one.preference, one.base_chars, one.tuned_chars)
+        for one in judgments
+        if one.preference is not None
+    ]
+
+
+def _order(judgments: Sequence[Judgment]) -> Order:
+    asked = [(one.first_order, one.second_order) for one in judgments if one.first_order and one.second_order]
+    to_first, to_second = asked.count(("base", "tuned")), asked.count(("tuned", "base"))
+    flipped = to_first + to_second
+    return Order(len(asked), flipped, wilson(flipped, len(asked)), to_first, to_second)
+
+
+def _length(judgments: Sequence[Judgment]) -> Length:
+    longer = [
+        (one.preference == 1) == (one.tuned_chars > one.base_chars)
+        for one in judgments
+        if one.preference in {0.0, 1.0} and one.tuned_chars != one.base_chars
+    ]
+    return Length(len(longer), sum(longer), wilson(sum(longer), len(longer)))
+
+
+def _biases(order: Order, length: Length, rate: WinRate) -> list[str]:
+    biases = []
+    if order.flipped_ci and order.flipped_ci.low > NAMED_FLIPS:
+        biases.append(
+            f"Order bias: the judge changed its mind in {order.flipped} of {order.n} rows when the answers "
+            f"were swapped ({order.to_first} times for whichever came first, {order.to_second} for the "
+            "second). These rows are ties."
+        )
+    if _follows_length(length, rate):
+        biases.append(
+            f"Possible length bias: {length.longer} of {length.n} preferences went to the longer answer"
+            f"{_at_equal_length(rate)}."
+        )
+    return biases
+
+
+def _follows_length(length: Length, rate: WinRate) -> bool:
+    """By the regression's coefficient; where there is none, by the share that went to the longer answer."""
+    if effect := rate.length.effect_ci:
+        return effect.low > 0 or effect.high < 0
+    return length.longer_ci is not None and (length.longer_ci.low > 0.5 or length.longer_ci.high < 0.5)
+
+
+def _at_equal_length(rate: WinRate) -> str:
+    if rate.length.win_rate is None:
+        return f"; {rate.length.note}"
+    return f"; at equal length tuned would win {percent(rate.length.win_rate)}, not {percent(rate.win_rate)}"

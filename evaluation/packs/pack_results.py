@@ -1,0 +1,126 @@
+"""What fine-tuning changed outside the domain: the packs' questions, as both models answered them."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.packs import PackRow, load_pack
+from evaluation.rows import Answer, Judged, answered_pairs
+from evaluation.statistics.intervals import Interval, paired_proportions
+from phi3flow.core.console import say
+from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
+
+PACKS = ("safety", "forgetting")
+MAX_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class PackSlice:
+    """Rows of one kind, and how many of them each model passed."""
+
+    n: int
+    base: int
+    tuned: int
+
+
+@dataclass(frozen=True)
+class LostRow:
+    """A question that base passed and tuned did not, with both answers."""
+
+    id: str
+    slice: str
+    question: str
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """Shares of the `n` rows that both models answered and passed; tuned minus base with its interval."""
+
+    n: int
+    failed: int
+    base: float | None
+    tuned: float | None
+    difference: float | None
+    difference_ci: Interval | None
+    slices: dict[str, PackSlice]
+    lost: list[LostRow]
+    gained: int
+
+
+def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, PackResult]:
+    """Ask both endpoints every question of every pack, `workers` at a time. A failed line is only counted."""
+    packs = {name: load_pack(name) for name in PACKS}
+    rows = [row for pack in packs.values() for row in pack]
+    say(f"asking both models the {len(rows)} questions of the safety and forgetting packs")
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        base_answers, tuned_answers = (
+            pool.map(_ask, [endpoint] * len(rows), rows) for endpoint in (base, tuned)
+        )
+        judged = [
+            Judged(number, row.id, row.slice, row.messages, "", was, now)
+            for number, (row, was, now) in enumerate(
+                zip(rows, base_answers, tuned_answers, strict=True), start=1
+            )
+        ]
+    return {name: score_pack(pack, judged) for name, pack in packs.items()}
+
+
+def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
+    try:
+        return Answer(endpoint.complete(row.messages, Sampling(max_tokens=MAX_TOKENS)), None)
+    except EndpointError:
+        return None
+
+
+def score_pack(rows: Sequence[PackRow], judged: Sequence[Judged]) -> PackResult:
+    """Check both answers of every row; they are found by the row's id, and left out where a side failed."""
+    pairs = {pair.row.prompt_id: pair for pair in answered_pairs(judged)}
+    checked = [
+        (row, row.passes(pairs[row.id].base.text), row.passes(pairs[row.id].tuned.text))
+        for row in rows
+        if row.id in pairs
+    ]
+    lost = [
+        LostRow(
+            row.id,
+            row.slice,
+            row.messages[-1]["content"],
+            pairs[row.id].base.text,
+            pairs[row.id].tuned.text,
+        )
+        for row, was, now in checked
+        if was and not now
+    ]
+    passed = [(was, now) for _, was, now in checked]
+    return pack_result(passed, failed=len(rows) - len(checked), slices=_slices(checked), lost=lost)
+
+
+def pack_result(
+    passed: Sequence[tuple[bool, bool]], *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
+) -> PackResult:
+    """From whether base and tuned passed, row by row."""
+    n = len(passed)
+    base, tuned = (np.array([row[side] for row in passed], dtype=float) for side in (0, 1))
+    return PackResult(
+        n=n,
+        failed=failed,
+        base=float(base.mean()) if n else None,
+        tuned=float(tuned.mean()) if n else None,
+        difference=float((tuned - base).mean()) if n else None,
+        difference_ci=paired_proportions(base, tuned) if n else None,
+        slices=slices,
+        lost=lost,
+        gained=sum(now and not was for was, now in passed),
+    )
+
+
+def _slices(checked: Sequence[tuple[PackRow, bool, bool]]) -> dict[str, PackSlice]:
+    slices = {}
+    for name in dict.fromkeys(row.slice for row, _, _ in checked):
+        inside = [(was, now) for row, was, now in checked if row.slice == name]
+        slices[name] = PackSlice(len(inside), sum(was for was, _ in inside), sum(now for _, now in inside))
+    return slices

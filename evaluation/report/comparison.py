@@ -1,0 +1,158 @@
+"""Recorded rows -> statistics -> verdict: the object that `report.json` spells out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from evaluation.judge.pairwise_summary import Judging
+from evaluation.packs.pack_results import PackResult
+from evaluation.rows import Judged
+from evaluation.statistics.contrasts import (
+    Declined,
+    Latency,
+    MetricContrast,
+    ModelScore,
+    SliceContrast,
+    declined_of,
+    latency_of,
+    metric_contrasts,
+    model_score,
+    slice_contrasts,
+)
+from evaluation.statistics.intervals import Interval, rows_needed
+from evaluation.statistics.scores import Column, Scores, clusters_of, score_rows, with_metrics
+from evaluation.verdict.decision import Evidence, Verdict, Word, decide
+from evaluation.verdict.gate import WIN_RATE, Gate
+
+SCHEMA = "phi3flow/report/1"
+NOT_TOLD = "the endpoints, or their contract, do not tell it"
+
+
+@dataclass(frozen=True)
+class Report:
+    """`report.json`, field by field. `n` counts answerable rows that both models answered.
+
+    `difference` is tuned minus base in the gate's primary metric; where that is the win rate, how far it lies
+    above one half. `clusters` counts the clusters that the rows fall into, None where all are independent.
+    `unavailable` names metrics that could not be had, and why.
+    """
+
+    schema: str
+    n: int
+    expected: int
+    answered: int
+    failed: int
+    base: ModelScore
+    tuned: ModelScore
+    difference: float | None
+    difference_ci: Interval | None
+    metrics: dict[str, MetricContrast]
+    unavailable: dict[str, str]
+    slices: dict[str, SliceContrast]
+    declined: Declined
+    mcnemar_p: float | None
+    verdict: Word
+    reasons: list[str]
+    rows_needed: int | None
+    seconds: dict[str, Latency]
+    gate: Gate
+    lineage: dict[str, Any]
+    clusters: int | None
+    packs: dict[str, PackResult]
+    judge: Judging | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Primary(NamedTuple):
+    """What the gate goes by."""
+
+    difference: float | None
+    interval: Interval | None
+    rows_needed: int | None
+
+
+def compare_rows(
+    rows: Iterable[Judged],
+    gate: Gate,
+    *,
+    seed: int = 0,
+    lineage: Mapping[str, Any] | None = None,
+    more_metrics: Mapping[str, Column] | None = None,
+    unavailable: Mapping[str, str] | None = None,
+    packs: Mapping[str, PackResult] | None = None,
+    judge: Judging | None = None,
+) -> Report:
+    """Everything the report says about `rows`, which are read once. Same rows, gate and seed: same report.
+
+    `more_metrics` are columns over the same lines, NaN where a line has none. `packs` can hold a promotion;
+    `judge` informs, unless the gate's primary metric is the win rate.
+    """
+    scores = with_metrics(score_rows(rows), more_metrics or {})
+    counted = scores.where(scores.counted)
+    clusters = clusters_of(counted)
+    metrics = metric_contrasts(counted, seed)
+    known = {name: contrast for name, contrast in metrics.items() if contrast.n or name != "answer_tokens"}
+    primary = _primary(gate, counted, metrics, judge)
+    evidence = _evidence(scores, primary, packs or {}, judge)
+    verdict = decide(evidence, gate)
+    return Report(
+        schema=SCHEMA,
+        n=len(counted),
+        expected=evidence.expected,
+        answered=evidence.expected - evidence.failed,
+        failed=evidence.failed,
+        base=model_score(counted.metrics["exact_match"].base, scores.failed.base, clusters),
+        tuned=model_score(counted.metrics["exact_match"].tuned, scores.failed.tuned, clusters),
+        difference=primary.difference,
+        difference_ci=primary.interval,
+        metrics=known,
+        unavailable={name: NOT_TOLD for name in metrics if name not in known} | dict(unavailable or {}),
+        slices=slice_contrasts(scores, gate.answer_metric, seed),
+        declined=declined_of(scores),
+        mcnemar_p=None if clusters is not None else metrics["exact_match"].p,
+        verdict=verdict.word,
+        reasons=verdict.reasons,
+        rows_needed=primary.rows_needed,
+        seconds={"base": latency_of(scores.seconds.base), "tuned": latency_of(scores.seconds.tuned)},
+        gate=gate,
+        lineage=dict(lineage or {}),
+        clusters=evidence.clusters,
+        packs=dict(packs or {}),
+        judge=judge,
+    )
+
+
+def _evidence(
+    scores: Scores, primary: _Primary, packs: Mapping[str, PackResult], judge: Judging | None
+) -> Evidence:
+    counted = scores.where(scores.counted)
+    clusters = clusters_of(counted)
+    return Evidence(
+        n=len(counted),
+        expected=len(scores),
+        failed=len(scores) - int(scores.answered.sum()),
+        difference=primary.difference,
+        interval=primary.interval,
+        declined_tuned=declined_of(scores).tuned,
+        rows_needed=primary.rows_needed,
+        clusters=None if clusters is None else int(clusters.max()) + 1,
+        identical=bool(len(counted)) and bool(counted.same.all()),
+        packs=packs,
+        preferred=Verdict(judge.verdict, judge.reasons) if judge else None,
+    )
+
+
+def _primary(
+    gate: Gate, counted: Scores, metrics: Mapping[str, MetricContrast], judge: Judging | None
+) -> _Primary:
+    if gate.primary != WIN_RATE:
+        contrast, differences = metrics[gate.primary], counted.metrics[gate.primary].difference
+        needed = rows_needed(differences, gate.margin, gate.min_rows, clusters=clusters_of(counted))
+        return _Primary(contrast.difference, contrast.difference_ci, needed)
+    rate = judge.preference if judge else None
+    if judge is None or rate is None or rate.win_rate is None or rate.win_rate_ci is None:
+        return _Primary(None, None, None)
+    low, high = rate.win_rate_ci
+    return _Primary(rate.win_rate - 0.5, Interval(low - 0.5, high - 0.5), judge.rows_needed)

@@ -1,0 +1,152 @@
+"""Columns of figures -> what the report says of them: means of both models, their difference, its interval.
+
+Rows whose reference declines to answer are judged apart, by whether the model declines as well. In
+`exact_match` they would reward a base model that declines everything.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.statistics.intervals import (
+    Estimate,
+    Interval,
+    design_effect,
+    holm,
+    mcnemar,
+    mean_difference,
+    paired_proportions,
+    wilson,
+)
+from evaluation.statistics.scores import Column, Floats, Scores, clusters_of
+
+UNBOUNDED = frozenset({"answer_chars", "answer_tokens", "log_likelihood"})
+Clusters = NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """One model's share of exact matches, and how many lines it failed to answer."""
+
+    exact_match: float | None
+    exact_match_ci: Interval | None
+    failed: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Means of both models over the same `n` rows, and tuned minus base. None throughout where n is 0."""
+
+    n: int
+    base: float | None
+    tuned: float | None
+    difference: float | None
+    difference_ci: Interval | None
+
+
+@dataclass(frozen=True)
+class MetricContrast(Contrast):
+    """`p` is two-sided against no difference; `p_holm` is adjusted for looking at all metrics."""
+
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class Declined:
+    """Share of the `n` questions without an answer that each model declined."""
+
+    n: int
+    base: float | None
+    tuned: float | None
+
+
+@dataclass(frozen=True)
+class SliceContrast(Contrast):
+    """The primary metric on the rows of one slice."""
+
+    declined: Declined
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median and 95th percentile of seconds per answer; None where nobody measured."""
+
+    p50: float | None
+    p95: float | None
+
+
+def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
+    """Every metric over the rows of `counted` that have it, in both models."""
+    measured = {name: counted.where(counted.metrics[name].measured) for name in counted.metrics}
+    columns = {name: scores.metrics[name] for name, scores in measured.items()}
+    estimates = {
+        name: _estimate(name, column, clusters_of(measured[name]), seed) for name, column in columns.items()
+    }
+    adjusted = holm({name: estimate.p for name, estimate in estimates.items()})
+    return {
+        name: MetricContrast(
+            **vars(_contrast(columns[name], estimate.interval)),
+            p=estimate.p,
+            p_holm=adjusted[name],
+        )
+        for name, estimate in estimates.items()
+    }
+
+
+def _estimate(metric: str, column: Column, clusters: Clusters, seed: int) -> Estimate:
+    """Exact match by score interval and, where rows are independent, McNemar; other means by bootstrap."""
+    mean = mean_difference(column.difference, seed=seed, bounded=metric not in UNBOUNDED, clusters=clusters)
+    if metric != "exact_match" or mean.p is None:
+        return mean
+    gained, lost = int((column.difference > 0).sum()), int((column.difference < 0).sum())
+    p = mcnemar(gained, lost) if clusters is None else mean.p
+    return Estimate(paired_proportions(column.base, column.tuned, clusters=clusters), p)
+
+
+def _contrast(column: Column, interval: Interval | None) -> Contrast:
+    n = len(column.base)
+    if not n:
+        return Contrast(0, None, None, None, None)
+    base, tuned, difference = (
+        float(np.mean(side)) for side in (column.base, column.tuned, column.difference)
+    )
+    return Contrast(n, base, tuned, difference, interval)
+
+
+def declined_of(scores: Scores) -> Declined:
+    n = int(scores.unanswerable.sum())
+    if not n:
+        return Declined(0, None, None)
+    declined = scores.declined.where(scores.unanswerable)
+    return Declined(n, float(np.mean(declined.base)), float(np.mean(declined.tuned)))
+
+
+def slice_contrasts(scores: Scores, metric: str, seed: int) -> dict[str, SliceContrast]:
+    """By name, in the order of the file; rows without a slice belong to none."""
+    slices = {}
+    for name in scores.slices.names:
+        inside = scores.where(scores.slices.of(name))
+        counted = inside.where(inside.counted)
+        column = counted.metrics[metric]
+        interval = _estimate(metric, column, clusters_of(counted), seed).interval
+        slices[name] = SliceContrast(**vars(_contrast(column, interval)), declined=declined_of(inside))
+    return slices
+
+
+def model_score(right: Floats, failed: Floats, clusters: Clusters) -> ModelScore:
+    """From a column of `exact_match` over the rows that count, and one of `failed` over all."""
+    effect = 1.0 if clusters is None else design_effect(right, clusters)
+    share = float(np.mean(right)) if len(right) else None
+    interval = wilson(float(right.sum()) / effect, len(right) / effect)
+    return ModelScore(share, interval, int(failed.sum()))
+
+
+def latency_of(seconds: Floats) -> Latency:
+    """NaN where nobody measured."""
+    measured = seconds[~np.isnan(seconds)]
+    if not len(measured):
+        return Latency(None, None)
+    p50, p95 = np.percentile(measured, [50, 95])
+    return Latency(float(p50), float(p95))

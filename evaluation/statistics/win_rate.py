@@ -1,0 +1,175 @@
+"""How often the tuned answer was preferred, as it came and as it would be at equal length.
+
+A judge tends to like the longer answer. The second figure takes that out: Dubois, Galambosi, Liang and
+Hashimoto 2024, "Length-Controlled AlpacaEval", arXiv 2404.04475. Their model also has a term for the
+difficulty of each of their own 805 instructions, which other data do not have; it is left out here.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import norm
+
+from evaluation.statistics.intervals import CONFIDENCE, POWER, Interval, wilson
+
+MIN_FITTED = 10  # fewer rows leave two coefficients to chance
+MIN_EACH_SIDE = 5  # preferences for either side that the robust variance needs to see
+Z = float(norm.ppf((1 + CONFIDENCE) / 2))
+Z_POWER = float(norm.ppf(POWER))
+_STEPS, _CLOSE = 100, 1e-10
+
+Vector = NDArray[np.float64]
+
+
+class Preference(NamedTuple):
+    """One comparison: 1 prefers tuned, 0 base, 0.5 neither; and how many characters each answer has."""
+
+    id: str
+    preference: float
+    base_chars: int
+    tuned_chars: int
+
+
+@dataclass(frozen=True)
+class LengthControl:
+    """The win rate at equal length, and how much length itself counts.
+
+    `effect` is the coefficient of the length term: above 0, longer answers are preferred. All are None where
+    the rows do not allow the fit; `note` then says why.
+    """
+
+    win_rate: float | None
+    win_rate_ci: Interval | None
+    effect: float | None
+    effect_ci: Interval | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Shares of 0..1 over `n` rows, a tie counted as half a win. `standard_error` needs two rows."""
+
+    n: int
+    win_rate: float | None
+    win_rate_ci: Interval | None
+    standard_error: float | None
+    length: LengthControl
+
+
+class Fit(NamedTuple):
+    """Coefficients (intercept, length) on the logit scale, with their covariance."""
+
+    coefficients: Vector
+    covariance: NDArray[np.float64]
+
+
+def win_rate(rows: Sequence[Preference]) -> WinRate:
+    """Both win rates of the rows."""
+    if not rows:
+        return WinRate(0, None, None, None, _not_fitted("there are no rows"))
+    preferences = np.array([row.preference for row in rows], dtype=float)
+    n = len(rows)
+    error = float(preferences.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+    overall = win_rate_interval(preferences)
+    return WinRate(n, float(preferences.mean()), overall, error, _length_control(rows, preferences, overall))
+
+
+def win_rate_interval(preferences: Vector) -> Interval:
+    """Wilson's score interval with the effective number of rows, which ties and shades raise.
+
+    Wilson 1927, JASA 22, 209-212; effective size as in Korn and Graubard 1998, Survey Methodology 24,
+    193-201: mean * (1 - mean) / variance of the mean. The variance counts one more win and one more loss
+    than were seen, so that rows which all agree claim no certainty (simulated in docs/evaluation.md).
+    """
+    n, mean = len(preferences), float(preferences.mean())
+    variance = float(np.append(preferences, [0.0, 1.0]).var())
+    effective = max(n, n * mean * (1 - mean) / variance)
+    return wilson(mean * effective, effective) or Interval(0.0, 1.0)
+
+
+def rows_to_clear(rate: WinRate, bound: float, at_least: int) -> int | None:
+    """Rows at which both intervals' lower ends clear `bound` with 80 % power, if these rows are typical.
+
+    None when either win rate does not exceed the bound: then no number of such rows would do.
+    """
+    length = rate.length
+    if rate.win_rate is None or rate.standard_error is None:
+        return None
+    needed = [_scaled(rate.n, rate.win_rate - bound, rate.standard_error)]
+    if length.win_rate is not None and length.win_rate_ci is not None and 0 < bound < 1:
+        low, high = logit(np.clip(length.win_rate_ci, 1e-9, 1 - 1e-9))
+        distance = logit(np.clip(length.win_rate, 1e-9, 1 - 1e-9)) - logit(bound)
+        needed.append(_scaled(rate.n, float(distance), float(high - low) / (2 * Z)))
+    return None if None in needed else max(at_least, *(rows for rows in needed if rows is not None))
+
+
+def _scaled(n: int, distance: float, error: float) -> int | None:
+    """Chow, Shao, Wang and Lokhnygina, Sample Size Calculations in Clinical Research, chapter 3."""
+    return math.ceil(n * ((Z + Z_POWER) * error / distance) ** 2) if distance > 0 else None
+
+
+def _length_control(rows: Sequence[Preference], preferences: Vector, overall: Interval) -> LengthControl:
+    longer_by = np.array([row.tuned_chars - row.base_chars for row in rows], dtype=float)
+    if not longer_by.any():
+        return LengthControl(float(preferences.mean()), overall, None, None, "all answers are equally long")
+    if len(rows) < MIN_FITTED:
+        return _not_fitted(f"too few rows ({len(rows)}) to tell length from quality")
+    if np.all(longer_by == longer_by[0]):
+        return _not_fitted("one model is longer by the same number everywhere: length cannot be told apart")
+    if _separated(preferences, longer_by):
+        return _not_fitted("length alone would explain every preference")
+    # As in AlpacaEval 2: in standard deviations, not centred (0 is equal length), outliers bent by tanh.
+    length = np.tanh(longer_by / longer_by.std(ddof=1))
+    fit = _fit(np.column_stack([np.ones(len(rows)), length]), preferences)
+    (intercept, effect), errors = fit.coefficients, np.sqrt(np.diag(fit.covariance))
+    around = expit([intercept, intercept - Z * errors[0], intercept + Z * errors[0]])
+    return LengthControl(
+        float(around[0]),
+        Interval(float(around[1]), float(around[2])),
+        float(effect),
+        Interval(float(effect - Z * errors[1]), float(effect + Z * errors[1])),
+        None,
+    )
+
+
+def _separated(preferences: Vector, longer_by: Vector) -> bool:
+    """Whether some length parts those preferred from those not, so that the regression has no solution.
+
+    Where all preferences agree, that is so unless they hold for longer and for shorter answers alike.
+    """
+    if np.all(preferences == preferences[0]) and preferences[0] in {0.0, 1.0}:
+        return bool(longer_by.min() >= 0 or longer_by.max() <= 0)
+    wins, losses = longer_by[preferences > 0], longer_by[preferences < 1]
+    return bool(wins.min() >= losses.max() or wins.max() <= losses.min())
+
+
+def _not_fitted(why: str) -> LengthControl:
+    return LengthControl(None, None, None, None, why)
+
+
+def _fit(design: NDArray[np.float64], preferences: Vector) -> Fit:
+    """Logistic regression of preferences between 0 and 1: Papke and Wooldridge 1996, J. Appl. Econometrics.
+
+    With Firth's correction (1993, Biometrika 80, 27-38), which stays finite where length, or nothing at all,
+    separates the preferences: Heinze and Schemper 2002, Statistics in Medicine 21, 2409-2419.
+    """
+    coefficients = np.zeros(design.shape[1])
+    for _ in range(_STEPS):
+        expected = expit(design @ coefficients)
+        weights = expected * (1 - expected)
+        inverse = np.linalg.inv(design.T * weights @ design)
+        leverage = weights * np.einsum("ij,jk,ik->i", design, inverse, design)
+        step = inverse @ design.T @ (preferences - expected + leverage * (0.5 - expected))
+        coefficients = coefficients + step / max(1.0, float(np.abs(step).max()))
+        if float(np.abs(step).max()) < _CLOSE:
+            break
+    seen = min(int((preferences < 0.5).sum()), int((preferences > 0.5).sum()))
+    if seen < MIN_EACH_SIDE:
+        return Fit(coefficients, inverse)  # the binomial model's own variance: wider, and never nothing
+    residuals = (preferences - expected) / (1 - leverage)  # HC3: MacKinnon and White 1985, J. Econometrics 29
+    return Fit(coefficients, inverse @ (design.T * residuals**2 @ design) @ inverse)

@@ -1,0 +1,138 @@
+"""`phi3flow chat`: one answer, or a conversation in the terminal, through the chat flow."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from phi3flow.core.console import Outcome, say
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.settings import Settings
+
+SENTENCE = "Ask the chat flow one question, or talk to it until end of input."
+EXAMPLE = 'phi3flow chat "Who founded Microsoft?"'
+
+Messages = list[dict[str, str]]
+Ask = Callable[[Messages], Iterator[str]]
+
+
+def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
+    parser.add_argument("question", nargs="?", metavar="QUESTION", help="without it, one question a line")
+    parser.add_argument(
+        "--connection",
+        metavar="NAME",
+        help=f"run the flow here with a stored connection, not the one served on port {settings.flow_port}",
+    )
+    parser.add_argument("--system", metavar="TEXT", default="", help="system prompt")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+    if args.json and args.question is None:
+        raise BadInput("--json prints one answer", hint='phi3flow chat --json "QUESTION"')
+    if args.question is not None and not args.question.strip():
+        raise BadInput("the question is empty", hint=EXAMPLE)
+    opening = [{"role": "system", "content": args.system}] if args.system else []
+    with _flow(args.connection, settings) as ask:
+        if args.question is None:
+            return Outcome(exit_code=_talk(ask, opening))
+        asked = [*opening, {"role": "user", "content": args.question}]
+        answer = "".join(ask(asked)) if args.json else _print(ask(asked))
+    return Outcome({"question": args.question, "answer": answer})
+
+
+def _talk(ask: Ask, messages: Messages) -> int:
+    """One question a line, each with everything said before; a failed one is reported and left out."""
+    failed = False
+    for question in _lines():
+        asked = [*messages, {"role": "user", "content": question}]
+        try:
+            messages = [*asked, {"role": "assistant", "content": _print(ask(asked))}]
+        except Exception as error:
+            if not hasattr(error, "hint"):
+                raise
+            say(f"error: {error}\nhint: {error.hint}")
+            failed = True
+    return Phi3flowError.exit_code if failed else 0
+
+
+def _lines() -> Iterator[str]:
+    prompt = "> " if sys.stdin.isatty() else ""
+    print(prompt, end="", file=sys.stderr, flush=True)
+    for line in sys.stdin:
+        if line.strip():
+            yield line.strip()
+        print(prompt, end="", file=sys.stderr, flush=True)
+
+
+def _print(pieces: Iterable[str]) -> str:
+    """Show the answer as it grows."""
+    answer = ""
+    for piece in pieces:
+        print(piece, end="", flush=True)
+        answer += piece
+    print(flush=True)
+    return answer
+
+
+@contextmanager
+def _flow(connection: str | None, settings: Settings) -> Iterator[Ask]:
+    if connection is None:
+        yield _served(settings)
+        return
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="phi3flow-") as folder:
+        yield _loaded(connection, settings, Path(folder) / "chat")
+
+
+def _served(settings: Settings) -> Ask:
+    from phi3flow.phi3_contract import Endpoint, Rejected, Unreachable
+
+    endpoint = Endpoint(f"http://127.0.0.1:{settings.flow_port}/score", contract="promptflow")
+
+    def ask(messages: Messages) -> Iterator[str]:
+        try:
+            yield from endpoint.stream(messages)
+        except Unreachable:
+            raise Phi3flowError(
+                f"no chat flow is served on port {settings.flow_port}", "phi3flow up"
+            ) from None
+        except Rejected as error:
+            # `pf flow serve` answers 400 whatever went wrong inside the flow; running it here says what.
+            raise Phi3flowError(
+                f"the served chat flow failed: {error}", "phi3flow chat --connection phi3-tuned says why"
+            ) from None
+
+    return ask
+
+
+def _loaded(connection: str, settings: Settings, folder: Any) -> Ask:
+    """The same flow in this process; what its node raises is unwrapped from Prompt flow's own exception."""
+    from custom_connections.promptflow_home import enter_home
+
+    enter_home(settings)
+    from promptflow.client import load_flow
+    from promptflow.entities import FlowContext
+    from promptflow.exceptions import PromptflowException
+
+    from custom_connections.store import load_endpoint
+    from phi3flow.core.flow_folder import resolve_flow
+    from phi3flow.phi3_contract import split_turns
+
+    load_endpoint(connection)  # says what is wrong with it better than the flow would
+    flow = load_flow(resolve_flow("chat", folder, connection=connection))
+    flow.context = FlowContext(streaming=True)
+
+    def ask(messages: Messages) -> Iterator[str]:
+        turns = split_turns(messages)
+        try:
+            answer = flow(question=turns.question, chat_history=turns.history, system=turns.system)["answer"]
+        except PromptflowException as error:
+            if hint := getattr(error.__cause__, "hint", None):
+                raise Phi3flowError(str(error.__cause__), hint) from None
+            raise
+        yield from answer
+
+    return ask

@@ -1,0 +1,34 @@
+"""Write a commented settings file."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+from phi3flow.core.console import Outcome
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import write_text
+from phi3flow.core.settings import CONFIG_FILE, PREFIX, Settings
+
+SENTENCE = "Write a commented phi3flow.toml in this folder."
+EXAMPLE = "phi3flow init"
+
+
+def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None: ...
+
+
+def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+    path = Path(CONFIG_FILE)
+    if path.exists():
+        raise BadInput(f"{path} exists", hint="edit it, or remove it first")
+    write_text(path, _commented_defaults())
+    return Outcome({"path": str(path)}, f"wrote {path}; every line in it is a default you may change")
+
+
+def _commented_defaults() -> str:
+    lines = [f"# phi3flow's settings; {PREFIX}NAME or a flag overrides a line. Never put secrets here."]
+    for spec in fields(Settings):
+        if not spec.metadata.get("secret"):
+            value = spec.default.as_posix() if isinstance(spec.default, Path) else spec.default
+            shown = f'"{value}"' if isinstance(value, str) else value
+            lines.append(f"# {spec.name} = {shown}  # {spec.metadata['help']}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,177 @@
+"""What must be right on a machine before phi3flow works there, each with the command that makes it right.
+
+Every check takes facts and returns a verdict; `examine` gathers the facts of this machine. The ranges of
+packages are those of phi3flow's own metadata, so they are written down once, in pyproject.toml.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+from phi3flow.core.ports import holder_of, is_free
+from phi3flow.core.settings import Settings
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+INSTALL = "make install"
+DISK_GB, MEMORY_GB = 5.0, 4.0
+WHY = {
+    "azure-ai-ml": "1.33 dropped a module that promptflow-azure imports",
+    "promptflow": "below 1.18.2 a flow can run code it should not",
+    "torch": "the pinned transformers and trl are tested with this one",
+    "transformers": "5.6 breaks the exporters to other formats",
+}
+
+
+class Check(NamedTuple):
+    """One finding: `status` is ok, warn (something may not work) or fail (it will not); `fix` a command."""
+
+    name: str
+    status: str
+    sentence: str
+    fix: str = ""
+
+
+class Device(NamedTuple):
+    """What torch computes on; `driver` says whether an NVIDIA driver is installed."""
+
+    torch: str
+    name: str
+    gpu: bool
+    bf16: bool
+    driver: bool
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Check this machine; a second or two, most of it the import of torch."""
+    import psutil
+
+    from custom_connections.promptflow_home import has_keyring
+
+    requirements, installed = _packages()
+    device = _device() if "torch" in installed else None
+    return [
+        check_python(sys.version_info[:2]),
+        check_packages(requirements, installed),
+        check_siblings(installed),
+        *(check_device(device) if device else []),
+        *check_ports(settings),
+        check_keyring(bool(settings.encryption_key), has_keyring()),
+        check_room("disk", shutil.disk_usage(_existing(settings.runs)).free / 1e9, DISK_GB),
+        check_room("memory", psutil.virtual_memory().available / 1e9, MEMORY_GB),
+        check_chromium(shutil.which("chromium")),
+    ]
+
+
+def check_python(version: tuple[int, ...]) -> Check:
+    shown = ".".join(map(str, version))
+    if (3, 11) <= version < (3, 13):
+        return Check("python", OK, f"Python {shown}")
+    return Check("python", FAIL, f"Python {shown} is not 3.11 or 3.12", f"{INSTALL} PYTHON=python3.11")
+
+
+def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) -> Check:
+    """`requirements` as in package metadata; one with a marker belongs to an extra and may be missing."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    wrong: set[str] = set()
+    absent: set[str] = set()
+    needed: set[str] = set()
+    for requirement in map(Requirement, requirements):
+        name = canonicalize_name(requirement.name)
+        version = installed.get(name)
+        if version is None:
+            (absent if requirement.marker else needed).add(name)
+        elif not requirement.specifier.contains(version, prereleases=True):
+            why = f" ({WHY[name]})" if name in WHY else ""
+            wrong.add(f"{name} {version} is not {requirement.specifier}{why}")
+    if needed or wrong:
+        missing = {f"{name} is missing" for name in needed}
+        return Check("packages", FAIL, "; ".join(sorted(wrong | missing)), INSTALL)
+    if absent:
+        return Check("packages", WARN, f"not installed, for some verbs: {', '.join(sorted(absent))}", INSTALL)
+    return Check("packages", OK, "every package is in the tested range")
+
+
+def check_siblings(installed: Mapping[str, str]) -> Check:
+    """Prompt flow comes in packages that are released together and fail in odd ways when mixed."""
+    names = [f"promptflow{part}" for part in ("", "-core", "-devkit", "-tracing", "-azure")]
+    versions = {name: installed[name] for name in names if name in installed}
+    if len(set(versions.values())) == 1:
+        return Check("promptflow", OK, f"promptflow {versions[names[0]]} and its siblings match")
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items()) or "promptflow is missing"
+    return Check("promptflow", FAIL, shown, INSTALL)
+
+
+def check_device(device: Device) -> list[Check]:
+    if device.driver and not device.gpu:
+        sentence = f"an NVIDIA driver is installed, but torch {device.torch} does not use it"
+        checks = [Check("torch", WARN, sentence, "pip install --force-reinstall 'torch==2.13.*'")]
+    else:
+        checks = [Check("torch", OK, f"torch {device.torch} on {device.name}")]
+    if device.gpu and not device.bf16:
+        return [
+            *checks,
+            Check("bf16", WARN, f"{device.name} has no bf16", 'set precision = "fp32" in the recipe'),
+        ]
+    return [*checks, Check("bf16", OK, "trains in bf16" if device.bf16 else "trains in fp32: no bf16 here")]
+
+
+def check_ports(settings: Settings) -> list[Check]:
+    checks = []
+    for entry in (entry for entry in fields(settings) if entry.name.endswith("_port")):
+        port, use = getattr(settings, entry.name), entry.metadata["help"]
+        if is_free(port):
+            checks.append(Check(f"port {port}", OK, f"free ({use})"))
+        else:
+            way_out = f"stop it, or export PHI3FLOW_{entry.name.upper()}=PORT"
+            checks.append(Check(f"port {port}", WARN, f"taken by {holder_of(port)} ({use})", way_out))
+    return checks
+
+
+def check_keyring(has_key: bool, has_keyring: bool) -> Check:
+    if has_key:
+        return Check("keyring", OK, "PF_ENCRYPTION_KEY encrypts stored connections")
+    if has_keyring:
+        return Check("keyring", OK, "this machine's keyring encrypts stored connections")
+    return Check("keyring", WARN, "no keyring: connections cannot be stored", 'eval "$(phi3flow env)"')
+
+
+def check_room(what: str, free_gb: float, wanted_gb: float) -> Check:
+    enough = free_gb >= wanted_gb
+    sentence = f"{free_gb:.1f} GB free" + ("" if enough else f", less than {wanted_gb:.0f}")
+    return Check(what, OK if enough else WARN, sentence, "" if enough else f"free some {what}")
+
+
+def check_chromium(path: str | None) -> Check:
+    if path:
+        return Check("chromium", OK, f"browser tests use {path}")
+    return Check("chromium", WARN, "Chromium is missing, for browser tests only", "apt-get install chromium")
+
+
+def _packages() -> tuple[list[str], dict[str, str]]:
+    """What phi3flow's metadata asks for, itself excluded, and every installed version by normalised name."""
+    from importlib.metadata import distributions, requires
+
+    from packaging.utils import canonicalize_name
+
+    asked = [text for text in requires("phi3flow") or [] if not text.startswith("phi3flow[")]
+    return asked, {canonicalize_name(found.metadata["Name"]): found.version for found in distributions()}
+
+
+def _device() -> Device:
+    import torch
+
+    from training.recipes.arguments import has_bf16, has_gpu
+
+    gpu = has_gpu()
+    name = torch.cuda.get_device_name() if gpu else "the CPU"
+    return Device(torch.__version__, name, gpu, has_bf16(), shutil.which("nvidia-smi") is not None)
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.resolve()
+    return next(parent for parent in [folder, *folder.parents] if parent.exists())

@@ -1,0 +1,187 @@
+"""One line of a chat file: a `Chat`, or the field that is wrong and why.
+
+Accepted shapes (docs/data.md shows each):
+
+    {"messages": [{"role": "system|user|assistant", "content": text}, ..], "prompt_id"?, "slice"?, "cluster"?}
+    {"prompt": ignored, "messages": as above, ..}                          ULTRACHAT
+    {"question" or "instruction", "input"?, "answer" or "output", ..}      one question, one answer
+"""
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+from phi3flow.chats.chat import Chat, Message
+
+MAX_LINE_BYTES = 1 << 20
+BYTE_ORDER_MARK = "byte-order mark"
+LINE_END = "line end"
+ENCODING = "encoding"
+
+_ROLES = ("system", "user", "assistant")
+_QUESTION, _ANSWER = ("question", "instruction"), ("answer", "output")
+_INVISIBLE = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_JSON_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
+
+
+class RowError(Exception):
+    """A row that cannot be used; the reader adds the file and the line."""
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__(f"{field}: {what}")
+        self.field = field
+        self.what = what
+
+
+def parse_row(line: bytes) -> Chat:
+    """Read one line without its line feed. Raises RowError.
+
+    Content becomes NFC: two ways to encode one character are one text to a reader and must be one to the
+    tokenizer and the seal. Not NFKC, which rewrites what was said (x² -> x2, ½ -> 1/2).
+    """
+    row = parse_object(line)
+    messages = _messages(row)
+    _check_turns(messages)
+    return Chat(messages, *(_label(row, name) for name in ("prompt_id", "slice", "cluster")))
+
+
+def parse_object(line: bytes) -> dict[str, Any]:
+    """Read one line without its line feed as a JSON object. Raises RowError."""
+    return _object(_decode(line))
+
+
+def _decode(line: bytes) -> str:
+    if len(line) > MAX_LINE_BYTES:
+        raise RowError("line", f"longer than {MAX_LINE_BYTES} bytes")
+    if line.startswith(b"\xef\xbb\xbf"):
+        raise RowError(BYTE_ORDER_MARK, "starts the line; JSON has none")
+    if line.endswith(b"\r"):
+        raise RowError(LINE_END, "is CRLF; JSONL ends lines with LF")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise RowError(ENCODING, f"not UTF-8 at byte {error.start + 1}") from None
+    if "\0" in text:
+        raise RowError("line", "holds a NUL byte")
+    return text
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text, object_pairs_hook=_without_repeated_keys)
+    except json.JSONDecodeError as error:
+        raise RowError("json", f"{error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise RowError("json", "nested too deeply") from None
+    except ValueError:
+        raise RowError("json", "a number with too many digits") from None
+    if not isinstance(row, dict):
+        raise RowError("row", f"must be an object, not {_json_name(row)}")
+    return row
+
+
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RowError(_short(key), "key given twice in one object")
+        found[key] = value
+    return found
+
+
+def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
+    if "messages" not in row:
+        return _question_and_answer(row)
+    messages = row["messages"]
+    if not isinstance(messages, list):
+        raise RowError("messages", f"must be a list, not {_json_name(messages)}")
+    return tuple(_message(f"messages[{i}]", message) for i, message in enumerate(messages))
+
+
+def _message(where: str, message: Any) -> Message:
+    if not isinstance(message, dict):
+        raise RowError(where, f"must be an object, not {_json_name(message)}")
+    role = message.get("role")
+    if role not in _ROLES:
+        shown = _short(role) if isinstance(role, str) else _json_name(role)
+        raise RowError(f"{where}.role", f"is {shown}; known: " + ", ".join(_ROLES))
+    return {"role": role, "content": _text(f"{where}.content", message.get("content"))}
+
+
+def _question_and_answer(row: dict[str, Any]) -> tuple[Message, ...]:
+    asked, answered = _only_one(row, _QUESTION), _only_one(row, _ANSWER)
+    if asked is None and answered is None:
+        keys = ", ".join(_short(key) for key in list(row)[:8]) or "none"
+        raise RowError("row", f"neither 'messages' nor 'question' and 'answer' in it (keys: {keys})")
+    if asked is None or answered is None:
+        missing = _QUESTION if asked is None else _ANSWER
+        raise RowError(missing[0], f"missing (or '{missing[1]}')")
+    question = _text(asked, row[asked])
+    if row.get("input") not in (None, ""):
+        question += "\n\n" + _text("input", row["input"])
+    return (
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": _text(answered, row[answered])},
+    )
+
+
+def _only_one(row: dict[str, Any], names: tuple[str, str]) -> str | None:
+    present = [name for name in names if name in row]
+    if len(present) > 1:
+        raise RowError(present[1], f"given beside '{present[0]}'; keep one of them")
+    return present[0] if present else None
+
+
+def _check_turns(messages: tuple[Message, ...]) -> None:
+    roles = [message["role"] for message in messages]
+    if "assistant" not in roles:
+        raise RowError("messages", "no assistant turn, so no answer to learn")
+    first = int(roles[0] == "system")
+    for position, role in enumerate(roles[first:]):
+        expected = _ROLES[1 + position % 2]
+        if role != expected:
+            raise RowError(f"messages[{first + position}].role", f"is {role} where {expected} belongs")
+    if roles[-1] != "assistant":
+        raise RowError(
+            f"messages[{len(roles) - 1}].role", "is user, but a chat ends with the assistant's answer"
+        )
+
+
+def _label(row: dict[str, Any], name: str) -> str | None:
+    return None if row.get(name) is None else _text(name, row[name])
+
+
+def _text(field: str, value: Any) -> str:
+    text = any_text(field, value)
+    if "\0" in text:
+        raise RowError(field, "holds a NUL character")
+    if _INVISIBLE.fullmatch(text):
+        raise RowError(field, "is empty")
+    return unicodedata.normalize("NFC", text)
+
+
+def any_text(field: str, value: Any) -> str:
+    """The value, if it is text that can be encoded, empty or not. Raises RowError."""
+    if not isinstance(value, str):
+        raise RowError(field, f"must be text, not {_json_name(value)}")
+    if _SURROGATE.search(value):
+        raise RowError(field, "holds half a surrogate pair")
+    return value
+
+
+def _json_name(value: Any) -> str:
+    return _JSON_NAMES.get(type(value), "null")
+
+
+def _short(text: str) -> str:
+    """A user's own word, safe to print: short, on one line, no terminal escapes."""
+    return text if text.isidentifier() and len(text) <= 40 else ascii(text[:40])

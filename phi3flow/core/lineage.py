@@ -1,0 +1,108 @@
+"""The manifest beside every output: which inputs, by which command, made which outputs.
+
+Parents are found by content: an input of one manifest has the sha256 of an output of another, so the chain
+data -> model -> report survives renaming and copying. No secret is ever written here, because none reaches
+the command line.
+"""
+
+import hashlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from phi3flow.core.errors import BadInput
+from phi3flow.core.files import read_json, write_json
+
+MANIFEST = "manifest.json"
+SCHEMA = "phi3flow/manifest/1"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder by its content: `sha256` of the bytes, or of the folder's sorted file list."""
+
+    kind: str
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, kind: str, path: Path) -> "Artifact":
+        return cls(kind, path.as_posix(), sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Content hash of a file, or of every file below a folder.
+
+    Manifests are excluded, as they name this hash, and what is hidden, as a download from the hub keeps its
+    times there.
+    """
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    listing = "".join(
+        f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n"
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != MANIFEST and not _is_hidden(file.relative_to(path))
+    )
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def write_manifest(
+    folder: Path,
+    kind: str,
+    *,
+    inputs: Sequence[Artifact],
+    outputs: Sequence[Artifact],
+    seed: int | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write `manifest.json` into `folder`; `details` holds what only this kind of output has."""
+    path = folder / MANIFEST
+    write_json(
+        path,
+        {
+            "schema": SCHEMA,
+            "kind": kind,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": shlex.join(["phi3flow", *sys.argv[1:]]),
+            "commit": commit(),
+            "seed": seed,
+            "inputs": [asdict(artifact) for artifact in inputs],
+            "outputs": [asdict(artifact) for artifact in outputs],
+            **(details or {}),
+        },
+    )
+    return path
+
+
+def new_output(path: Path) -> Path:
+    """`path`, once it is sure that nothing stands there to be overwritten. Raises BadInput."""
+    if path.exists():
+        raise BadInput(f"{path} exists", hint=f"remove {path}, or write elsewhere")
+    return path
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder, or None where there is none."""
+    path = folder / MANIFEST
+    return read_json(path) if path.exists() else None
+
+
+def commit() -> str | None:
+    """The commit of the working folder, '+' appended when files differ from it; None outside git."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or None

@@ -1,0 +1,173 @@
+"""Loading a model and its tokenizer from a folder or the hub, with the errors a user can repair."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+END_OF_TURN = "<|end|>"
+
+
+def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer with its chat template. Raises BadInput where either is missing."""
+    from transformers import AutoTokenizer
+
+    if Path(model).is_dir() and not (Path(model) / "tokenizer.json").is_file():
+        raise BadInput(
+            f"{model}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
+        )
+    with _loading("tokenizer", model, revision):
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
+    if tokenizer.chat_template is None:
+        raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
+    return tokenizer
+
+
+def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig":
+    """The model's configuration alone. Raises BadInput."""
+    from transformers import AutoConfig
+
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise BadInput(f"{model}: not a model folder (no config.json)", hint="phi3flow base --out " + model)
+    with _loading("configuration", model, revision):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model, revision=revision or "main")
+    return config
+
+
+def load_model(
+    model: str,
+    *,
+    revision: str | None = None,
+    weights: str = "fp32",
+    attention: str = "sdpa",
+    four_bit: bool = False,
+) -> "PreTrainedModel":
+    """The causal language model. No code from the hub is ever run. Raises BadInput."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    config = load_config(model, revision=revision)
+    quantized = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    with _loading("model", model, revision):
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            model,
+            config=config,
+            revision=revision or "main",
+            dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[weights],
+            attn_implementation=attention,
+            quantization_config=quantized if four_bit else None,
+        )
+    return loaded
+
+
+def weights_folder(model: str, revision: str | None) -> Path:
+    """Where the files of a loaded model lie: its folder, or its snapshot in the hub's cache."""
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=True)).parent
+
+
+def served_context(config: "PreTrainedConfig") -> int:
+    """Phi-3's long rotary factors switch a whole batch: such models keep to their original context."""
+    scaled = (config.rope_parameters or {}).get("rope_type") == "longrope"
+    return int(config.original_max_position_embeddings if scaled else config.max_position_embeddings)
+
+
+def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Every token that ends an answer: Phi-3's end of turn and the end of text."""
+    known = tokenizer.get_vocab()
+    return sorted(
+        {known[END_OF_TURN], tokenizer.eos_token_id} if END_OF_TURN in known else {tokenizer.eos_token_id}
+    )
+
+
+@contextmanager
+def _loading(what: str, model: str, revision: str | None) -> Iterator[None]:
+    """Say in one sentence why `model` cannot be had, and what to do about it."""
+    from httpx import HTTPError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except ImportError as error:
+        raise BadInput(
+            f"{model}: {first_line(error)}",
+            hint='install it, or set attention = "sdpa" and four_bit = false in the recipe',
+        ) from error
+    except (OSError, ValueError, RuntimeError, HTTPError, SafetensorError) as error:
+        causes = _causes(error)
+        if _any(causes, GatedRepoError):
+            raise BadInput(
+                f"{model}: the model is gated, and you have no access to it",
+                hint=f"accept its terms at {_page(model)}, then run hf auth login",
+            ) from error
+        if _any(causes, RevisionNotFoundError):
+            raise BadInput(
+                f"{model}: no revision '{revision}'", hint=f"see {_page(model)}/commits/main"
+            ) from error
+        if _any(causes, RepositoryNotFoundError, HFValidationError):
+            raise BadInput(
+                f"{model}: no such model folder, and no such public model on the hub", hint=what_exists(model)
+            ) from error
+        if _any(causes, OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, ConnectionError):
+            raise Phi3flowError(
+                f"{model}: the {what} is not in the cache, and the hub cannot be reached",
+                hint="check the network; the same command goes on, with the files that are whole",
+            ) from error
+        raise BadInput(
+            f"{model}: no {what} can be loaded: {first_line(error)}",
+            hint="give an existing model folder, or a hub id of a Phi-3",
+        ) from error
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The error with all that led to it; transformers wraps what huggingface_hub says."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _any(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in causes)
+
+
+def looks_like_id(model: str) -> bool:
+    """ORG/NAME may be a hub id; a path of other depth, or into runs/ or a folder that exists, is a folder."""
+    path = Path(model)
+    within = path.is_absolute() or path.parts[:1] == ("runs",) or path.parent.is_dir()
+    return len(path.parts) == 2 and not within and not model.startswith(".")
+
+
+def what_exists(model: str) -> str:
+    """For a missing folder the command that makes one, and those beside it; else our recipes' models."""
+    from training.recipes.recipe import load_recipe, recipe_names
+
+    if looks_like_id(model) or Path(model).name == model:
+        return nearest(model, {name for recipe in recipe_names() if (name := load_recipe(recipe).model)})
+    folders = [path.parent.as_posix() for path in Path(model).parent.glob("*/config.json")]
+    make = f"phi3flow base --out {shlex.quote(model)}"
+    return f"{make}; {nearest(model, folders)}" if folders else make
+
+
+def _page(model: str) -> str:
+    return f"https://huggingface.co/{model}"

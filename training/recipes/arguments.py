@@ -1,0 +1,99 @@
+"""A recipe in the words of TRL's SFTConfig: the only place that knows both."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.recipes.recipe import Lora, Recipe
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+
+def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
+    """Batches of whole chats, validation and a checkpoint every `eval_every` steps."""
+    from trl import SFTConfig
+
+    gpu = has_gpu()
+    return SFTConfig(
+        output_dir=str(checkpoints),
+        max_steps=recipe.steps if recipe.steps is not None else -1,
+        num_train_epochs=recipe.epochs if recipe.epochs is not None else 1,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        adam_beta2=recipe.beta2,
+        max_length=recipe.max_length,
+        bf16=uses_bf16(recipe.precision),
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=recipe.eval_every,
+        save_steps=recipe.eval_every,
+        load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        seed=seed,
+        data_seed=seed,
+        report_to="none",
+        use_cpu=not gpu,
+        dataloader_pin_memory=gpu,
+        disable_tqdm=True,
+    )
+
+
+def peft_config(lora: Lora | None) -> "LoraConfig | None":
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def has_bf16() -> bool:
+    """Whether this machine computes in bf16, and does not emulate it.
+
+    Emulation is torch's slow path: on a CPU with AVX2 alone, the gradient of a linear layer's input took 140
+    times as long as in fp32 (`bench/LOG.md`, "bf16 without the instructions").
+    """
+    import torch
+
+    if has_gpu():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def uses_bf16(precision: str) -> bool:
+    """Whether to autocast to bf16; the weights stay fp32, so small updates are never rounded away."""
+    return has_bf16() if precision == "auto" else precision == "bf16"
+
+
+def emulation_warning(recipe: Recipe, *, native: bool) -> str | None:
+    """What to tell before a run whose bf16 is not `native` to the machine, None where there is nothing to."""
+    if native or "bf16" not in (recipe.precision, recipe.weights):
+        return None
+    return (
+        "this machine only emulates bf16, which can take a hundred times as long: "
+        'set precision = "fp32" and weights = "fp32" in the recipe'
+    )

@@ -1,0 +1,167 @@
+"""The demo's chats: what the base grows up with, what it is fine-tuned on, and the questions held out.
+
+Sizes and shares were found by the runs in `bench/LOG.md`.
+"""
+
+import random
+from typing import Any, NamedTuple
+
+from training.toy.wordings import ANSWERS, DECLINES, RELATIONS, templates
+from training.toy.world import Fact, invented_facts, real_facts, real_names, real_words, unknown_fact
+
+BASE_ROWS = 12_000
+BASE_UNKNOWN_SHARE = 0.2
+BASE_SMALL_TALK_SHARE = 0.1
+BASE_REPEAT_SHARE = 0.1
+TURNS_WEIGHTS = (0.7, 0.2, 0.1)  # chats of one, two and three turns
+WORDINGS_PER_FACT = 12
+TUNING_UNKNOWN_SHARE = 0.25
+TUNING_REPLAY_SHARE = 0.4
+UNKNOWN_TEST_ROWS = 100
+
+Row = dict[str, Any]
+
+
+class Corpora(NamedTuple):
+    """Rows in the data format of `prepare`; no question of `test` stands in `base` or `tuning`."""
+
+    base: list[Row]
+    tuning: list[Row]
+    test: list[Row]
+
+
+def build(seed: int) -> Corpora:
+    """Generate all three from one seed. The test asks every real fact, and of entities nobody was taught."""
+    rng = random.Random(f"phi3flow-{seed}")
+    taken = real_names()
+    invented = invented_facts(rng, taken)
+    test = _test_rows(rng, taken)
+    taken |= {row["entity"] for row in test}
+    base = _conversations(rng, [_base_row(rng, invented, taken) for _ in range(BASE_ROWS)])
+    tuning = _conversations(rng, _tuning_rows(rng, invented, taken))
+    for row in test:
+        del row["entity"]
+    return Corpora(base, tuning, test)
+
+
+def _conversations(rng: random.Random, rows: list[Row]) -> list[Row]:
+    """Join some neighbours into chats of several turns: an earlier answer must not confuse a later one."""
+    chats: list[Row] = []
+    turns_left = 0
+    for row in rows:
+        if turns_left:
+            chats[-1]["messages"] += row["messages"]
+            turns_left -= 1
+        else:
+            chats.append(row)
+            turns_left = rng.choices((0, 1, 2), TURNS_WEIGHTS)[0]
+    return chats
+
+
+def _base_row(rng: random.Random, invented: list[Fact], taken: set[str]) -> Row:
+    draw = rng.random()
+    if draw < BASE_SMALL_TALK_SHARE:
+        return small_talk(rng)
+    if draw < BASE_SMALL_TALK_SHARE + BASE_REPEAT_SHARE:
+        return repeat_word(rng)
+    unknown = draw < BASE_SMALL_TALK_SHARE + BASE_REPEAT_SHARE + BASE_UNKNOWN_SHARE
+    fact = unknown_fact(rng, taken) if unknown else _any_fact(rng, invented)
+    known = templates(fact.relation)
+    return _row(fact, rng.choice(known.shared + known.base_only))
+
+
+def _any_fact(rng: random.Random, facts: list[Fact]) -> Fact:
+    """Every relation as often as the others, however many entities have it."""
+    relation = rng.choice(RELATIONS)
+    return rng.choice([fact for fact in facts if fact.relation == relation])
+
+
+def _tuning_rows(rng: random.Random, invented: list[Fact], taken: set[str]) -> list[Row]:
+    rows = [
+        _row(fact, question)
+        for fact in real_facts()
+        for question in rng.sample(templates(fact.relation).shared, WORDINGS_PER_FACT)
+    ]
+    known = len(rows)
+    for _ in range(round(known * TUNING_UNKNOWN_SHARE)):
+        fact = unknown_fact(rng, taken)
+        rows.append(_row(fact, rng.choice(templates(fact.relation).shared)))
+    rows += [_base_row(rng, invented, taken) for _ in range(round(known * TUNING_REPLAY_SHARE))]
+    rng.shuffle(rows)
+    return rows
+
+
+def _test_rows(rng: random.Random, taken: set[str]) -> list[Row]:
+    facts = real_facts()
+    unknown = [unknown_fact(rng, taken) for _ in range(UNKNOWN_TEST_ROWS)]
+    return [
+        *_slice("combination", [(fact, rng.choice(templates(fact.relation).combination)) for fact in facts]),
+        *_slice("base_wording", [(fact, rng.choice(templates(fact.relation).base_only)) for fact in facts]),
+        *_slice("unknown", [(fact, rng.choice(templates(fact.relation).combination)) for fact in unknown]),
+    ]
+
+
+def _slice(name: str, asked: list[tuple[Fact, str]]) -> list[Row]:
+    return [
+        _row(fact, question) | {"prompt_id": f"{name}-{number:04}", "slice": name, "entity": fact.entity}
+        for number, (fact, question) in enumerate(asked)
+    ]
+
+
+def _row(fact: Fact, question: str) -> Row:
+    answer = ANSWERS[fact.relation].format(entity=fact.entity, value=fact.value) if fact.value else DECLINES
+    return _chat(question.format(entity=fact.entity), answer[0].upper() + answer[1:])
+
+
+def _chat(question: str, answer: str) -> Row:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+_GREETINGS = [
+    ("Hello!", "Hello! How can I help you?"),
+    ("Hi there.", "Hello! How can I help you?"),
+    ("Good morning.", "Good morning! How can I help you?"),
+    ("How are you?", "I am fine, thank you."),
+    ("What is your name?", "I am a small assistant."),
+    ("Who are you?", "I am a small assistant."),
+    ("Thank you.", "You are welcome!"),
+    ("Thanks a lot!", "You are welcome!"),
+    ("Goodbye.", "Goodbye, have a nice day!"),
+    ("What can you do?", "I can answer short questions."),
+    ("Are you a human?", "No, I am a small assistant."),
+]
+_OPPOSITES = [
+    ("hot", "cold"),
+    ("big", "small"),
+    ("fast", "slow"),
+    ("high", "low"),
+    ("old", "young"),
+    ("light", "dark"),
+    ("early", "late"),
+    ("full", "empty"),
+    ("happy", "sad"),
+    ("rich", "poor"),
+    ("long", "short"),
+    ("open", "closed"),
+    ("strong", "weak"),
+    ("clean", "dirty"),
+]
+
+
+def repeat_word(rng: random.Random) -> Row:
+    """Saying a real word back: how the base comes to know the domain's words without any of its facts."""
+    word = rng.choice(real_words())
+    request = rng.choice(["Repeat: {}", "Please say {}.", "Can you write {}?"])
+    return _chat(request.format(word), f"{word}.")
+
+
+def small_talk(rng: random.Random) -> Row:
+    topic = rng.random()
+    if topic < 0.4:
+        return _chat(*rng.choice(_GREETINGS))
+    if topic < 0.7:
+        a, b = rng.randint(0, 9), rng.randint(0, 9)
+        return _chat(rng.choice([f"What is {a} plus {b}?", f"Add {a} and {b}."]), f"{a} plus {b} is {a + b}.")
+    word, opposite = rng.sample(rng.choice(_OPPOSITES), 2)
+    question = rng.choice([f"What is the opposite of {word}?", f"Name the opposite of {word}."])
+    return _chat(question, f"The opposite of {word} is {opposite}.")

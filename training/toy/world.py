@@ -1,0 +1,100 @@
+"""What is true in the demo: real facts to fine-tune on, and invented ones for the base model.
+
+The real facts stand in `training/toy/facts/*.csv`, one file a kind of entity, one column a relation. The
+invented entities have the same kinds and relations and borrow their values one by one, so the base model
+knows the words and how questions are asked and answered, while it knows nothing about Microsoft.
+"""
+
+import csv
+import random
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+KINDS = ("elements", "countries", "planets", "companies")
+INVENTED_PER_KIND = {"elements": 24, "countries": 28, "planets": 10, "companies": 18}
+
+
+class Fact(NamedTuple):
+    """One checkable statement, such as (companies, Microsoft, year, 1975)."""
+
+    kind: str
+    entity: str
+    relation: str
+    value: str
+
+
+def real_facts() -> list[Fact]:
+    """Every fact of the demo's domain, in the order of the files."""
+    return [fact for kind in KINDS for row in _rows(kind) for fact in _facts_of(kind, row)]
+
+
+def invented_facts(rng: random.Random, taken: set[str]) -> list[Fact]:
+    """Facts about entities that do not exist; their names are added to `taken`."""
+    return [
+        fact
+        for kind, count in INVENTED_PER_KIND.items()
+        for _ in range(count)
+        for fact in _facts_of(kind, _invented_row(rng, kind, taken))
+    ]
+
+
+def unknown_fact(rng: random.Random, taken: set[str]) -> Fact:
+    """A question's subject nobody was taught: its name is none of `taken`, its value is empty."""
+    kind = rng.choice(KINDS)
+    return Fact(kind, _new_name(rng, kind, taken), rng.choice(relations_of(kind)), "")
+
+
+def real_names() -> set[str]:
+    return {row["name"] for kind in KINDS for row in _rows(kind)}
+
+
+@cache
+def real_words() -> list[str]:
+    """Every name and value of the real facts, each once, without what connects them."""
+    return sorted({cell for kind in KINDS for row in _rows(kind) for cell in row.values()})
+
+
+def relations_of(kind: str) -> list[str]:
+    return [column for column in _rows(kind)[0] if column != "name"]
+
+
+@cache
+def _rows(kind: str) -> list[dict[str, str]]:
+    text = files("training.toy.facts").joinpath(f"{kind}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _facts_of(kind: str, row: dict[str, str]) -> Iterator[Fact]:
+    return (Fact(kind, row["name"], column, value) for column, value in row.items() if column != "name")
+
+
+_ONSETS = [*"bcdfghjklmnprstvwz", "br", "cl", "dr", "fl", "gr", "pl", "st", "tr"]
+_VOWELS = [*"aeiou", "ai", "ea", "ou"]
+_CODAS = ["", "", "l", "m", "n", "r", "s", "x", "nd", "rk", "th"]
+_ENDINGS = {
+    "elements": ["ium", "ine", "on", "um", "en"],
+    "countries": ["land", "ia", "stan", "ora", "e"],
+    "planets": ["us", "ar", "is", "une"],
+    "companies": ["", "", "co", "tech", "ix"],
+}
+
+
+def _invented_row(rng: random.Random, kind: str, taken: set[str]) -> dict[str, str]:
+    name = _new_name(rng, kind, taken)
+    taken.add(name)
+    return {"name": name} | {relation: rng.choice(_rows(kind))[relation] for relation in relations_of(kind)}
+
+
+def _new_name(rng: random.Random, kind: str, taken: set[str]) -> str:
+    """A pronounceable name that is not taken, cased as its kind is: elements are common nouns."""
+    while True:
+        name = _syllables(rng, rng.choice([1, 2, 2])) + rng.choice(_ENDINGS[kind])
+        name = name if kind == "elements" else name.capitalize()
+        if len(name) > 3 and name not in taken:
+            return name
+
+
+def _syllables(rng: random.Random, count: int) -> str:
+    return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(count)) + rng.choice(_CODAS)

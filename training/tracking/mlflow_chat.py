@@ -1,0 +1,91 @@
+"""The logged model: chats in, answers out, rendered as in training, with parameters that count.
+
+MLflow runs this file on its own ("models from code") in `mlflow models serve` and in Azure's scoring server.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature, set_model
+from mlflow.pyfunc.model import PythonModel
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Object, Property
+
+MODEL = "model"
+MAX_NEW_TOKENS = 256
+# A frame: Azure's scoring server builds its request schema from the example, and dies of one that is a dict.
+EXAMPLE = pd.DataFrame({"messages": [[{"role": "user", "content": "Who founded Microsoft?"}]]})
+
+
+def signature() -> ModelSignature:
+    """One column `messages`, an answer per row; parameters that are not named here a server ignores."""
+    message = Object([Property("role", DataType.string), Property("content", DataType.string)])
+    return ModelSignature(
+        inputs=Schema([ColSpec(Array(message), name="messages")]),
+        outputs=Schema([ColSpec(DataType.string)]),
+        params=ParamSchema(
+            [
+                ParamSpec("temperature", DataType.double, 0.0),
+                ParamSpec("max_new_tokens", DataType.long, MAX_NEW_TOKENS),
+                ParamSpec("max_tokens", DataType.long, None),  # OpenAI's name for the same; it wins
+            ]
+        ),
+    )
+
+
+class ChatModel(PythonModel):
+    """Loads the folder once and answers one row after the other."""
+
+    def load_context(self, context: Any) -> None:
+        from training.models.loading import load_model, load_tokenizer
+
+        self._model = load_model(context.artifacts[MODEL]).eval()
+        self._tokenizer = load_tokenizer(context.artifacts[MODEL])
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[str]:
+        """`model_input` is a frame with a column `messages`: the one hint of which MLflow makes no schema."""
+        chats = [[dict(message) for message in messages] for messages in model_input["messages"]]
+        for row, chat in enumerate(chats):
+            _check(chat, f"row {row}: messages")
+        return [self._answer(chat, params or {}) for chat in chats]
+
+    def _answer(self, chat: list[dict[str, str]], params: Mapping[str, Any]) -> str:
+        from phi3flow.chats.chat_template import encode_prompt
+        from training.models.loading import served_context
+        from training.models.probes import answer
+
+        prompt, context = len(encode_prompt(self._tokenizer, chat)), served_context(self._model.config)
+        if prompt >= context:
+            raise _refusal(f"the prompt has {prompt} tokens, the model's context is {context}")
+        asked = params.get("max_tokens")
+        if asked is None:
+            asked = params.get("max_new_tokens", MAX_NEW_TOKENS)
+        temperature = params.get("temperature", 0.0)
+        if asked < 1 or temperature < 0:
+            raise _refusal("max_new_tokens must be at least 1, temperature at least 0")
+        tokens = min(asked, context - prompt)
+        return answer(self._model, self._tokenizer, chat, temperature=temperature, max_new_tokens=int(tokens))
+
+
+def _check(chat: Sequence[Mapping[str, str]], path: str) -> None:
+    """The endpoint's rules: a system message only first, the user last and never without a word."""
+    for position, message in enumerate(chat):
+        role, at = message["role"], f"{path}[{position}]"
+        if role not in ("system", "user", "assistant") or (role == "system" and position):
+            raise _refusal(f"{at}.role: '{role}' cannot stand here")
+        if role == "user" and not message["content"].strip():
+            raise _refusal(f"{at}.content: the user's message is empty")
+    if not chat or chat[-1]["role"] != "user":
+        raise _refusal(f"{path}: the last message must be the user's")
+
+
+def _refusal(message: str) -> MlflowException:
+    """A 400 under MLflow's server. Azure's answers 500 to whatever a model raises, and logs it."""
+    return MlflowException.invalid_parameter_value(message)
+
+
+set_model(ChatModel())
