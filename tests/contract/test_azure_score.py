@@ -27,7 +27,7 @@ from phi3flow.phi3_contract import Endpoint, Sampling
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / ".venv-azureml" / "bin" / "azmlinfsrv"
-FILES = ROOT / "deploy" / "azure" / "deployments"
+FILES = ROOT / "deploy" / "azure" / "container" / "deployments"
 TOKENS = 9
 HELLO = user("Who founded the fox?")
 QUESTIONS = [
@@ -60,7 +60,12 @@ def azure_server(mount, work, *command):
     variables |= {"AZUREML_MODEL_DIR": str(mount), "AML_APP_ROOT": str(work), "OMP_NUM_THREADS": "1"}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    script = ["--entry_script", str(ROOT / "deploy" / "azure" / "score.py"), "--port", str(port)]
+    script = [
+        "--entry_script",
+        str(ROOT / "deploy" / "azure" / "container" / "score.py"),
+        "--port",
+        str(port),
+    ]
     service = Service("azmlinfsrv", [*command, *script], port, "/", "endpoint_port", work / "log", variables)
     with contextlib.chdir(work), Stack(service, ready_seconds=SECONDS) as stack:  # nothing is found by chance
         yield f"http://127.0.0.1:{port}/score", psutil.Process(stack.pids["azmlinfsrv"]), work / "log"

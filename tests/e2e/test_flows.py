@@ -295,10 +295,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 from custom_connections.promptflow_home import enter_home
-from phi3flow.settings import Settings
+from phi3flow.core.settings import Settings
 
 enter_home(Settings.load())
-from evaluation import batch, direct_batch
+from evaluation.asking import batch, direct_batch
 
 runner, out = {"pf": (batch, Path("out")), "direct": (direct_batch, Path(f"out-{sys.argv[1]}"))}[sys.argv[2]]
 if sys.argv[1] == "compare":
@@ -410,14 +410,14 @@ def _untimed(row):
 PREFLIGHT = """
 import json, sys
 from custom_connections.promptflow_home import enter_home
-from phi3flow.settings import Settings
+from phi3flow.core.settings import Settings
 
 enter_home(Settings.load())
 from custom_connections.store import store_connection
-from evaluation.batch import run_compare
+from evaluation.asking.batch import run_compare
 from pathlib import Path
 from typing import ClassVar
-from phi3flow.errors import Phi3flowError
+from phi3flow.core.errors import Phi3flowError
 from phi3flow.phi3_contract import Endpoint
 
 said = []

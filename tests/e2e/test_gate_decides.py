@@ -19,11 +19,11 @@ from training.toy.world import real_names
 COMPARE = """
 import contextlib, io, json, sys
 from custom_connections.promptflow_home import enter_home
-from phi3flow.settings import Settings
+from phi3flow.core.settings import Settings
 
 enter_home(Settings.load())
 from custom_connections.store import store_connection
-from phi3flow.cli import main
+from phi3flow.app.cli import main
 from phi3flow.phi3_contract import Endpoint
 
 for name, url in json.loads(sys.argv[1]).items():
@@ -38,10 +38,10 @@ SERVE_AND_COMPARE = """
 import json, sys
 from pathlib import Path
 from evaluation.compare import Options, compare
-from evaluation.gate import load_gate
-from evaluation.runners import DIRECT
-from phi3flow.local_endpoints import local_endpoints
-from phi3flow.settings import Settings
+from evaluation.verdict.gate import load_gate
+from evaluation.asking.runners import DIRECT
+from phi3flow.app.local_endpoints import local_endpoints
+from phi3flow.core.settings import Settings
 
 base, tuned, data = map(Path, sys.argv[1:])
 with local_endpoints({"phi3-base": base, "phi3-tuned": tuned}, Path("served"), Settings.load()):

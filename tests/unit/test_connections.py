@@ -121,11 +121,11 @@ def test_connect_says_what_is_missing_and_how_to_get_it(tmp_path, variables, sai
 LOAD = """
 import json, sys
 from custom_connections.promptflow_home import enter_home
-from phi3flow.settings import Settings
+from phi3flow.core.settings import Settings
 
 enter_home(Settings.load())
 from custom_connections.store import load_endpoint
-from phi3flow.errors import Phi3flowError
+from phi3flow.core.errors import Phi3flowError
 
 for name in sys.argv[1:]:
     try:

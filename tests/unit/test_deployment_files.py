@@ -20,7 +20,7 @@ from phi3flow.chats.chat_template import encode_prompt
 from training.models.probes import FIXED
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy" / "azure" / "deployments"
+FOLDER = ROOT / "deploy" / "azure" / "container" / "deployments"
 FRONT_END_LIMIT_MS = 180_000
 PROBES = 2  # liveness and readiness may come at once
 MEMORY = 32 << 30  # of a Standard_E4s_v3

@@ -41,7 +41,7 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 HOLDER = """
 import json, sys
 from pathlib import Path
-from phi3flow.processes import Service, Stack
+from phi3flow.core.processes import Service, Stack
 
 services = [Service(**{**given, "log": Path(given["log"])}) for given in json.loads(sys.argv[1])]
 try:

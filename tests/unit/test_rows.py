@@ -213,8 +213,8 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
 
 ASK_THE_HUB = """
 import sys
-from phi3flow.errors import Phi3flowError
-from training.rows import BadRows, open_source, read_chats
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.chats.rows import BadRows, open_source, read_chats
 bad = BadRows()
 for source in sys.argv[1:]:
     try:
