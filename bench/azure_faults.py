@@ -25,7 +25,7 @@ from typing import Any
 from azure_case import FAULTS, FORK, Call, Case, Result, disturbed, emulator, enter, run_step, state_of
 from azure_fakes import write_inputs
 
-from phi3flow.core.files import read_jsonl
+from phi3flow.core.jsonl import read_jsonl
 
 # Both rollouts: the first onto nothing, the second beside a live deployment.
 STEPS = (("provision", 1), ("train", 1), ("deploy", 1), ("promote", 1), ("deploy", 2), ("promote", 2))

@@ -20,7 +20,7 @@ from evaluation.report.render import write_report
 from evaluation.rows import Judged, answered_pairs
 from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 
 LOG_LIKELIHOOD = "log_likelihood"

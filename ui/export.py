@@ -23,7 +23,7 @@ def as_training_jsonl(conversations: Sequence[tuple[Conversation, Sequence[Turn]
     Left out are answers that are not complete or that got a thumb down.
     """
     rows = [_row(conversation, turns) for conversation, turns in conversations]
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row["messages"])
+    return "".join(to_line(row).decode() for row in rows if row["messages"])
 
 
 def _row(conversation: Conversation, turns: Sequence[Turn]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phi3flow.core.files import read_jsonl
+from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import MANIFEST, read_manifest
 from ui.conversations import Model
 

@@ -34,7 +34,7 @@ def append_vote(path: Path, ballot: Ballot, vote: Vote) -> None:
     The lock is for other pages that write the same file. A line that a crash cut short stays apart from the
     new one, so that the reader can name it.
     """
-    row = json.dumps(_row(ballot, vote), ensure_ascii=False).encode() + b"\n"
+    row = to_line(_row(ballot, vote))
     with path.open("a+b", buffering=0) as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)

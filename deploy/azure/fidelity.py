@@ -8,7 +8,8 @@ from deploy.azure.steps.serving import ask_at, show_log
 from deploy.azure.steps.session import Cloud
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_jsonl, write_json, write_jsonl
+from phi3flow.core.files import write_json
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
     from deploy.verify.exact_match import Reference

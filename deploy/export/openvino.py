@@ -11,7 +11,7 @@ from deploy.export.quantise import Example, Quantised, quantise
 from deploy.scoring.engines.quiet_openvino import silence_openvino
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_jsonl
+from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import Artifact, new_output, write_manifest
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from deploy.azure.job_outputs import write_card
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 from training.models.loading import load_model, load_tokenizer
 from training.models.probes import Answer, answer_greedily, most_tokens, probe_prompts, probe_rows

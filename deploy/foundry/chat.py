@@ -11,7 +11,7 @@ from deploy.foundry.target import Target
 from evaluation.asking.batch import QUESTION
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.flow_folder import connections_of
 
 FLOW = "chat"

@@ -21,7 +21,8 @@ from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, input
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import read_json, write_json, write_jsonl
+from phi3flow.core.files import read_json, write_json
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import sha256_of
 
 if TYPE_CHECKING:

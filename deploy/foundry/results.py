@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.foundry.cloud_comparison import CloudAnswers
 from evaluation.asking.answer_file import Record
 from evaluation.compare import compare_recorded
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 
 if TYPE_CHECKING:
     from evaluation.compare import Options

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.azure.steps.names import OURS
 from deploy.foundry.target import Target
 from phi3flow.core.console import say
+from phi3flow.core.polling import poll
 from phi3flow.core.errors import Phi3flowError
 
 if TYPE_CHECKING:
@@ -47,27 +47,28 @@ def submit(target: Target, name: str, flow: str, inputs: Path, columns: Mapping[
 
 def wait(target: Target, name: str) -> None:
     """Until the run is completed. Raises Phi3flowError when it fails, or outlasts our patience."""
-    deadline = time.monotonic() + target.cloud.patience
-    pause, shown = FIRST_POLL_SECONDS, ""
-    while True:
+    shown = ""
+
+    def look() -> "Run | None":
+        nonlocal shown
         run = find_run(target, name)
         status = run.status if run is not None else "missing"
         if status != shown:
             say(f"run {name}: {status}")
             shown = status
-        if status == COMPLETED:
-            return
-        if run is not None and status in ENDED:
-            raise Phi3flowError(
-                f"run {name} ended as {status.lower()}{_why(run)}", "the same command tries again"
-            )
-        if time.monotonic() > deadline:
-            raise Phi3flowError(
-                f"run {name} is still {status.lower()}; Azure goes on with it",
-                "the same command watches it again (PHI3FLOW_AZURE_PATIENCE waits longer)",
-            )
-        time.sleep(pause)
-        pause = min(pause * 1.5, LAST_POLL_SECONDS)
+        return run if status in (COMPLETED, *ENDED) else None
+
+    try:
+        run = poll(look, seconds=target.cloud.patience)
+    except TimeoutError:
+        raise Phi3flowError(
+            f"run {name} is still {shown.lower()}; Azure goes on with it",
+            "the same command watches it again (PHI3FLOW_AZURE_PATIENCE waits longer)",
+        ) from None
+    if run.status != COMPLETED:
+        raise Phi3flowError(
+            f"run {name} ended as {run.status.lower()}{_why(run)}", "the same command tries again"
+        )
 
 
 def _why(run: "Run") -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import read_jsonl
+from phi3flow.core.jsonl import read_jsonl
 from phi3flow.phi3_contract import (
     Endpoint,
     EndpointError,

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from evaluation.asking.lazy import Lazy
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.row_shapes import RowError, any_text, parse_object
-from phi3flow.chats.rows import BadRows
+from phi3flow.core.jsonl import RowError, any_text, parse_object
+from phi3flow.core.jsonl import BadRows
 from phi3flow.core.errors import BadInput
 
 SHAPE = '{"line": 1, "answer": "It is in Paris."}'
@@ -51,8 +51,7 @@ def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
         except RowError as error:
             bad.add(str(path), number, error)
         position += len(line)
-    if bad.total:
-        raise BadInput(bad.report(), hint=f"{bad.hint()}; a row is {SHAPE}")
+    bad.require_none(SHAPE)
 
     def record(i: int) -> Record:
         if offsets[i] < 0:

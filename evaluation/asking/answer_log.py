@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from evaluation.asking.answer_file import Record
 from phi3flow.core.files import replacing
+from phi3flow.core.jsonl import to_line
 
 SYNC_SECONDS = 1.0
 
@@ -26,8 +27,7 @@ class AnswerLog:
 
     def append(self, i: int, record: Record) -> None:
         """File the record of the chat at position `i`, from 0."""
-        text = json.dumps({"line": i + 1, **record._asdict()})
-        self._stream.write(text.encode() + b"\n")
+        self._stream.write(to_line({"line": i + 1, **record._asdict()}))
         self._stream.flush()
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()

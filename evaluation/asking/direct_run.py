@@ -139,7 +139,7 @@ def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:
 
 def _record(result: dict[str, Any]) -> Record:
     """An answer that cannot be written to a file, only JSON's escapes can say it, has failed."""
-    from phi3flow.chats.row_shapes import RowError, any_text
+    from phi3flow.core.jsonl import RowError, any_text
 
     if result["text"] is None:
         return Record(None, None, result["error"])

@@ -6,13 +6,9 @@ on standard input because it holds the endpoints' keys; the store's encryption k
 forgotten at its end. Results are the files that `pf run` leaves below `runs/NAME/`.
 """
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.judge.flow_node import JUDGE, store_judge
+from phi3flow.core.children import module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.jsonl import read_jsonl
 from phi3flow.phi3_contract import Endpoint
 
 START_SECONDS = 120  # for Prompt flow itself; each flow needs about seven on two idle cores
-PROGRESS_SECONDS = 5.0
 
 Columns = Mapping[str, Mapping[str, Any]]  # flow -> its input -> where `pf run` takes it from
 
@@ -53,58 +50,34 @@ def run_flows(folder: Path, endpoints: Mapping[str, Endpoint], columns: Columns,
         "limits": asdict(limits),
     }
     log = folder / "promptflow.log"
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    seconds = START_SECONDS + len(columns) * limits.batch
     try:
-        assert child.stdin is not None  # noqa: S101 - it is a pipe; said for the type checker
-        with contextlib.suppress(BrokenPipeError), child.stdin:  # it died at once: its exit status tells
-            child.stdin.write(json.dumps(request).encode())
-        _wait(child, folder, START_SECONDS + len(columns) * limits.batch)
-    finally:
-        _end(child)
-    if child.returncode != 0:
+        code = run_child(
+            module_command(__name__), log, request=request, seconds=seconds, report=partial(_report, folder)
+        )
+    except TimeoutError:
+        raise Phi3flowError(
+            f"the batch run took longer than {seconds} s", hint="lower the connection's timeout"
+        ) from None
+    if code != 0:
         raise Phi3flowError("Prompt flow could not run the batch", hint=f"its log is {log}")
 
 
-def _wait(child: "subprocess.Popen[bytes]", folder: Path, seconds: int) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            child.wait(PROGRESS_SECONDS)
-            return
-        except subprocess.TimeoutExpired:
-            done = {run.parent.name: len(list(run.iterdir())) for run in folder.glob("runs/*/flow_artifacts")}
-            say(
-                "; ".join(f"{name}: {count} lines done" for name, count in done.items())
-                or "starting Prompt flow"
-            )
-    raise Phi3flowError(f"the batch run took longer than {seconds} s", hint="lower the connection's timeout")
-
-
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    """Kill what is left of the child's session: Prompt flow's workers survive their parent."""
-    with contextlib.suppress(ProcessLookupError):  # the whole group ended on its own
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def _report(folder: Path) -> None:
+    done = {run.parent.name: len(list(run.iterdir())) for run in folder.glob("runs/*/flow_artifacts")}
+    say("; ".join(f"{name}: {count} lines done" for name, count in done.items()) or "starting Prompt flow")
 
 
 def outputs_of(folder: Path, name: str) -> dict[int, dict[str, Any]]:
     """The outputs of the lines that succeeded, by line number from 0."""
     path = folder / "runs" / name / "flow_outputs" / "output.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    return {row.pop("line_number"): row for row in (json.loads(line) for line in lines if line)}
+    return {row.pop("line_number"): row for row in (read_jsonl(path) if path.exists() else [])}
 
 
 def errors_of(folder: Path, name: str) -> dict[int, str]:
     """What Prompt flow says of each line that failed, by line number from 0."""
     pages = folder.glob(f"runs/{name}/flow_artifacts/*.jsonl")  # of one line here, of 25 from the cloud
-    records = [json.loads(line) for page in pages for line in page.read_bytes().splitlines() if line]
+    records = [record for page in pages for record in read_jsonl(page)]
     return {
         record["line_number"]: record["run_info"]["error"]["message"]
         for record in records

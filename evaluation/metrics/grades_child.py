@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.metrics.text_metrics_child import enter_home
-from phi3flow.core.files import read_jsonl
+from phi3flow.core.jsonl import read_jsonl, to_line
 
 
 class Evaluator(NamedTuple):
@@ -61,16 +61,16 @@ def grade_all(folder: Path, graders: Mapping[str, Grader], workers: int) -> None
     """Every answer of `FOLDER/answers.jsonl` by every grader."""
     lock = threading.Lock()
     with (
-        (folder / "grades.jsonl").open("a", encoding="utf-8") as grades,
+        (folder / "grades.jsonl").open("ab") as grades,
         ThreadPoolExecutor(workers) as pool,
     ):
 
         def grade(task: tuple[Answer, str]) -> None:
             answer, metric = task
             about = {"line": answer["line"], "side": answer["side"], "metric": metric}
-            graded = json.dumps(about | _grade(graders[metric], answer))
+            graded = to_line(about | _grade(graders[metric], answer))
             with lock:
-                grades.write(graded + "\n")
+                grades.write(graded)
                 grades.flush()
 
         tasks = [(answer, metric) for answer in read_jsonl(folder / "answers.jsonl") for metric in graders]

@@ -1,16 +1,14 @@
 """Answers graded by Microsoft's evaluators, in a process of its own with the deadline that they lack."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from phi3flow.core.children import module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 
 PACKAGE = "azure-ai-evaluation"
 START_SECONDS = 120
@@ -30,21 +28,13 @@ def run_grader(
     folder = Path(tempfile.mkdtemp(dir=parent))
     write_jsonl(folder / "answers.jsonl", answers)
     log = folder / "log.txt"
-    with log.open("wb") as output:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", module, str(folder)],
-                input=json.dumps(request).encode(),
-                stdout=output,
-                stderr=output,
-                timeout=START_SECONDS + seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            say(f"{PACKAGE} did not give all grades within {START_SECONDS + seconds:.0f} s")
-        else:
-            if done.returncode:
-                raise Phi3flowError(f"{PACKAGE} could not grade the answers", hint=f"its log is {log}")
+    try:
+        code = run_child(module_command(module, folder), log, request=request, seconds=START_SECONDS + seconds)
+    except TimeoutError:
+        say(f"{PACKAGE} did not give all grades within {START_SECONDS + seconds:.0f} s")
+    else:
+        if code:
+            raise Phi3flowError(f"{PACKAGE} could not grade the answers", hint=f"its log is {log}")
     path = folder / "grades.jsonl"
     return {
         (row["line"], row["side"], row["metric"]): row["grade"]

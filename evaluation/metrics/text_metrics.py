@@ -6,8 +6,6 @@ the run ends and names the one that does not.
 
 import json
 import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -20,13 +18,14 @@ from evaluation.answer_metrics import declines
 from evaluation.metrics.text_metrics_child import EVALS, EVALUATORS
 from evaluation.rows import Judged
 from evaluation.statistics.scores import Column
+from phi3flow.core.children import last_line, module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_json, write_jsonl
+from phi3flow.core.files import read_json
+from phi3flow.core.jsonl import write_jsonl
 
 AZURE = "azure-ai-evaluation"
 BACKENDS = (AZURE, EVALS)
-PROGRESS_SECONDS = 10.0
 
 
 class TextMetrics(NamedTuple):
@@ -76,22 +75,11 @@ def _pairs(row: Judged) -> Iterator[dict[str, str]]:
 
 
 def _run(backend: str, folder: Path) -> None:
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        command = [sys.executable, "-P", "-m", "evaluation.metrics.text_metrics_child", backend, str(folder)]
-        child = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        while child.poll() is None:
-            try:
-                child.wait(PROGRESS_SECONDS)
-            except subprocess.TimeoutExpired:
-                say(f"{backend}: {_count_lines(folder / 'scores.jsonl')} texts scored")
-    finally:
-        child.kill()
-        child.wait()
-    if child.returncode != 0:
+    log, scores = folder / "log.txt", folder / "scores.jsonl"
+    command = module_command("evaluation.metrics.text_metrics_child", backend, folder)
+    if run_child(command, log, report=lambda: say(f"{backend}: {_count_lines(scores)} texts scored")):
         raise Phi3flowError(
-            f"{backend} failed: {_last_line(log)}", hint=f"its log is {log}; --text-metrics none goes without"
+            f"{backend} failed: {last_line(log)}", hint=f"its log is {log}; --text-metrics none goes without"
         )
 
 
@@ -100,11 +88,6 @@ def _count_lines(path: Path) -> int:
         return 0
     with path.open("rb") as stream:
         return sum(1 for _ in stream)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def read_scores(rows: Iterable[Judged], path: Path, backend: str) -> dict[str, Column]:

@@ -18,7 +18,7 @@ from phi3flow.app.cli import INTERRUPTED
 from phi3flow.app.run_comparison import compare_run, served
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.settings import Settings
 from training.toy.corpus import build
 

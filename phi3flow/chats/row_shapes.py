@@ -7,39 +7,16 @@ Accepted shapes (docs/data.md shows each):
     {"question" or "instruction", "input"?, "answer" or "output", ..}      one question, one answer
 """
 
-import json
 import re
 import unicodedata
 from typing import Any
 
 from phi3flow.chats.chat import Chat, Message
-
-MAX_LINE_BYTES = 1 << 20
-BYTE_ORDER_MARK = "byte-order mark"
-LINE_END = "line end"
-ENCODING = "encoding"
+from phi3flow.core.jsonl import RowError, any_text, json_name, parse_object, short
 
 _ROLES = ("system", "user", "assistant")
 _QUESTION, _ANSWER = ("question", "instruction"), ("answer", "output")
 _INVISIBLE = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_JSON_NAMES = {
-    dict: "an object",
-    list: "a list",
-    str: "text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-}
-
-
-class RowError(Exception):
-    """A row that cannot be used; the reader adds the file and the line."""
-
-    def __init__(self, field: str, what: str) -> None:
-        super().__init__(f"{field}: {what}")
-        self.field = field
-        self.what = what
 
 
 def parse_row(line: bytes) -> Chat:
@@ -54,65 +31,21 @@ def parse_row(line: bytes) -> Chat:
     return Chat(messages, *(_label(row, name) for name in ("prompt_id", "slice", "cluster")))
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
-    """Read one line without its line feed as a JSON object. Raises RowError."""
-    return _object(_decode(line))
-
-
-def _decode(line: bytes) -> str:
-    if len(line) > MAX_LINE_BYTES:
-        raise RowError("line", f"longer than {MAX_LINE_BYTES} bytes")
-    if line.startswith(b"\xef\xbb\xbf"):
-        raise RowError(BYTE_ORDER_MARK, "starts the line; JSON has none")
-    if line.endswith(b"\r"):
-        raise RowError(LINE_END, "is CRLF; JSONL ends lines with LF")
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        raise RowError(ENCODING, f"not UTF-8 at byte {error.start + 1}") from None
-    if "\0" in text:
-        raise RowError("line", "holds a NUL byte")
-    return text
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text, object_pairs_hook=_without_repeated_keys)
-    except json.JSONDecodeError as error:
-        raise RowError("json", f"{error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise RowError("json", "nested too deeply") from None
-    except ValueError:
-        raise RowError("json", "a number with too many digits") from None
-    if not isinstance(row, dict):
-        raise RowError("row", f"must be an object, not {_json_name(row)}")
-    return row
-
-
-def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise RowError(_short(key), "key given twice in one object")
-        found[key] = value
-    return found
-
-
 def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
     if "messages" not in row:
         return _question_and_answer(row)
     messages = row["messages"]
     if not isinstance(messages, list):
-        raise RowError("messages", f"must be a list, not {_json_name(messages)}")
+        raise RowError("messages", f"must be a list, not {json_name(messages)}")
     return tuple(_message(f"messages[{i}]", message) for i, message in enumerate(messages))
 
 
 def _message(where: str, message: Any) -> Message:
     if not isinstance(message, dict):
-        raise RowError(where, f"must be an object, not {_json_name(message)}")
+        raise RowError(where, f"must be an object, not {json_name(message)}")
     role = message.get("role")
     if role not in _ROLES:
-        shown = _short(role) if isinstance(role, str) else _json_name(role)
+        shown = short(role) if isinstance(role, str) else json_name(role)
         raise RowError(f"{where}.role", f"is {shown}; known: " + ", ".join(_ROLES))
     return {"role": role, "content": _text(f"{where}.content", message.get("content"))}
 
@@ -120,7 +53,7 @@ def _message(where: str, message: Any) -> Message:
 def _question_and_answer(row: dict[str, Any]) -> tuple[Message, ...]:
     asked, answered = _only_one(row, _QUESTION), _only_one(row, _ANSWER)
     if asked is None and answered is None:
-        keys = ", ".join(_short(key) for key in list(row)[:8]) or "none"
+        keys = ", ".join(short(key) for key in list(row)[:8]) or "none"
         raise RowError("row", f"neither 'messages' nor 'question' and 'answer' in it (keys: {keys})")
     if asked is None or answered is None:
         missing = _QUESTION if asked is None else _ANSWER
@@ -167,21 +100,3 @@ def _text(field: str, value: Any) -> str:
     if _INVISIBLE.fullmatch(text):
         raise RowError(field, "is empty")
     return unicodedata.normalize("NFC", text)
-
-
-def any_text(field: str, value: Any) -> str:
-    """The value, if it is text that can be encoded, empty or not. Raises RowError."""
-    if not isinstance(value, str):
-        raise RowError(field, f"must be text, not {_json_name(value)}")
-    if _SURROGATE.search(value):
-        raise RowError(field, "holds half a surrogate pair")
-    return value
-
-
-def _json_name(value: Any) -> str:
-    return _JSON_NAMES.get(type(value), "null")
-
-
-def _short(text: str) -> str:
-    """A user's own word, safe to print: short, on one line, no terminal escapes."""
-    return text if text.isidentifier() and len(text) <= 40 else ascii(text[:40])

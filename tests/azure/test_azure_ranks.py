@@ -11,7 +11,8 @@ from deploy.azure.steps.plan import carry_out
 from deploy.azure.steps.session import connect
 from deploy.azure.steps.sizes import profile
 from deploy.azure.train import Training, train
-from phi3flow.core.files import read_json, write_jsonl
+from phi3flow.core.files import read_json
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.settings import Settings
 
 NODES = 2

@@ -7,7 +7,8 @@ import pytest
 from foundry_cloud import write_chats
 
 from phi3flow.app.cli import main
-from phi3flow.core.files import read_json, read_jsonl
+from phi3flow.core.files import read_json
+from phi3flow.core.jsonl import read_jsonl
 
 MODEL = "Phi-3-mini-4k-instruct:11"
 HELD_OUT = 10

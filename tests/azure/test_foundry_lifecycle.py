@@ -14,7 +14,8 @@ from foundry_cloud import CHATS, foundry_process, write_chats
 
 from custom_connections.promptflow_home import new_encryption_key
 from phi3flow.app.cli import main
-from phi3flow.core.files import read_json, read_jsonl
+from phi3flow.core.files import read_json
+from phi3flow.core.jsonl import read_jsonl
 
 pytestmark = pytest.mark.slow  # minutes of a laptop's time: each run in the cloud imports Prompt flow anew
 ML = "Microsoft.MachineLearningServices/workspaces"

@@ -21,7 +21,8 @@ from deploy.verify.probes import ask_probes, load_probes
 from deploy.verify.template import check_template
 from phi3flow.app import cli
 from phi3flow.chats.chat_template import ZERO_WIDTH_SPACE
-from phi3flow.core.files import read_json, read_jsonl, write_jsonl
+from phi3flow.core.files import read_json
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.phi3_contract import Endpoint, join_turns
 from training.finetune import finetune
 from training.models.loading import load_model, load_tokenizer

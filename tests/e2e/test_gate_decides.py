@@ -12,7 +12,7 @@ import pytest
 from pack_answers import REFUSAL, pack_answers
 
 from custom_connections.promptflow_home import new_encryption_key
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from training.toy.corpus import build
 from training.toy.world import real_names
 

@@ -7,7 +7,7 @@ import pytest
 from hub_server import Hub, Repository
 from warm_command import WarmCommand
 
-from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import read_manifest
 
 MODEL, DATA = "microsoft/Phi-3.5-mini-instruct", "HuggingFaceH4/ultrachat_200k"

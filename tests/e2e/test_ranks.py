@@ -12,7 +12,7 @@ from chromium import free_ports
 from counting import chat
 from safetensors.torch import load_file
 
-from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import sha256_of
 from training.finetune import finetune
 from training.recipes.recipe import load_recipe

@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from training.data.encode import encode_chats, packed
 from training.loop.finish import merged
 from training.loop.run import make_trainer

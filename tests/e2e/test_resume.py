@@ -15,7 +15,8 @@ import pytest
 from counting import chat
 from warm_command import WarmCommand
 
-from phi3flow.core.files import read_json, read_jsonl, write_jsonl
+from phi3flow.core.files import read_json
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import sha256_of
 
 RECIPE = """

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from phi3flow.chats.chat_template import encode_example
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.checkpoints import step_of, usable
 from training.finetune import finetune
 from training.loop.advance import advance, forget_metrics_after

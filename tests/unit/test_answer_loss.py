@@ -6,7 +6,7 @@ import pytest
 from torch.nn.functional import cross_entropy
 
 from phi3flow.chats.rows import load_chats
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from training.loop.run import make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.recipes.recipe import Lora, Recipe, Scratch

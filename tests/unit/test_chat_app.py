@@ -8,7 +8,7 @@ from fake_flow import fake_flow
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Sampling
 from ui import workspace
 from ui.conversations import COMPLETE, Conversations, Model

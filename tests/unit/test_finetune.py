@@ -11,7 +11,8 @@ from transformers import TrainerCallback
 
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.files import read_jsonl, write_json, write_jsonl
+from phi3flow.core.files import write_json
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import read_manifest, sha256_of
 from training.checkpoints import agreed_checkpoint, usable
 from training.finetune import finetune

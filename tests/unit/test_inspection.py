@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from phi3flow.app.cli import main
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 
 TOKENIZER = Path(__file__).parents[1] / "data" / "phi3_tokenizer"
 RECIPE = "steps = 1\nbatch_size = 1\nlearning_rate = 1.0\nmax_length = 64\npacking = true\n"

@@ -20,7 +20,7 @@ from evaluation.rows import Answer, Judged, answered_pairs
 from evaluation.verdict.gate import load_gate
 from evaluation.verdict.preference_file import load_preferences
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Endpoint
 
 KEY = "judge-key-55ae1c"

@@ -14,7 +14,7 @@ from evaluation.report.render import render_html, summary_table
 from evaluation.rows import Answer, Judged
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 
 GATE = replace(load_gate(), primary="win_rate")
 PROMPT = [{"role": "user", "content": "Where?"}]

@@ -5,7 +5,7 @@ import pytest
 from deploy.verify.probes import Given, Probe, load_probes
 from deploy.verify.recorded import check_stop, surely_ended
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Reply
 from training.models.tokenizer import train_tokenizer
 

@@ -13,7 +13,7 @@ from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service import utils as tracking_service
 
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import read_manifest
 from training.finetune import finetune
 from training.tracking.mlflow_run import track, track_once

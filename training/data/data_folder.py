@@ -10,7 +10,7 @@ from typing import Any
 
 from phi3flow.chats.chat import Chat
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import MANIFEST, Artifact, read_manifest, sha256_of, write_manifest
 
 SPLITS = ("train", "val", "test")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_jsonl
+from phi3flow.core.jsonl import read_jsonl
 from training.loop.start import METRICS, Run, revision, starting_model
 from training.loop.weight_change import WeightChange, stored_weights, weight_change
 from training.models.loading import load_model, stop_token_ids, weights_folder

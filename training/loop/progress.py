@@ -1,6 +1,5 @@
 """What a run tells while it trains: a line on stderr, and every figure in `metrics.jsonl`."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from phi3flow.core.console import say
+from phi3flow.core.jsonl import to_line
 
 KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "eval_mean_token_accuracy")
 
@@ -33,8 +33,8 @@ class MetricsFile(TrainerCallback):
         if not values or not state.is_world_process_zero:
             return
         seconds = round(time.monotonic() - self.started, 2)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, "seconds": seconds, **values}) + "\n")
+        with self.path.open("ab") as stream:
+            stream.write(to_line({"step": state.global_step, "seconds": seconds, **values}))
         self.train_loss = values.get("loss", self.train_loss)
         if "eval_loss" in values:
             done = f"{state.global_step}/{state.max_steps}"

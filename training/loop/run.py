@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from phi3flow.chats.rows import Chat, load_chats
-from phi3flow.core.files import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.data.encode import encode_chats, packed
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
 from training.ranks import agreed, leads, leave, tell

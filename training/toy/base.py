@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 from training.finetune import TrainedModel, finetune
 from training.recipes.recipe import load_recipe

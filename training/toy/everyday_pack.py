@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from phi3flow.core.files import write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from training.toy.corpus import repeat_word, small_talk
 
 SEED = 0

@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from phi3flow.core.errors import Phi3flowError, first_line
-from phi3flow.core.files import read_jsonl, write_text
+from phi3flow.core.files import write_text
+from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import read_manifest
 
 LOCAL_STORE = "mlflow.db"

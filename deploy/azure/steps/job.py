@@ -7,7 +7,6 @@ cancelled one stays as it is: the next attempt has the next number.
 import io
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -18,6 +17,7 @@ from typing import Any
 from deploy.azure.steps.plan import Cost, Look
 from deploy.azure.steps.session import Cloud
 from phi3flow.core.console import say
+from phi3flow.core.polling import poll
 from phi3flow.core.errors import Phi3flowError
 
 ENDED_BADLY = {"Failed", "Canceled", "NotResponding"}
@@ -115,16 +115,17 @@ def _stream(cloud: Cloud, name: str) -> None:
 
 
 def _wait(cloud: Cloud, name: str) -> str:
-    pause, shown = FIRST_POLL_SECONDS, ""
-    while True:
+    shown = ""
+
+    def look() -> str | None:
+        nonlocal shown
         status = status_of(cloud, name) or "missing"
         if status != shown:
             say(f"job {name}: {status}")
             shown = status
-        if status == "Completed" or status in ENDED_BADLY:
-            return status
-        time.sleep(pause)
-        pause = min(pause * 1.5, LAST_POLL_SECONDS)
+        return status if status == "Completed" or status in ENDED_BADLY else None
+
+    return poll(look)
 
 
 def _interrupted(cloud: Cloud, name: str, ask_to_cancel: Callable[[], bool]) -> None:

@@ -13,12 +13,12 @@ from deploy.azure.steps.names import EXPIRES, OURS
 from deploy.azure.steps.plan import Cost, Look, foreign
 from deploy.azure.steps.session import Cloud
 from phi3flow.core.console import say
+from phi3flow.core.polling import poll
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.phi3_contract import Endpoint
 
 DEFAULT_DAYS = 3
 MOVING = {"creating", "updating", "deleting", "scaling"}
-SETTLE_SECONDS = 1.0
 LOG_LINES = 50
 FILES = {"openvino": "deployment-cpu.yaml", "vllm": "deployment-gpu.yaml"}
 VERIFIED = "verified"  # the endpoint's tag that names the deployment which passed
@@ -49,11 +49,16 @@ def find_deployment(cloud: Cloud, endpoint: str, name: str) -> Any | None:
 
 def settled(cloud: Cloud, find: Callable[[], Any | None], what: str) -> Any | None:
     """What `find` finds, once nobody is changing it: an earlier, interrupted run may still be at work."""
-    deadline = time.monotonic() + cloud.patience
-    while (found := find()) is not None and str(found.provisioning_state).lower() in MOVING:
-        if time.monotonic() > deadline:
-            raise Phi3flowError(f"{what} is still {found.provisioning_state}", "phi3flow azure status")
-        time.sleep(SETTLE_SECONDS)
+
+    def look() -> tuple[Any | None] | None:
+        found = find()
+        moves = found is not None and str(found.provisioning_state).lower() in MOVING
+        return None if moves else (found,)
+
+    try:
+        (found,) = poll(look, seconds=cloud.patience)
+    except TimeoutError:
+        raise Phi3flowError(f"{what} is still changing", "phi3flow azure status") from None
     return found
 
 
