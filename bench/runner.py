@@ -22,8 +22,8 @@ from evaluation.asking.direct_run import Side, chat_function, run_direct
 from evaluation.asking.lazy import chats_in
 from evaluation.asking.promptflow_run import Limits, outputs_of, run_flows
 from evaluation.verdict.gate import load_gate
-from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.flow_folder import resolve_flow
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import sha256_of
 from phi3flow.phi3_contract import Endpoint, Sampling, split_turns
 

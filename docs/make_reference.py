@@ -82,9 +82,8 @@ def _unescaped(text: str | None) -> str:
 
 def _settings() -> str:
     rows = [
-        f"| `{spec.name}` | `{spec.default}` | {spec.metadata['help']} |"
-        for spec in fields(Settings)
-        if not spec.metadata.get("secret")
+        f"| `{name}` | `{field.default}` | {field.description} |"
+        for name, field in ((name, Settings.model_fields[name]) for name in Settings.public())
     ]
     head = (
         "## Settings\n\nDefaults < `phi3flow.toml` (`phi3flow init` writes one) < `.env` < "

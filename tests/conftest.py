@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ class DemoRun(NamedTuple):
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting, key or proxy of the person who runs the tests reaches them."""
-    for name in (*(PREFIX + spec.name.upper() for spec in fields(Settings)), "PF_ENCRYPTION_KEY"):
+    for name in (*(PREFIX + name.upper() for name in Settings.model_fields), "PF_ENCRYPTION_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)

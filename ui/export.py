@@ -1,8 +1,8 @@
 """A conversation as a file: Markdown to read, JSONL to train on."""
 
-import json
 from collections.abc import Sequence
 
+from phi3flow.core.jsonl import to_line
 from ui.conversations import COMPLETE, Conversation, Turn
 
 

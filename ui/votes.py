@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from phi3flow.core.jsonl import to_line
+
 Vote = Literal["base", "tuned", "tie", "both_bad"]
 
 

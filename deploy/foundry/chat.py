@@ -11,8 +11,8 @@ from deploy.foundry.target import Target
 from evaluation.asking.batch import QUESTION
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.flow_folder import connections_of
+from phi3flow.core.jsonl import write_jsonl
 
 FLOW = "chat"
 

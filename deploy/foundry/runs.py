@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from deploy.azure.steps.names import OURS
 from deploy.foundry.target import Target
 from phi3flow.core.console import say
-from phi3flow.core.polling import poll
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.polling import poll
 
 if TYPE_CHECKING:
     from promptflow.entities import Run

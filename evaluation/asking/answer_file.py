@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 
 from evaluation.asking.lazy import Lazy
 from phi3flow.chats.chat import Chat
-from phi3flow.core.jsonl import RowError, any_text, parse_object
-from phi3flow.core.jsonl import BadRows
 from phi3flow.core.errors import BadInput
+from phi3flow.core.jsonl import BadRows, RowError, any_text, parse_object
 
 SHAPE = '{"line": 1, "answer": "It is in Paris."}'
 NOT_RECORDED = "no answer is recorded"

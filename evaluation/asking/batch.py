@@ -20,8 +20,8 @@ from evaluation.judge.flow_node import JUDGE, check_judge, give_judge
 from evaluation.rows import Evaluation, Judged
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.flow_folder import resolve_flow
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling, split_turns
 
 if TYPE_CHECKING:

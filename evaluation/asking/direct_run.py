@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,10 +21,10 @@ from evaluation.asking.answer_file import Record, open_answers
 from evaluation.asking.answer_log import appending, keep_answers
 from evaluation.asking.in_flight import in_flight
 from evaluation.asking.lazy import Lazy
-from evaluation.asking.progress import Progress
 from phi3flow import phi3_contract
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
+from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Pause, Sampling, join_turns, split_turns
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def run_direct(
         answered = {name: keep_answers(path, len(chats)) for name, path in files.items()}
         logs = {name: stack.enter_context(appending(path)) for name, path in files.items()}
         done = sum(sum(lines) for lines in answered.values())
-        progress = Progress(len(chats) * len(sides), done, [side.pause for side in sides])
-        stack.enter_context(progress)
+        note = partial(pause_note, [side.pause for side in sides])
+        progress = stack.enter_context(Progress("answers", len(chats) * len(sides), done, note))
         tasks = (
             _Task(side, i, chats[i])
             for i in range(len(chats))
@@ -120,6 +121,11 @@ def run_direct(
             logs[task.side.name].append(task.position, record)
             progress.count(failed=record.answer is None)
     return {name: open_answers(path, chats) for name, path in files.items()}
+
+
+def pause_note(pauses: Sequence[Pause]) -> str:
+    seconds = max((pause.seconds_left() for pause in pauses), default=0.0)
+    return f"paused for {seconds:.0f} s, as the endpoint asks" if seconds >= 1 else ""
 
 
 def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:

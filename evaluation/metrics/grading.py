@@ -29,7 +29,9 @@ def run_grader(
     write_jsonl(folder / "answers.jsonl", answers)
     log = folder / "log.txt"
     try:
-        code = run_child(module_command(module, folder), log, request=request, seconds=START_SECONDS + seconds)
+        code = run_child(
+            module_command(module, folder), log, request=request, seconds=START_SECONDS + seconds
+        )
     except TimeoutError:
         say(f"{PACKAGE} did not give all grades within {START_SECONDS + seconds:.0f} s")
     else:

@@ -7,7 +7,6 @@ packages are those of phi3flow's own metadata, so they are written down once, in
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,12 +121,12 @@ def check_device(device: Device) -> list[Check]:
 
 def check_ports(settings: Settings) -> list[Check]:
     checks = []
-    for entry in (entry for entry in fields(settings) if entry.name.endswith("_port")):
-        port, use = getattr(settings, entry.name), entry.metadata["help"]
+    for name in (name for name in Settings.public() if name.endswith("_port")):
+        port, use = getattr(settings, name), Settings.model_fields[name].description
         if is_free(port):
             checks.append(Check(f"port {port}", OK, f"free ({use})"))
         else:
-            way_out = f"stop it, or export PHI3FLOW_{entry.name.upper()}=PORT"
+            way_out = f"stop it, or export PHI3FLOW_{name.upper()}=PORT"
             checks.append(Check(f"port {port}", WARN, f"taken by {holder_of(port)} ({use})", way_out))
     return checks
 

@@ -3,16 +3,16 @@
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from custom_connections.promptflow_home import enter_home, new_encryption_key
 from phi3flow.app.services import openai_url, scoring_endpoint
 from phi3flow.core.processes import Stack
 from phi3flow.core.settings import Settings
+from phi3flow.core.sides import SIDES
 from phi3flow.phi3_contract import Endpoint
 
-PORT_SETTINGS = {"phi3-base": "base_port", "phi3-tuned": "endpoint_port"}
+PORT_SETTINGS = {side.connection: side.endpoint_port for side in SIDES}
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def local_endpoints(
 
     key = secrets.token_urlsafe()
     home = folder / "promptflow-home"
-    enter_home(replace(settings, promptflow_home=home, encryption_key=new_encryption_key()))
+    enter_home(settings.model_copy(update={"promptflow_home": home, "encryption_key": new_encryption_key()}))
     ports = {name: getattr(settings, PORT_SETTINGS[name]) for name in models}
     services = [
         scoring_endpoint(model, ports[name], PORT_SETTINGS[name], key, folder / "logs" / f"{name}.log")

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from phi3flow.chats import hub
 from phi3flow.chats.chat import Chat
-from phi3flow.core.jsonl import MAX_LINE_BYTES, BadRows, RowError, lines_of
 from phi3flow.chats.row_shapes import parse_row
 from phi3flow.core.errors import BadInput
+from phi3flow.core.jsonl import MAX_LINE_BYTES, BadRows, RowError, lines_of
 from phi3flow.core.lineage import sha256_of
 
 NO_CHATS_HINT = "one JSON object a line; docs/data.md shows the shapes"

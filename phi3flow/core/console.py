@@ -15,8 +15,27 @@ class Outcome:
     exit_code: int = 0
 
 
+_quiet = False
+
+
+def be_quiet() -> None:
+    """Say nothing from now on but errors: `phi3flow -q`."""
+    global _quiet  # noqa: PLW0603 - one process, one terminal
+    _quiet = True
+
+
+def is_quiet() -> bool:
+    return _quiet
+
+
 def say(message: str) -> None:
-    """One line of progress on stderr."""
+    """One line of progress on stderr; nothing once `be_quiet` was called."""
+    if not _quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def complain(message: str) -> None:
+    """One line on stderr that must be read, quiet or not: an error, or a choice that changes results."""
     print(message, file=sys.stderr, flush=True)
 
 

@@ -9,7 +9,8 @@ the same two attributes, `hint` and `exit_code`. The command line treats every e
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 
 class Phi3flowError(Exception):
@@ -26,6 +27,25 @@ class BadInput(Phi3flowError):
     """What the user gave cannot be used. Nothing was written."""
 
     exit_code = 2
+
+
+@contextmanager
+def translating(table: Mapping[type[Exception], Callable[[Exception], Exception]]) -> Iterator[None]:
+    """Turn a library's errors into ours: the first type in `table` that matches makes the error to raise.
+
+    An error that already carries a `hint` passes unchanged, and so does one that no type matches: a bug.
+    A maker that returns the very error it was given passes it on as well.
+    """
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "hint"):
+            raise
+        make = next((make for kind, make in table.items() if isinstance(error, kind)), None)
+        ours = make(error) if make else error
+        if ours is error:
+            raise
+        raise ours from error
 
 
 def first_line(error: Exception) -> str:

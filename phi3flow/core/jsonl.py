@@ -1,7 +1,7 @@
 """JSON Lines, read and written in one way: this program's own files, and files that people bring.
 
-    read_jsonl, write_jsonl    files of ours; a broken line is a bug
-    parse_object, BadRows      files of people; a broken line is `file:line: field: what`, and counted
+read_jsonl, write_jsonl    files of ours; a broken line is a bug
+parse_object, BadRows      files of people; a broken line is `file:line: field: what`, and counted
 """
 
 import json
@@ -26,6 +26,7 @@ _REPAIRS = {
     LINE_END: r"perl -pi -e 's/\r$//' {}",
     ENCODING: "iconv -f WINDOWS-1252 -t UTF-8 {} > fixed.jsonl",
 }
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}  # as many programs see them
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _JSON_NAMES = {
     dict: "an object",
@@ -38,8 +39,8 @@ _JSON_NAMES = {
 
 
 def to_line(row: Any) -> bytes:
-    """One row as a line of UTF-8 with its line feed."""
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    """One row as a line of UTF-8 with its line feed; other line ends within it are escaped."""
+    return json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS).encode() + b"\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

@@ -1,5 +1,6 @@
 """How far a long step has come: a bar in a terminal, a line every few seconds elsewhere. On stderr."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +15,8 @@ EVERY_SECONDS = 5.0
 class Progress:
     """Counts what is done of `total`. Use it in a `with` block.
 
-    `done` counts what an earlier run did, which says nothing about this run's rate. `note` returns a few words
-    on what is going on now, empty for nothing.
+    `done` is what an earlier run did; it is no part of this run's rate. `note` returns a few words on what is
+    going on now, or nothing.
     """
 
     def __init__(self, what: str, total: int, done: int = 0, note: Callable[[], str] = lambda: "") -> None:
@@ -50,21 +51,17 @@ class Progress:
         return counted + (f"; {note}" if note else "")
 
     def _run(self) -> None:
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        if is_quiet():
-            return
-        if console.is_terminal:
-            self._show_bar(console)
-            return
+        if sys.stderr.isatty() and not is_quiet():
+            self._show_bar()
         while not self._ended.wait(EVERY_SECONDS):
             say(self.line())
 
-    def _show_bar(self, console: "Console") -> None:  # type: ignore[name-defined]  # noqa: F821
+    def _show_bar(self) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        with Progress(BarColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        columns = (BarColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(self.line(), total=self._total, completed=self._done)
             while not self._ended.wait(0.2):
                 bar.update(task, description=self.line(), completed=self._done)

@@ -1,65 +1,79 @@
 """One frozen object with every setting; the only place that reads the environment.
 
 Precedence, weakest first: the defaults below < `phi3flow.toml` < `.env` < `PHI3FLOW_*` variables < flags.
-The command line takes its defaults from here, so a flag is only a later word on the same setting.
+The command line takes its defaults from here, so a flag is only a later word on the same setting. Both files
+are looked for in the current folder and then upwards; a relative path in them starts at their folder.
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from phi3flow.core.errors import BadInput, nearest
+from pydantic import BaseModel, ConfigDict, Field
+
+from phi3flow.core.errors import BadInput
+from phi3flow.core.validation import read_toml, validated
 
 CONFIG_FILE = "phi3flow.toml"
+DOTENV = ".env"
 PREFIX = "PHI3FLOW_"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Defaults of every verb. Each field's `help` is its line in `phi3flow.toml`."""
+def _secret() -> Any:
+    """Read from the environment alone, and shown nowhere."""
+    return Field(default="", repr=False, exclude=True)
 
-    runs: Path = field(default=Path("runs"), metadata={"help": "where runs are written"})
-    promptflow_home: Path = field(
-        default=Path(".phi3flow/promptflow"), metadata={"help": "Prompt flow's own home for this project"}
+
+class Settings(BaseModel):
+    """Defaults of every command. A field's description is its line in `phi3flow.toml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runs: Path = Field(Path("runs"), description="where runs are written")
+    promptflow_home: Path = Field(
+        Path(".phi3flow/promptflow"), description="Prompt flow's own home for this project"
     )
-    endpoint_port: int = field(default=5001, metadata={"help": "scoring endpoint of the tuned model"})
-    base_port: int = field(default=5002, metadata={"help": "scoring endpoint of the base model"})
-    flow_port: int = field(default=8080, metadata={"help": "pf flow serve, tuned model"})
-    base_flow_port: int = field(default=8081, metadata={"help": "pf flow serve, base model"})
-    ui_port: int = field(default=8501, metadata={"help": "the Streamlit chat"})
-    batch_workers: int = field(default=16, metadata={"help": "requests in flight during a batch run"})
-    azure_subscription: str = field(default="", metadata={"help": "id of the Azure subscription"})
-    azure_resource_group: str = field(default="phi3flow", metadata={"help": "resource group in Azure"})
-    azure_workspace: str = field(default="phi3flow", metadata={"help": "Azure Machine Learning workspace"})
-    azure_region: str = field(default="eastus2", metadata={"help": "where new Azure resources go"})
-    azure_patience: float = field(
-        default=3600.0, metadata={"help": "seconds to wait for one long-running operation of Azure"}
+    endpoint_port: int = Field(5001, description="scoring endpoint of the tuned model")
+    base_port: int = Field(5002, description="scoring endpoint of the base model")
+    flow_port: int = Field(8080, description="pf flow serve, tuned model")
+    base_flow_port: int = Field(8081, description="pf flow serve, base model")
+    ui_port: int = Field(8501, description="the Streamlit chat")
+    batch_workers: int = Field(16, description="requests in flight during a batch run")
+    azure_subscription: str = Field("", description="id of the Azure subscription")
+    azure_resource_group: str = Field("phi3flow", description="resource group in Azure")
+    azure_workspace: str = Field("phi3flow", description="Azure Machine Learning workspace")
+    azure_region: str = Field("eastus2", description="where new Azure resources go")
+    azure_patience: float = Field(
+        3600.0, description="seconds to wait for one long-running operation of Azure"
     )
-    foundry_project: str = field(
-        default="",
-        metadata={"help": "Foundry project that grades content safety in compare: URL, or SUB/GROUP/PROJECT"},
+    foundry_project: str = Field(
+        "", description="Foundry project that grades content safety in compare: URL, or SUB/GROUP/PROJECT"
     )
-    endpoint_key: str = field(default="", repr=False, metadata={"secret": True})
-    upstream_key: str = field(default="", repr=False, metadata={"secret": True})
-    encryption_key: str = field(default="", repr=False, metadata={"secret": True})
+    endpoint_key: str = _secret()
+    upstream_key: str = _secret()
+    encryption_key: str = _secret()
 
     @classmethod
-    def load(cls, folder: Path = Path()) -> "Settings":
-        """Read `phi3flow.toml` and `.env` in `folder`, then the environment. Raises BadInput."""
-        values = _from_toml(folder / CONFIG_FILE)
-        environment = {**_from_dotenv(folder / ".env"), **os.environ}
+    def public(cls) -> list[str]:
+        """The settings that may stand in a file, in their order: all but the secrets."""
+        return [name for name, field in cls.model_fields.items() if field.repr]
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> "Settings":
+        """Read `phi3flow.toml` and `.env`, then the environment. Raises BadInput with every problem."""
+        folder = folder or Path.cwd()
+        values = _from_toml(_upwards(folder, CONFIG_FILE))
+        environment = {**_from_dotenv(_upwards(folder, DOTENV)), **os.environ}
         # Prompt flow's documentation calls the key of its connection store by this name.
         if "PF_ENCRYPTION_KEY" in environment:
             values["encryption_key"] = environment["PF_ENCRYPTION_KEY"]
         values |= {
             name: environment[PREFIX + name.upper()]
-            for name in (f.name for f in fields(cls))
+            for name in cls.model_fields
             if PREFIX + name.upper() in environment
         }
-        return cls(**{name: _convert(name, value) for name, value in values.items()})
+        return validated(cls, values, "environment", hint=f"set {PREFIX}NAME to another value")
 
 
 def azure_model_mount() -> Path:
@@ -70,36 +84,31 @@ def azure_model_mount() -> Path:
     return Path(mount)
 
 
-def _from_toml(path: Path) -> dict[str, Any]:
-    if not path.exists():
+def _upwards(folder: Path, name: str) -> Path | None:
+    """The file of this name in `folder` or the nearest folder above it."""
+    return next((place / name for place in (folder, *folder.parents) if (place / name).is_file()), None)
+
+
+def _from_toml(path: Path | None) -> dict[str, Any]:
+    if path is None:
         return {}
+    values = read_toml(path, hint="phi3flow init writes a valid one")
+    secrets = [name for name in values if name in Settings.model_fields and name not in Settings.public()]
+    problems = [f"{path}: {name}: a secret; it belongs in the environment" for name in secrets]
+    values = {name: value for name, value in values.items() if name not in secrets}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid TOML: {error}", hint="phi3flow init writes a valid one") from error
-    public = [f.name for f in fields(Settings) if not f.metadata.get("secret")]
-    problems = [
-        f"{path}: {name}: unknown setting ({nearest(name, public)})" for name in values if name not in public
-    ]
+        checked = validated(Settings, values, str(path))
+    except BadInput as error:
+        problems.append(str(error))
     if problems:
-        raise BadInput("\n".join(problems), hint="secrets belong in the environment, never in this file")
-    return values
+        raise BadInput("\n".join(problems), hint=f"edit {path}; phi3flow init writes every setting there is")
+    given = {name: getattr(checked, name) for name in values}
+    return {name: path.parent / value if isinstance(value, Path) else value for name, value in given.items()}
 
 
-def _from_dotenv(path: Path) -> Mapping[str, str]:
-    if not path.exists():
+def _from_dotenv(path: Path | None) -> Mapping[str, str]:
+    if path is None:
         return {}
     from dotenv import dotenv_values
 
     return {name: value for name, value in dotenv_values(path).items() if value is not None}
-
-
-def _convert(name: str, value: Any) -> Any:
-    wanted = type(getattr(Settings, name))  # a dataclass keeps its defaults on the class
-    try:
-        return wanted(value)
-    except (TypeError, ValueError) as error:
-        shown = "the value" if name.endswith("_key") else repr(value)
-        raise BadInput(
-            f"{name}: {shown} is not {wanted.__name__}", hint=f"set {PREFIX}{name.upper()}"
-        ) from error

@@ -6,19 +6,20 @@ import sys
 import threading
 import time
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from evaluation.asking.answer_file import Record
-from evaluation.asking.direct_run import Side, chat_function, compare_function, run_direct
+from evaluation.asking.direct_run import Side, chat_function, compare_function, pause_note, run_direct
 from evaluation.asking.in_flight import in_flight
 from evaluation.asking.lazy import Lazy, chats_in
-from evaluation.asking.progress import Progress
 from evaluation.asking.recorded import judged_rows
 from evaluation.rows import Answer
 from phi3flow.core.errors import BadInput
+from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, Pause, Sampling
 
 SAMPLING = Sampling(max_tokens=8)
@@ -257,8 +258,8 @@ def test_a_lazy_sequence_is_a_sequence():
 
 def test_progress_says_count_rate_time_left_and_pauses():
     pause = Pause()
-    progress = Progress(100, 40, [pause])
-    assert progress.line().startswith("40 of 100 answers, 0 failed")
+    progress = Progress("answers", 100, 40, partial(pause_note, [pause]))
+    assert progress.line().startswith("40 of 100 answers, 0.0 a second, waiting for the first")
     time.sleep(0.05)
     for failed in (False, True, False):
         progress.count(failed=failed)

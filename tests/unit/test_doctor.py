@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,7 @@ def test_a_taken_port_is_named_with_its_process_and_the_way_out():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        check = next(c for c in check_ports(replace(Settings(), ui_port=port)) if c.name == f"port {port}")
+        check = next(c for c in check_ports(Settings(ui_port=port)) if c.name == f"port {port}")
     assert check.status == "warn"
     assert f"(pid {os.getpid()})" in check.sentence and "the Streamlit chat" in check.sentence
     assert "PHI3FLOW_UI_PORT" in check.fix

@@ -105,8 +105,8 @@ def test_every_wrong_row_is_named_with_file_line_and_field(run, tmp_path):
         [number, f" {field}"]
         for number, field in [
             ("3", "id"),
-            ("4", "line"),
-            ("5", "line"),
+            ("4", "json"),
+            ("5", "row"),
             ("6", "id"),
             ("7", "preference"),
             ("8", "preference"),
@@ -115,7 +115,7 @@ def test_every_wrong_row_is_named_with_file_line_and_field(run, tmp_path):
             ("11", "base_chars"),
             ("12", "tuned_chars"),
             ("13", "preference"),
-            ("14", "line"),
+            ("14", "json"),
         ]
     ]
     assert "did you mean 'tuned'?" in err

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from phi3flow.chats.chat import Chat
-from phi3flow.core.jsonl import BadRows
 from phi3flow.chats.rows import NO_CHATS_HINT, Source, open_source, read_chats
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
+from phi3flow.core.jsonl import BadRows
 from phi3flow.core.lineage import Artifact
 from training.data.data_folder import SPLITS, Counts, PreparedData, manifest_in, same_again, write_data
 from training.data.near_duplicates import JACCARD, WORDS, find_near_duplicates

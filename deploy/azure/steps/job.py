@@ -17,8 +17,8 @@ from typing import Any
 from deploy.azure.steps.plan import Cost, Look
 from deploy.azure.steps.session import Cloud
 from phi3flow.core.console import say
-from phi3flow.core.polling import poll
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.polling import poll
 
 ENDED_BADLY = {"Failed", "Canceled", "NotResponding"}
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.5, 15.0

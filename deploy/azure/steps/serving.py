@@ -1,6 +1,5 @@
 """Online endpoints and deployments as steps, and asking one deployment by its name."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +12,8 @@ from deploy.azure.steps.names import EXPIRES, OURS
 from deploy.azure.steps.plan import Cost, Look, foreign
 from deploy.azure.steps.session import Cloud
 from phi3flow.core.console import say
-from phi3flow.core.polling import poll
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.polling import poll
 from phi3flow.phi3_contract import Endpoint
 
 DEFAULT_DAYS = 3

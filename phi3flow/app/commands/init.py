@@ -1,7 +1,6 @@
 """Write a commented settings file."""
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 
 from phi3flow.core.console import Outcome
@@ -26,9 +25,9 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
 
 def _commented_defaults() -> str:
     lines = [f"# phi3flow's settings; {PREFIX}NAME or a flag overrides a line. Never put secrets here."]
-    for spec in fields(Settings):
-        if not spec.metadata.get("secret"):
-            value = spec.default.as_posix() if isinstance(spec.default, Path) else spec.default
-            shown = f'"{value}"' if isinstance(value, str) else value
-            lines.append(f"# {spec.name} = {shown}  # {spec.metadata['help']}")
+    for name in Settings.public():
+        field = Settings.model_fields[name]
+        value = field.default.as_posix() if isinstance(field.default, Path) else field.default
+        shown = f'"{value}"' if isinstance(value, str) else value
+        lines.append(f"# {name} = {shown}  # {field.description}")
     return "\n".join(lines) + "\n"
