@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from azure_emulator import tokens
+from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from emulated import GROUP, REGION, WORKSPACE, UserCredential, client_of
 from foundry_cloud import provision_with_endpoints

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from azure_emulator import tokens
+from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
 
 GROUP, WORKSPACE, REGION = "group", "workspace", "eastus2"

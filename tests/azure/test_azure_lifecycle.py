@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from azure_client import take
-from azure_emulator import tokens
+from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
-from azure_emulator.faults import Fault
+from azure_emulator.front.faults import Fault
 from azure_fakes import write_inputs
 from emulated import client_of
 
@@ -190,7 +190,7 @@ def test_7_a_second_rollout_and_its_rollback(client, work, capsys):
 
 def test_8_no_key_is_anywhere_but_in_memory(client, work):
     endpoint = next(item for item in resources(client) if re.search(r"onlineEndpoints/[^/]+$", item))
-    from azure_emulator import online_endpoints
+    from azure_emulator.endpoints import online_endpoints
 
     planted = list(online_endpoints.keys(client.cloud, endpoint).values())
     processes = subprocess.run(

@@ -1,7 +1,7 @@
 """`azure train --nodes 2` with the real wheel: the emulator starts both ranks, which train one tiny model."""
 
 import pytest
-from azure_emulator import tokens
+from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from counting import chat
 from emulated import client_of

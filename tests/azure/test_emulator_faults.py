@@ -13,9 +13,10 @@ import pytest
 import requests
 from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
 from azure.mgmt.resource.resources import ResourceManagementClient
-from azure_emulator import online_endpoints, tokens
+from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
-from azure_emulator.faults import Fault
+from azure_emulator.endpoints import online_endpoints
+from azure_emulator.front.faults import Fault
 from emulated import UserCredential, child_environment, client_of
 
 GROUP = f"/subscriptions/{tokens.SUBSCRIPTION}/resourceGroups/faulty"

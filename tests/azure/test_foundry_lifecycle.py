@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure_emulator import online_endpoints
 from azure_emulator.emulator import Emulator
+from azure_emulator.endpoints import online_endpoints
 from emulated import child_environment
 from foundry_cloud import CHATS, foundry_process, write_chats
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import requests
-from azure_emulator import tokens
+from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
-from azure_emulator.faults import Fault
+from azure_emulator.front.faults import Fault
 from emulated import child_environment, client_of
 from foundry_cloud import foundry_process, write_chats
 from sums_server import handler_of
@@ -230,7 +230,7 @@ def test_what_was_uploaded_answers_alone_in_an_empty_folder(project, client, tmp
 ALONE = f"""
 import sys
 sys.path.insert(0, sys.argv[1])
-from azure_emulator.flow_worker import NotInTheCloud
+from azure_emulator.flows.flow_worker import NotInTheCloud
 sys.path.pop(0)
 sys.meta_path.insert(0, NotInTheCloud())
 from promptflow.client import PFClient

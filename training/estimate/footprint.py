@@ -1,7 +1,7 @@
 """What a run will take, told before anything is loaded: memory of its device, disk of its folder.
 
 All is counted from the model's configuration, whose layers are built on the meta device: there a tensor has a
-shape and no bytes. What was measured against it stands in `tests/unit/test_estimate.py`.
+shape and no bytes. What was measured against it stands in `tests/training/test_estimate.py`.
 """
 
 import shutil

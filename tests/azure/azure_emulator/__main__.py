@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from azure_emulator.emulator import PHASE_SECONDS, Emulator, Options
-from azure_emulator.faults import Fault
+from azure_emulator.front.faults import Fault
 
 
 def main() -> int:

@@ -4,16 +4,16 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from azure_emulator.blob_store import BlobStore
-from azure_emulator.containers import Containers
-from azure_emulator.faults import Schedule
-from azure_emulator.flow_runner import FlowRunner
-from azure_emulator.job_runner import JobRunner
-from azure_emulator.operations import Operations
-from azure_emulator.request_log import RequestLog
-from azure_emulator.store import Store
-from azure_emulator.traffic import Traffic
-from azure_emulator.workers import Workers
+from azure_emulator.arm.ids.operations import Operations
+from azure_emulator.arm.ids.store import Store
+from azure_emulator.endpoints.containers import Containers
+from azure_emulator.endpoints.traffic import Traffic
+from azure_emulator.endpoints.workers import Workers
+from azure_emulator.flows.flows.flow_runner import FlowRunner
+from azure_emulator.front.faults import Schedule
+from azure_emulator.front.request_log import RequestLog
+from azure_emulator.ml.job_runner import JobRunner
+from azure_emulator.storage.blob_store import BlobStore
 
 
 @dataclass(frozen=True)

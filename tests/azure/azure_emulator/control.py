@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 
-from azure_emulator import quota
 from azure_emulator.cloud import Cloud
-from azure_emulator.faults import Fault
-from azure_emulator.routing import Plane, Route
-from azure_emulator.wire import Reply, Request, error_body
+from azure_emulator.front.faults import Fault
+from azure_emulator.front.routing import Plane, Route
+from azure_emulator.front.wire import Reply, Request, error_body
+from azure_emulator.ml import quota
 
 PREFIX = "/emulator"
 

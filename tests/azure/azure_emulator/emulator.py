@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from azure_emulator import client_environment, flow_runs, jobs, online_deployments
-from azure_emulator.blob_store import BlobStore
-from azure_emulator.certificates import Certificates
+from azure_emulator.arm.ids.operations import Operations
+from azure_emulator.arm.ids.store import Store
+from azure_emulator.client import client_environment
 from azure_emulator.cloud import Cloud
-from azure_emulator.containers import Containers
-from azure_emulator.faults import Schedule
-from azure_emulator.flow_runner import FlowRunner
-from azure_emulator.job_runner import JobRunner
-from azure_emulator.operations import Operations
-from azure_emulator.proxy import Server
-from azure_emulator.request_log import RequestLog
-from azure_emulator.route_table import ROUTES
-from azure_emulator.routing import Router
-from azure_emulator.store import Store
-from azure_emulator.traffic import Traffic
-from azure_emulator.workers import Workers
+from azure_emulator.endpoints import online_deployments
+from azure_emulator.endpoints.containers import Containers
+from azure_emulator.endpoints.traffic import Traffic
+from azure_emulator.endpoints.workers import Workers
+from azure_emulator.flows.flows import flow_runs
+from azure_emulator.flows.flows.flow_runner import FlowRunner
+from azure_emulator.front.certificates import Certificates
+from azure_emulator.front.faults import Schedule
+from azure_emulator.front.proxy import Server
+from azure_emulator.front.request_log import RequestLog
+from azure_emulator.front.route_table import ROUTES
+from azure_emulator.front.routing import Router
+from azure_emulator.ml import jobs
+from azure_emulator.ml.job_runner import JobRunner
+from azure_emulator.storage.blob_store import BlobStore
 
 PHASE_SECONDS = 0.03
 

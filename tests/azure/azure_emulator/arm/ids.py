@@ -1,0 +1,78 @@
+"""What the families of ARM resources have in common: get, list, delete, and routes that ask for a token."""
+
+from dataclasses import replace
+
+from azure_emulator.arm.ids.operations import Ending
+from azure_emulator.arm.ids.store import require_settled
+from azure_emulator.cloud import Cloud
+from azure_emulator.front.routing import Handler, Plane, Route
+from azure_emulator.front.wire import Reply, Request, require_token
+
+SUBSCRIPTION = "/subscriptions/{subscription}"
+GROUP = f"{SUBSCRIPTION}/resourceGroups/{{group}}"
+ML = "Microsoft.MachineLearningServices"
+WORKSPACE = f"{GROUP}/providers/{ML}/workspaces/{{workspace}}"
+
+
+def managed(method: str, template: str, handler: Handler, plane: Plane = Plane.MANAGEMENT) -> Route:
+    """A route of the control plane: without a token it answers 401."""
+
+    def with_token(cloud: Cloud, request: Request) -> Reply:
+        require_token(request)
+        return handler(cloud, request)
+
+    return Route(method, plane, template, with_token)
+
+
+def workspace_id(request: Request) -> str:
+    group = f"/subscriptions/{request['subscription']}/resourceGroups/{request['group']}"
+    return f"{group}/providers/{ML}/workspaces/{request['workspace']}"
+
+
+def get(cloud: Cloud, request: Request) -> Reply:
+    return Reply(200, cloud.store.require(request.path))
+
+
+def head(cloud: Cloud, request: Request) -> Reply:
+    return Reply(204 if cloud.store.get(request.path) else 404)
+
+
+def listing(kind: str) -> Handler:
+    """Everything of one ARM type under the path's parent."""
+
+    def handler(cloud: Cloud, request: Request) -> Reply:
+        return Reply(200, {"value": cloud.store.below(request.path, kind=kind)})
+
+    return handler
+
+
+def deletion(provider: str) -> Handler:
+    """DELETE as a long-running operation; 204 where there is nothing."""
+
+    def handler(cloud: Cloud, request: Request) -> Reply:
+        resource = cloud.store.get(request.path)
+        if resource is None:
+            return Reply(204)
+        require_settled(resource)
+        with cloud.store.changing(request.path) as properties:
+            properties["provisioningState"] = "Deleting"
+        operation = cloud.operations.begin(Ending(request.path, delete=True))
+        return accepted(cloud, operation, provider, resource.get("location", ""))
+
+    return handler
+
+
+def accepted(cloud: Cloud, operation: str, provider: str, location: str) -> Reply:
+    return Reply(202, None, cloud.operations.headers(operation, provider=provider, location=location))
+
+
+def begun(cloud: Cloud, request: Request, operation: str, *, created: bool, provider: str) -> Reply:
+    """The answer to a PUT that goes on: the resource as it is now, and where to follow the operation."""
+    resource = cloud.store.require(request.path)
+    headers = cloud.operations.headers(operation, provider=provider, location=resource.get("location", ""))
+    return Reply(201 if created else 200, resource, headers)
+
+
+def at(request: Request, path: str) -> Request:
+    """The same request for another path."""
+    return replace(request, path=path)

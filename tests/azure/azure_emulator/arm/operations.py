@@ -1,0 +1,174 @@
+"""Long-running operations: begun by a request, polled by the client, finished by time or by a worker."""
+
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from azure_emulator.arm.ids.store import Store
+from azure_emulator.client.tokens import SUBSCRIPTION
+from azure_emulator.front.routing import Plane, Route
+from azure_emulator.front.wire import Document, Reply, Request, not_found
+
+POLL_MILLISECONDS = "50"  # a Retry-After of 0 makes the SDK sleep 30 s
+LOCATION = f"/subscriptions/{SUBSCRIPTION}/providers/{{provider}}/locations/{{location}}"
+STATUS = f"{LOCATION}/operationsStatus/{{operation}}"
+RESULT = f"{LOCATION}/operationResults/{{operation}}"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What a fault has in store for the next operation: to hang, or to fail with `code` and `message`."""
+
+    hang: bool = False
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What becomes of the resource once the operation is over; stored with it, to survive a restart.
+
+    `beside` are resources that the operation makes as well: they succeed or fail with it.
+    """
+
+    resource_id: str
+    delete: bool = False
+    beside: Sequence[str] = ()
+
+
+class Operations:
+    """Every one lasts `phase_seconds`, unless the caller finishes it (`timed=False`)."""
+
+    def __init__(self, store: Store, phase_seconds: float) -> None:
+        self._store = store
+        self._phase_seconds = phase_seconds
+        self.next_fate: Fate | None = None
+
+    def begin(self, ending: Ending, *, timed: bool = True) -> str:
+        """The operation's id. A fault may make it hang or fail instead."""
+        fate, self.next_fate = self.next_fate, None
+        name = str(uuid.uuid4())
+        record = {
+            "status": "InProgress",
+            "started": time.time(),
+            "ending": vars(ending),
+            "hung": bool(fate and fate.hang),
+            "timed": timed,
+            "fail": [fate.code, fate.message] if fate and fate.code else None,
+        }
+        self._store.write("operations", name, record)
+        self._schedule(name, record)
+        return name
+
+    def resume(self) -> None:
+        """After a restart: what time was to finish is finished now."""
+        for name in self._store.keys("operations"):
+            record = self._store.read("operations", name)
+            if record and record["status"] == "InProgress":
+                self._schedule(name, record)
+
+    def release(self) -> list[tuple[str, str]]:
+        """Let those that hang go on. Returns operation and resource of those that somebody has to finish."""
+        left = []
+        for name in self._store.keys("operations"):
+            record = self._store.read("operations", name)
+            if record and record["hung"]:
+                record["hung"] = False
+                self._store.write("operations", name, record)
+                self._schedule(name, record)
+                if not record["timed"]:
+                    left.append((name, str(record["ending"]["resource_id"])))
+        return left
+
+    def is_decided(self, name: str) -> bool:
+        """Whether a fault says how it ends."""
+        record = self._store.read("operations", name)
+        return bool(record and (record["hung"] or record["fail"]))
+
+    def finish(self, name: str, error: tuple[str, str] | None = None) -> None:
+        """Apply the ending; with `error`, (code, message), leave the resource behind as Failed."""
+        with self._store.lock:
+            record = self._store.read("operations", name)
+            if record is None or record["status"] != "InProgress":
+                return
+            ending = Ending(**record["ending"])
+            record["status"] = "Failed" if error else "Succeeded"
+            if error:
+                record["error"] = {"code": error[0], "message": error[1]}
+            self._apply(ending, failed=bool(error))
+            self._store.write("operations", name, record)
+
+    def _apply(self, ending: Ending, *, failed: bool) -> None:
+        if ending.delete and not failed:
+            self._store.delete(ending.resource_id)
+            return
+        for resource_id in [ending.resource_id, *ending.beside]:
+            if self._store.get(resource_id) is not None:
+                with self._store.changing(resource_id) as properties:
+                    properties["provisioningState"] = "Failed" if failed else "Succeeded"
+
+    def _schedule(self, name: str, record: Document) -> None:
+        if record["hung"] or not (record["timed"] or record["fail"]):
+            return
+        error = tuple(record["fail"]) if record["fail"] else None
+        timer = threading.Timer(self._phase_seconds, self.finish, args=(name, error))
+        timer.daemon = True
+        timer.start()
+
+    def headers(self, name: str, *, provider: str, location: str) -> dict[str, str]:
+        """Both of ARM's ways to follow an operation."""
+        places = {"provider": provider, "location": location or "global", "operation": name}
+        base = f"https://{Plane.MANAGEMENT.value}"
+        return {
+            "Azure-AsyncOperation": base + STATUS.format(**places) + "?api-version=2024-04-01",
+            "Location": base + RESULT.format(**places) + "?api-version=2024-04-01",
+            "x-ms-retry-after-ms": POLL_MILLISECONDS,
+        }
+
+    def status(self, request: Request) -> Reply:
+        record = self._record(request)
+        answer: dict[str, Any] = {
+            "id": request.path,
+            "name": request["operation"],
+            "status": record["status"],
+        }
+        if record["status"] == "InProgress":
+            return Reply(200, answer, {"x-ms-retry-after-ms": POLL_MILLISECONDS})
+        if "error" in record:
+            answer["error"] = record["error"]
+        return Reply(200, answer)
+
+    def result(self, request: Request) -> Reply:
+        record = self._record(request)
+        if record["status"] == "InProgress":
+            location = f"https://{request.host}{request.target}"
+            return Reply(202, None, {"Location": location, "x-ms-retry-after-ms": POLL_MILLISECONDS})
+        if "error" in record:
+            return Reply(409, {"error": record["error"]})
+        resource = self._store.get(record["ending"]["resource_id"])
+        return Reply(200, resource) if resource else Reply(204)
+
+    def _record(self, request: Request) -> Document:
+        record = self._store.read("operations", request["operation"])
+        if record is None:
+            raise not_found(request.path)
+        return record
+
+
+ROUTES = [
+    Route(
+        "GET",
+        Plane.MANAGEMENT,
+        STATUS.replace(SUBSCRIPTION, "{subscription}"),
+        lambda c, r: c.operations.status(r),
+    ),
+    Route(
+        "GET",
+        Plane.MANAGEMENT,
+        RESULT.replace(SUBSCRIPTION, "{subscription}"),
+        lambda c, r: c.operations.result(r),
+    ),
+]

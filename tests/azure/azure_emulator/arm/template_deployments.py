@@ -1,0 +1,111 @@
+"""ARM template deployments, as far as azure-ai-ml sends them: a workspace and what belongs to it.
+
+The template itself is not evaluated: its parameters say which resources are new and what they are called.
+"""
+
+from typing import Any
+
+from azure_emulator.arm.ids import generic_resources
+from azure_emulator.arm.ids import ids as arm
+from azure_emulator.arm.ids.ids import GROUP, managed
+from azure_emulator.arm.ids.operations import Ending
+from azure_emulator.arm.ids.resource_groups import require_open_group
+from azure_emulator.arm.ids.store import now, resource_document
+from azure_emulator.cloud import Cloud
+from azure_emulator.front.wire import Document, Reply, Request, azure_error, kind_of
+from azure_emulator.ml import workspaces
+
+KIND = "Microsoft.Resources/deployments"
+TEMPLATE = f"{GROUP}/providers/{KIND}/{{deployment}}"
+# What the workspace template makes beside the workspace: prefix of its parameters, ARM type, property.
+BESIDE = (
+    ("storageAccount", "Microsoft.Storage/storageAccounts", "storageAccount"),
+    ("keyVault", "Microsoft.KeyVault/vaults", "keyVault"),
+    ("applicationInsights", "Microsoft.Insights/components", "applicationInsights"),
+    ("containerRegistry", "Microsoft.ContainerRegistry/registries", "containerRegistry"),
+)
+
+
+def put(cloud: Cloud, request: Request) -> Reply:
+    group = require_open_group(cloud, request)
+    sent = request.json["properties"]
+    old = cloud.store.get(request.path)
+    if old and old["properties"]["provisioningState"] == "Accepted":
+        message = f"The deployment {request['deployment']} is still running; it cannot be replaced."
+        raise azure_error(409, "DeploymentActive", message)
+    values = {name: item.get("value") for name, item in (sent.get("parameters") or {}).items()}
+    made = _make_workspace(cloud, group["id"], values) if values.get("workspaceName") else []
+    kept = {"mode": sent.get("mode"), "timestamp": now(), "outputs": {}, "duration": "PT1S", "made": made}
+    deployment = resource_document(request.path, KIND, {}, old, **kept, provisioningState="Accepted")
+    cloud.store.put(deployment)
+    operation = cloud.operations.begin(Ending(request.path, beside=made[-1:]))
+    return arm.begun(cloud, request, operation, created=old is None, provider="Microsoft.Resources")
+
+
+def _make_workspace(cloud: Cloud, group: str, values: dict[str, Any]) -> list[str]:
+    """The ids of what was made. An existing resource that the template names is left alone."""
+    tags = {"tags": values.get("tagValues") or {}, "location": values["location"]}
+    owned: Document = {}
+    made: list[str] = []
+    for parameter, kind, owner_property in BESIDE:
+        option, name = values.get(f"{parameter}Option", "new"), values.get(f"{parameter}Name")
+        parent = group.rsplit("/", 1)[0] + "/" + (values.get(f"{parameter}ResourceGroupName") or "")
+        parent = parent if option == "existing" and not parent.endswith("/") else group
+        if option == "none" or not name or (parameter == "containerRegistry" and option == "new"):
+            continue
+        owned[owner_property] = f"{parent}/providers/{kind}/{name}"
+        if option == "new":
+            generic_resources.create(cloud, owned[owner_property], tags)
+            made.append(owned[owner_property])
+    body = {
+        **tags,
+        "kind": values.get("kind") or "Default",
+        "identity": values.get("identity") or {"type": "SystemAssigned"},
+        "properties": {
+            **owned,
+            "friendlyName": values.get("friendlyName"),
+            "description": values.get("description"),
+            "publicNetworkAccess": values.get("publicNetworkAccess"),
+            "hubResourceId": values.get("workspace_hub") or None,
+            "primaryUserAssignedIdentity": values.get("primaryUserAssignedIdentity") or None,
+            "imageBuildCompute": values.get("imageBuildCompute") or None,
+        },
+    }
+    workspace = f"{group}/providers/{workspaces.KIND}/{values['workspaceName']}"
+    workspaces.create(cloud, workspace, body)
+    return [*made, workspace]
+
+
+def operations(cloud: Cloud, request: Request) -> Reply:
+    """One for each resource that the deployment made; the SDK prints them."""
+    deployment = cloud.store.require(arm.at(request, request.path.removesuffix("/operations")).path)
+    return Reply(200, {"value": [_operation(deployment, made) for made in deployment["properties"]["made"]]})
+
+
+def _operation(deployment: Document, resource_id: str) -> Document:
+    kind = kind_of(resource_id)
+    name = resource_id.rsplit("/", 1)[1]
+    state = deployment["properties"]["provisioningState"]
+    properties = {
+        "provisioningOperation": "Create",
+        "provisioningState": "Running" if state == "Accepted" else state,
+        "timestamp": deployment["properties"]["timestamp"],
+        "duration": "PT1S",
+        "statusCode": "OK",
+        "targetResource": {"id": resource_id, "resourceType": kind, "resourceName": name},
+    }
+    return {"id": f"{deployment['id']}/operations/{name}", "operationId": name, "properties": properties}
+
+
+ROUTES = [
+    managed("PUT", TEMPLATE, put),
+    managed("GET", TEMPLATE, arm.get),
+    managed("HEAD", TEMPLATE, arm.head),
+    managed("GET", f"{TEMPLATE}/operations", operations),
+    managed("GET", f"{GROUP}/deployments/{{deployment}}/operations", lambda c, r: operations(c, _full(r))),
+]
+
+
+def _full(request: Request) -> Request:
+    """The older of two addresses of the same list."""
+    return arm.at(request, request.path.replace("/deployments/", f"/providers/{KIND}/", 1))

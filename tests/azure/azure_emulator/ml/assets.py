@@ -1,0 +1,94 @@
+"""Versioned assets: code, data, environments and models. A version never changes what it holds."""
+
+from azure_emulator.arm.ids import ids as arm
+from azure_emulator.arm.ids.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids.store import resource_document
+from azure_emulator.cloud import Cloud
+from azure_emulator.front.routing import Handler, Route
+from azure_emulator.front.wire import Document, Reply, Request, azure_error
+from azure_emulator.ml import datastores
+from azure_emulator.ml.job_outputs import resolve_job_output
+
+FAMILIES = {
+    "codes": ("codeUri",),
+    "data": ("dataUri", "dataType"),
+    "environments": ("image", "condaFile", "build"),
+    "models": ("modelUri", "modelType"),
+}
+
+
+def _put(family: str) -> Handler:
+    """PUT of a version. Only tags, description and archiving may change later: else ARM answers 409."""
+    fixed = FAMILIES[family]
+
+    def handler(cloud: Cloud, request: Request) -> Reply:
+        cloud.store.require(arm.workspace_id(request))
+        body, old = request.json, cloud.store.get(request.path)
+        sent = body["properties"]
+        if family == "models":
+            sent["modelUri"] = resolve_job_output(cloud.store, arm.workspace_id(request), sent["modelUri"])
+            sent |= {"flavors": sent.get("flavors") or {}, "stage": sent.get("stage")}
+        if old and any(sent.get(name) != old["properties"].get(name) for name in fixed):
+            message = f"The asset {request['name']} version {request['version']} exists with other content."
+            raise azure_error(409, "UserError", message)
+        kind = f"{ML}/workspaces/{family}/versions"
+        asset = resource_document(request.path, kind, body, old, provisioningState="Succeeded")
+        cloud.store.put(asset)
+        _put_container(cloud, request, family)
+        return Reply(200 if old else 201, asset)
+
+    return handler
+
+
+def _put_container(cloud: Cloud, request: Request, family: str) -> None:
+    resource_id = request.path.rsplit("/versions/", 1)[0]
+    versions = [item["name"] for item in cloud.store.below(f"{resource_id}/versions")]
+    numbers = [int(item) for item in versions if item.isdigit()]
+    properties = {
+        "latestVersion": str(max(numbers)) if numbers else versions[-1],
+        "nextVersion": str(max(numbers) + 1) if numbers else "1",
+        "isArchived": False,
+    }
+    if family == "data":
+        properties["dataType"] = request.json["properties"].get("dataType", "uri_folder")
+    old = cloud.store.get(resource_id)
+    kind = f"{ML}/workspaces/{family}"
+    cloud.store.put(resource_document(resource_id, kind, {"properties": properties}, old))
+
+
+def list_versions(cloud: Cloud, request: Request) -> Reply:
+    """The newest first, as `$orderBy=createdtime desc` asks; `$top` cuts; `hash` asks for equal content."""
+    found = _alike(cloud, request) if "hash" in request.query else cloud.store.below(request.path)[::-1]
+    found = [item for item in found if not item["properties"].get("isArchived")]
+    return Reply(200, {"value": _newest(found)[: int(request.query.get("$top") or len(found) or 1)]})
+
+
+def _alike(cloud: Cloud, request: Request) -> list[Document]:
+    """Versions with that content hash regardless of name, as the service's own description of `hash` says.
+
+    So the SDK finds code again that it had registered under a random name.
+    """
+    family = request.path.rsplit("/", 2)[0]
+    wanted = {"hash_sha256": request.query["hash"], "hash_version": request.query["hashVersion"]}
+    found = cloud.store.below(family, kind=f"{ML}/workspaces/{family.rsplit('/', 1)[1]}/versions")
+    return [item for item in found if wanted.items() <= item["properties"].get("properties", {}).items()]
+
+
+def _newest(found: list[Document]) -> list[Document]:
+    return sorted(found, key=lambda item: item["systemData"]["createdAt"], reverse=True)
+
+
+def _routes(family: str) -> list[Route]:
+    parent = f"{WORKSPACE}/{family}"
+    version = f"{parent}/{{name}}/versions/{{version}}"
+    return [
+        managed("GET", parent, arm.listing(f"{ML}/workspaces/{family}")),
+        managed("GET", f"{parent}/{{name}}", arm.get),
+        managed("GET", f"{parent}/{{name}}/versions", list_versions),
+        managed("GET", version, arm.get),
+        managed("PUT", version, _put(family)),
+        managed("POST", f"{version}/startPendingUpload", datastores.start_upload),
+    ]
+
+
+ROUTES = [route for family in FAMILIES for route in _routes(family)]

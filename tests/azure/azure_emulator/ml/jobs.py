@@ -1,0 +1,158 @@
+"""Command and fine-tuning jobs: what is asked and answered about them; `job_runner` runs them."""
+
+from azure_emulator.arm.ids import ids as arm
+from azure_emulator.arm.ids.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids.operations import Ending
+from azure_emulator.arm.ids.store import resource_document
+from azure_emulator.cloud import Cloud
+from azure_emulator.front.routing import Plane
+from azure_emulator.front.signatures import container_signature
+from azure_emulator.front.wire import Document, Reply, Request, azure_error
+from azure_emulator.ml import finetuning
+from azure_emulator.ml.job_outputs import output_uri
+from azure_emulator.ml.job_runner import FINAL
+
+KIND = f"{ML}/workspaces/jobs"
+JOBS = f"{WORKSPACE}/jobs"
+JOB = f"{JOBS}/{{job}}"
+FIXED = ("command", "codeId", "environmentId", "computeId", "distribution")
+STUDIO = "https://ml.azure.com/runs"
+
+
+def put(cloud: Cloud, request: Request) -> Reply:
+    """A job starts once; a second PUT may only change what describes it."""
+    workspace = cloud.store.require(arm.workspace_id(request))
+    old, body = cloud.store.get(request.path), request.json
+    sent = finetuning.completed(body["properties"])
+    if old:
+        return _describe(cloud, request, old, sent)
+    _check(cloud, sent)
+    name = request["job"]
+    outputs = {
+        key: {"mode": "ReadWriteMount", **declared, "uri": output_uri(name, key, declared)}
+        for key, declared in (sent.get("outputs") or {}).items()
+    }
+    outputs.setdefault(
+        "default",
+        {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": output_uri(name, "default", {})},
+    )
+    tracking = f"azureml://{workspace['location']}.api.azureml.ms/mlflow/v1.0{workspace['id']}?"
+    job = resource_document(
+        request.path,
+        KIND,
+        body,
+        None,
+        status="NotStarted",
+        experimentName=sent.get("experimentName") or "Default",
+        displayName=sent.get("displayName") or name,
+        outputs=outputs,
+        services={
+            "Tracking": {"jobServiceType": "Tracking", "endpoint": tracking},
+            "Studio": {"jobServiceType": "Studio", "endpoint": f"{STUDIO}/{name}?wsid={workspace['id']}"},
+        },
+    )
+    cloud.store.put(job)
+    cloud.jobs.start(job["id"])
+    return Reply(201, job)
+
+
+def _check(cloud: Cloud, sent: Document) -> None:
+    """Raise 400 for what the service refuses at once."""
+    if sent.get("jobType") not in {"Command", "FineTuning"}:
+        raise azure_error(400, "UserError", f"Jobs of type {sent.get('jobType')} are not emulated.")
+    for name in ("computeId", "environmentId", "codeId"):
+        if sent.get(name) and sent[name].startswith("/") and cloud.store.get(sent[name]) is None:
+            raise azure_error(400, "UserError", f"{name}: {sent[name].rsplit('/', 1)[1]} was not found.")
+
+
+def _describe(cloud: Cloud, request: Request, old: Document, sent: Document) -> Reply:
+    if any(sent.get(name) != old["properties"].get(name) for name in FIXED):
+        message = (
+            f"A job with this name already exists: {request['job']}. Only description, tags, displayName, "
+            "properties, and isArchived can be updated."
+        )
+        raise azure_error(400, "UserError", message)
+    with cloud.store.changing(request.path) as properties:
+        changeable = ("description", "tags", "displayName", "properties", "isArchived")
+        properties |= {name: sent[name] for name in changeable if name in sent}
+    return Reply(200, cloud.store.require(request.path))
+
+
+def list_all(cloud: Cloud, request: Request) -> Reply:
+    """The newest first."""
+    found = cloud.store.below(request.path, kind=KIND)[::-1]
+    return Reply(200, {"value": [item for item in found if not item["properties"].get("isArchived")]})
+
+
+def cancel(cloud: Cloud, request: Request) -> Reply:
+    job_id = request.path.rsplit("/", 1)[0]
+    job = cloud.store.require(job_id)
+    if job["properties"]["status"] in FINAL:
+        return Reply(200)
+    with cloud.store.changing(job_id) as properties:
+        properties["status"] = "CancelRequested"
+    operation = cloud.operations.begin(Ending(f"{job_id}/cancel"))
+    location = cloud.store.require(arm.workspace_id(request))["location"]
+    return arm.accepted(cloud, operation, ML, location)
+
+
+def details(cloud: Cloud, request: Request) -> Reply:
+    """The run's history, with an address for each log file; `stream` reads them from there."""
+    job = cloud.store.require(f"{arm.workspace_id(request)}/jobs/{request['job']}")
+    cloud.jobs.publish_logs(job["id"])
+    properties = job["properties"]
+    answer: Document = {
+        "runId": request["job"],
+        "target": (properties.get("computeId") or "").rsplit("/", 1)[-1],
+        "status": properties["status"],
+        "startTimeUtc": properties.get("startTimeUtc"),
+        "endTimeUtc": properties.get("endTimeUtc"),
+        "properties": {},
+        "inputDatasets": [],
+        "outputDatasets": [],
+        "logFiles": log_addresses(cloud, job),
+        "submittedBy": "Emulator user",
+    }
+    if error := properties.get("emulatorError"):
+        answer["error"] = {"error": error}
+    return Reply(200, answer)
+
+
+def log_addresses(cloud: Cloud, job: Document) -> dict[str, str]:
+    account, container, prefix = cloud.jobs.artifacts(job["id"])
+    signature = container_signature(cloud, account, container)
+    folder = f"https://{account}.blob.core.windows.net/{container}/{prefix}"
+    return {name: f"{folder}/{name}?{signature}" for name in cloud.jobs.log_names(job["id"])}
+
+
+def run_data(cloud: Cloud, request: Request) -> Reply:
+    """What `jobs.download` asks first. No output is a data asset, so it looks in the default places."""
+    name = request.json["runId"]
+    job = cloud.store.require(f"{arm.workspace_id(request)}/jobs/{name}")
+    run = {
+        "runId": name,
+        "status": job["properties"]["status"],
+        "runType": "azureml.scriptrun",
+        "outputs": {},
+    }
+    return Reply(200, {"runMetadata": run})
+
+
+def resume(cloud: Cloud) -> None:
+    """A job that ran when the emulator stopped has failed."""
+    for job in cloud.store.below("", kind=KIND):
+        if job["properties"]["status"] not in FINAL:
+            cloud.jobs.fail(job["id"], "NodeLost", "The emulator was stopped while the job ran.")
+
+
+HISTORY = f"/history/v1.0{WORKSPACE}"
+ROUTES = [
+    managed("GET", JOBS, list_all),
+    managed("GET", JOB, arm.get),
+    managed("PUT", JOB, put),
+    managed("DELETE", JOB, arm.deletion(ML)),
+    managed("POST", f"{JOB}/cancel", cancel),
+    managed("POST", f"{HISTORY}/rundata", run_data, Plane.WORKSPACE),
+    managed("GET", f"{HISTORY}/runs/{{job}}/details", details, Plane.WORKSPACE),
+    managed("GET", f"{HISTORY}/experiments/{{experiment}}/runs/{{job}}/details", details, Plane.WORKSPACE),
+]

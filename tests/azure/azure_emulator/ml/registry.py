@@ -1,0 +1,30 @@
+"""The model catalog's registry: every Phi in it is a tiny one with random weights, made when first used."""
+
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from azure_emulator.front.wire import azure_error
+
+MODEL = re.compile(r"azureml://registries/azureml/models/(?P<name>Phi-[\w.-]+)/versions/(?P<version>\d+)")
+MAKER = Path(__file__).with_name("registry_model.py")
+_making = threading.Lock()
+
+
+def is_of_registry(uri: str) -> bool:
+    return uri.startswith("azureml://registries/")
+
+
+def catalog_model(folder: Path, uri: str) -> Path:
+    """The folder of an MLflow model. Raise 400 for what the catalog does not have."""
+    found = MODEL.fullmatch(uri)
+    if found is None:
+        raise azure_error(400, "UserError", f"The registry has no {uri}.")
+    model = folder / f"{found['name']}-{found['version']}"
+    with _making:
+        if not model.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            subprocess.run([sys.executable, str(MAKER), str(model)], check=True)
+    return model

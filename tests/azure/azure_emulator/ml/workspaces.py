@@ -1,0 +1,112 @@
+"""Workspaces, hubs and projects, their storage, and the addresses by which the SDK finds their services."""
+
+import uuid
+
+from azure_emulator.arm.ids import ids as arm
+from azure_emulator.arm.ids.ids import GROUP, ML, SUBSCRIPTION, WORKSPACE, managed
+from azure_emulator.arm.ids.operations import Ending
+from azure_emulator.arm.ids.resource_groups import require_open_group
+from azure_emulator.arm.ids.store import require_settled, resource_document
+from azure_emulator.cloud import Cloud
+from azure_emulator.front.routing import Plane, Route
+from azure_emulator.front.signatures import account_key
+from azure_emulator.front.wire import Document, Reply, Request, azure_error
+from azure_emulator.ml import datastores
+
+KIND = f"{ML}/workspaces"
+SHARED = ("storageAccount", "keyVault", "applicationInsights", "containerRegistry")
+SERVICES = ("api", "history", "experimentation", "catalog", "hyperdrive", "modelmanagement", "index")
+
+
+def create(cloud: Cloud, resource_id: str, body: Document) -> Document:
+    """The workspace with its four datastores. It is settled when the operation that makes it ends."""
+    old = cloud.store.get(resource_id)
+    location = body["location"]
+    api = f"https://{location}.api.azureml.ms"
+    body = _with_the_hubs_parts(cloud, body)
+    identity = dict(body.get("identity") or {})
+    if "SystemAssigned" in identity.get("type", ""):
+        own = (old or {}).get("identity", {}).get("principalId") or str(uuid.uuid4())
+        identity["principalId"] = own
+    made = uuid.uuid5(uuid.NAMESPACE_URL, resource_id.lower())
+    workspace = resource_document(
+        resource_id,
+        KIND,
+        {**body, "identity": identity},
+        old,
+        workspaceId=str(made),
+        discoveryUrl=f"{api}/discovery",
+        mlFlowTrackingUri=f"azureml://{location}.api.azureml.ms/mlflow/v1.0{resource_id}",
+        provisioningState="Updating" if old else "Creating",
+    )
+    cloud.store.put(workspace)
+    datastores.create_default(cloud, workspace)
+    return workspace
+
+
+def _with_the_hubs_parts(cloud: Cloud, body: Document) -> Document:
+    """A project stands on its hub's storage and vault. Raise 404 for a hub that is missing."""
+    properties = body.get("properties") or {}
+    if not properties.get("hubResourceId"):
+        return body
+    hub = cloud.store.require(properties["hubResourceId"])["properties"]
+    shared = {name: hub[name] for name in SHARED if hub.get(name)}
+    return {**body, "properties": {**properties, **shared}}
+
+
+def delete(cloud: Cloud, request: Request) -> Reply:
+    """A hub goes after its projects."""
+    for other in cloud.store.below("", kind=KIND):
+        if str(other["properties"].get("hubResourceId")).lower() == request.path.lower():
+            raise azure_error(409, "Conflict", f"The hub still has the project {other['name']}.")
+    return arm.deletion(ML)(cloud, request)
+
+
+def put(cloud: Cloud, request: Request) -> Reply:
+    require_open_group(cloud, request)
+    old = cloud.store.get(request.path)
+    require_settled(old)
+    create(cloud, request.path, request.json)
+    operation = cloud.operations.begin(Ending(request.path))
+    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+
+
+def patch(cloud: Cloud, request: Request) -> Reply:
+    workspace, body = cloud.store.require(request.path), request.json
+    require_settled(workspace)
+    workspace |= {name: body[name] for name in ("tags", "sku", "identity") if name in body}
+    workspace["properties"] |= {**(body.get("properties") or {}), "provisioningState": "Updating"}
+    cloud.store.put(workspace)
+    operation = cloud.operations.begin(Ending(request.path))
+    return arm.begun(cloud, request, operation, created=False, provider=ML)
+
+
+def list_all(cloud: Cloud, request: Request) -> Reply:
+    scope = request.path.split("/providers/")[0]
+    return Reply(200, {"value": cloud.store.below(scope, kind=KIND)})
+
+
+def list_keys(cloud: Cloud, request: Request) -> Reply:
+    workspace = cloud.store.require(arm.workspace_id(request))
+    account = workspace["properties"]["storageAccount"]
+    key = account_key(cloud, account.rsplit("/", 1)[1])
+    return Reply(200, {"userStorageKey": key, "userStorageResourceId": account})
+
+
+def discovery(cloud: Cloud, request: Request) -> Reply:
+    return Reply(
+        200, {**dict.fromkeys(SERVICES, f"https://{request.host}"), "studio": "https://ml.azure.com"}
+    )
+
+
+ROUTES = [
+    managed("GET", f"{GROUP}/providers/{KIND}", list_all),
+    managed("GET", f"{SUBSCRIPTION}/providers/{KIND}", list_all),
+    managed("GET", WORKSPACE, arm.get),
+    managed("PUT", WORKSPACE, put),
+    managed("PATCH", WORKSPACE, patch),
+    managed("DELETE", WORKSPACE, delete),
+    managed("POST", f"{WORKSPACE}/listKeys", list_keys),
+    Route("GET", Plane.WORKSPACE, "/discovery", discovery),
+    Route("GET", Plane.WORKSPACE, "/discovery/workspaces/{workspace}", discovery),
+]
