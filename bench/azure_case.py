@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import requests
 from azure_client import take
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.store import Store
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.endpoints.online_deployments import KIND as DEPLOYMENT
 from azure_emulator.endpoints.online_endpoints import KIND as ENDPOINT

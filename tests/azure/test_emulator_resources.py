@@ -10,7 +10,7 @@ from azure.ai.ml import MLClient
 from azure.ai.ml.entities import AmlCompute, Data, Model, Workspace
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.mgmt.resource.resources import ResourceManagementClient
-from azure_emulator.arm.ids.identities import ROLES
+from azure_emulator.arm.identities import ROLES
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
 from emulated import REGION, UserCredential

@@ -4,12 +4,12 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from azure_emulator.arm.ids.operations import Operations
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.operations import Operations
+from azure_emulator.arm.store import Store
 from azure_emulator.endpoints.containers import Containers
 from azure_emulator.endpoints.traffic import Traffic
 from azure_emulator.endpoints.workers import Workers
-from azure_emulator.flows.flows.flow_runner import FlowRunner
+from azure_emulator.flows.flow_runner import FlowRunner
 from azure_emulator.front.faults import Schedule
 from azure_emulator.front.request_log import RequestLog
 from azure_emulator.ml.job_runner import JobRunner

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from azure_emulator.arm.ids.operations import Operations
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.operations import Operations
+from azure_emulator.arm.store import Store
 from azure_emulator.client import client_environment
 from azure_emulator.cloud import Cloud
 from azure_emulator.endpoints import online_deployments
 from azure_emulator.endpoints.containers import Containers
 from azure_emulator.endpoints.traffic import Traffic
 from azure_emulator.endpoints.workers import Workers
-from azure_emulator.flows.flows import flow_runs
-from azure_emulator.flows.flows.flow_runner import FlowRunner
+from azure_emulator.flows import flow_runs
+from azure_emulator.flows.flow_runner import FlowRunner
 from azure_emulator.front.certificates import Certificates
 from azure_emulator.front.faults import Schedule
 from azure_emulator.front.proxy import Server

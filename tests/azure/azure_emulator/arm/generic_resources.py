@@ -1,9 +1,9 @@
 """Registries, vaults, insights: resources that only have to exist, be found, and go away again."""
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import GROUP, SUBSCRIPTION, managed
-from azure_emulator.arm.ids.resource_groups import require_open_group
-from azure_emulator.arm.ids.store import resource_document
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import GROUP, SUBSCRIPTION, managed
+from azure_emulator.arm.resource_groups import require_open_group
+from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error, kind_of
 from azure_emulator.storage import key_vaults, storage_accounts

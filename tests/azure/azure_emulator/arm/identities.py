@@ -3,10 +3,10 @@
 import re
 import uuid
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import GROUP, managed
-from azure_emulator.arm.ids.resource_groups import require_open_group
-from azure_emulator.arm.ids.store import resource_document
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import GROUP, managed
+from azure_emulator.arm.resource_groups import require_open_group
+from azure_emulator.arm.store import resource_document
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from azure_emulator.arm.ids.operations import Ending
-from azure_emulator.arm.ids.store import require_settled
+from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.store import require_settled
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Handler, Plane, Route
 from azure_emulator.front.wire import Reply, Request, require_token

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.store import Store
 from azure_emulator.front.wire import azure_error
 
 DEFAULT = "workspaceblobstore"

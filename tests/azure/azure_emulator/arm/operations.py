@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.store import Store
 from azure_emulator.client.tokens import SUBSCRIPTION
 from azure_emulator.front.routing import Plane, Route
 from azure_emulator.front.wire import Document, Reply, Request, not_found

@@ -2,10 +2,10 @@
 
 import re
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import GROUP, SUBSCRIPTION, managed
-from azure_emulator.arm.ids.operations import Ending
-from azure_emulator.arm.ids.store import resource_document
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import GROUP, SUBSCRIPTION, managed
+from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
 from azure_emulator.storage.key_vaults import soft_delete

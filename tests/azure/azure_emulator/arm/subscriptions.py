@@ -1,6 +1,6 @@
 """The subscription itself: the cloud's metadata and the registered providers."""
 
-from azure_emulator.arm.ids.ids import SUBSCRIPTION, managed
+from azure_emulator.arm.ids import SUBSCRIPTION, managed
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane, Route

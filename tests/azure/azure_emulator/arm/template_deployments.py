@@ -5,12 +5,12 @@ The template itself is not evaluated: its parameters say which resources are new
 
 from typing import Any
 
-from azure_emulator.arm.ids import generic_resources
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import GROUP, managed
-from azure_emulator.arm.ids.operations import Ending
-from azure_emulator.arm.ids.resource_groups import require_open_group
-from azure_emulator.arm.ids.store import now, resource_document
+from azure_emulator.arm import generic_resources
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import GROUP, managed
+from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.resource_groups import require_open_group
+from azure_emulator.arm.store import now, resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error, kind_of
 from azure_emulator.ml import workspaces

@@ -9,8 +9,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from azure_emulator.arm.ids.operations import Operations
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.operations import Operations
+from azure_emulator.arm.store import Store
 from azure_emulator.endpoints import local_python
 from azure_emulator.endpoints.probes import Probe
 from azure_emulator.endpoints.serving import Serving, choose

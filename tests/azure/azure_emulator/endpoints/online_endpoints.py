@@ -2,10 +2,10 @@
 
 import time
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import ML, WORKSPACE, managed
-from azure_emulator.arm.ids.operations import Ending
-from azure_emulator.arm.ids.store import require_settled, resource_document
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.store import require_settled, resource_document
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from azure_emulator.arm.ids.locations import DEFAULT, Place, resolve
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.locations import DEFAULT, Place, resolve
+from azure_emulator.arm.store import Store
 from azure_emulator.front.wire import Document
 from azure_emulator.storage.blob_store import BlobStore
 

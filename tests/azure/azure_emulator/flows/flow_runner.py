@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from azure_emulator.arm.ids.store import Store, now
+from azure_emulator.arm.store import Store, now
 from azure_emulator.endpoints.workers import Workers, clean_environment
-from azure_emulator.flows.flows.flow_outputs import artifacts, gather_pages, place_of, snapshots
+from azure_emulator.flows.flow_outputs import artifacts, gather_pages, place_of, snapshots
 from azure_emulator.front.wire import AzureError, Document
 from azure_emulator.storage.assets_on_disk import fetch
 from azure_emulator.storage.blob_store import BlobStore

@@ -1,12 +1,12 @@
 """Batch runs of flows: what is asked and answered about them; `flow_runner` runs them."""
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import WORKSPACE, managed
-from azure_emulator.arm.ids.store import now
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import WORKSPACE, managed
+from azure_emulator.arm.store import now
 from azure_emulator.cloud import Cloud
-from azure_emulator.flows.flows.flow_outputs import OUTPUT_STORE, artifacts, snapshot_addresses
-from azure_emulator.flows.flows.flow_runner import FINAL, key_of
-from azure_emulator.flows.flows.flows import OWNER, folder_of, require
+from azure_emulator.flows.flow_outputs import OUTPUT_STORE, artifacts, snapshot_addresses
+from azure_emulator.flows.flow_runner import FINAL, key_of
+from azure_emulator.flows.flows import OWNER, folder_of, require
 from azure_emulator.front.routing import Plane
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
 from azure_emulator.ml import jobs

@@ -3,9 +3,9 @@
 import uuid
 from pathlib import Path
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import WORKSPACE, managed
-from azure_emulator.arm.ids.store import Store, now
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import WORKSPACE, managed
+from azure_emulator.arm.store import Store, now
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
-from azure_emulator.arm.ids.operations import Fate
-from azure_emulator.arm.ids.store import now
+from azure_emulator.arm.operations import Fate
+from azure_emulator.arm.store import now
 from azure_emulator.client.client_process import signal_client
 from azure_emulator.front.faults import Fault
 from azure_emulator.front.routing import Found, Plane

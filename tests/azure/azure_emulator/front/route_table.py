@@ -1,7 +1,7 @@
 """Every route there is. Within one method and host, the first that fits answers, so the general come last."""
 
 from azure_emulator import control
-from azure_emulator.arm.ids import (
+from azure_emulator.arm import (
     generic_resources,
     identities,
     operations,
@@ -11,7 +11,7 @@ from azure_emulator.arm.ids import (
 )
 from azure_emulator.client import login
 from azure_emulator.endpoints import online_deployments, online_endpoints
-from azure_emulator.flows.flows import flow_runs, flows
+from azure_emulator.flows import flow_runs, flows
 from azure_emulator.front import front_end
 from azure_emulator.ml import assets, computes, connections, datastores, jobs, quota, workspaces
 from azure_emulator.storage import blobs, file_shares, key_vaults, storage_accounts

@@ -1,9 +1,9 @@
 """Compute clusters. Nodes come with a job and go when it ends; an idle cluster has none."""
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import ML, WORKSPACE, managed
-from azure_emulator.arm.ids.operations import Ending
-from azure_emulator.arm.ids.store import now, require_settled, resource_document
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.store import now, require_settled, resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
 from azure_emulator.ml.quota import SIZES

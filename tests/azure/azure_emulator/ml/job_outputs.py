@@ -2,7 +2,7 @@
 
 import re
 
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.store import Store
 from azure_emulator.front.wire import Document, azure_error
 
 OUTPUT_URI = re.compile(

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from azure_emulator.arm.ids.locations import ARTIFACTS, Place, resolve
-from azure_emulator.arm.ids.store import Store, now
+from azure_emulator.arm.locations import ARTIFACTS, Place, resolve
+from azure_emulator.arm.store import Store, now
 from azure_emulator.endpoints.workers import Workers
 from azure_emulator.front.wire import AzureError, Document
 from azure_emulator.ml.job_command import Workplace, fill, nodes_of, processes, seconds, split

@@ -1,9 +1,9 @@
 """Command and fine-tuning jobs: what is asked and answered about them; `job_runner` runs them."""
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import ML, WORKSPACE, managed
-from azure_emulator.arm.ids.operations import Ending
-from azure_emulator.arm.ids.store import resource_document
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane
 from azure_emulator.front.signatures import container_signature

@@ -2,11 +2,11 @@
 
 import uuid
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import GROUP, ML, SUBSCRIPTION, WORKSPACE, managed
-from azure_emulator.arm.ids.operations import Ending
-from azure_emulator.arm.ids.resource_groups import require_open_group
-from azure_emulator.arm.ids.store import require_settled, resource_document
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import GROUP, ML, SUBSCRIPTION, WORKSPACE, managed
+from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.resource_groups import require_open_group
+from azure_emulator.arm.store import require_settled, resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane, Route
 from azure_emulator.front.signatures import account_key

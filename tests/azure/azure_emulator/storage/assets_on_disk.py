@@ -4,11 +4,11 @@ import re
 import shutil
 from pathlib import Path, PurePosixPath
 
-from azure_emulator.arm.ids.locations import resolve
-from azure_emulator.arm.ids.registry import catalog_model, is_of_registry
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.locations import resolve
+from azure_emulator.arm.store import Store
 from azure_emulator.front.wire import Document, azure_error
 from azure_emulator.ml.job_outputs import resolve_job_output
+from azure_emulator.ml.registry import catalog_model, is_of_registry
 from azure_emulator.storage.blob_store import BlobStore
 
 SHORT_ID = re.compile(r"azureml:(?P<name>[\w.-]+):(?P<version>[\w.-]+)")

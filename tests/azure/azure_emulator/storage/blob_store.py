@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from pathlib import Path, PurePosixPath
 
-from azure_emulator.arm.ids.store import Store
+from azure_emulator.arm.store import Store
 from azure_emulator.front.wire import Document
 
 

@@ -1,6 +1,6 @@
 """Key vaults that were deleted: their names stay taken until somebody purges or recovers them."""
 
-from azure_emulator.arm.ids.ids import SUBSCRIPTION, managed
+from azure_emulator.arm.ids import SUBSCRIPTION, managed
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
 

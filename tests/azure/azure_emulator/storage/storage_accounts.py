@@ -1,7 +1,7 @@
 """Storage accounts as ARM resources; their blobs are at `blobs`, their file shares at `file_shares`."""
 
-from azure_emulator.arm.ids import ids as arm
-from azure_emulator.arm.ids.ids import GROUP, managed
+from azure_emulator.arm import ids as arm
+from azure_emulator.arm.ids import GROUP, managed
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.signatures import account_key
 from azure_emulator.front.wire import Reply, Request, azure_error
