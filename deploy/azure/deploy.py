@@ -15,8 +15,8 @@ from deploy.azure.rollout import mark_verified
 from deploy.azure.steps.assets import GPU_IMAGE, IMAGE, ModelAsset, TrainingEnvironment, version_of
 from deploy.azure.steps.job import follow
 from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Action, carry_out
-from deploy.azure.steps.problems import explain
+from deploy.azure.steps.plan import Action, carry_out, made
+from deploy.azure.steps.problems import explaining
 from deploy.azure.steps.record import record, recorded
 from deploy.azure.steps.serving import OnlineDeployment, OnlineEndpoint, find_endpoint
 from deploy.azure.steps.session import Cloud
@@ -88,11 +88,8 @@ def deploy(
         actions += carry_out([model, endpoint, deployment], plan=plan)
     if plan:
         return actions, None
-    done = [f"{action.kind} {action.name}" for action in actions]
-    try:
+    with explaining(f"deployment {name}", made(actions)):
         found = _verified(cloud, asked, out, endpoint.name, name)
-    except Exception as error:
-        raise explain(error, f"deployment {name}", done) from error
     details = {"endpoint": endpoint.name, "deployment": name, "model": model.name, "url": found.url}
     record(out, "deploy-base" if asked.base else "deploy", details)
     return actions, found
@@ -141,10 +138,8 @@ def _exported(
     job = export.job()
     actions = carry_out([export.environment, export.model, job], plan=plan)
     if not plan:
-        try:
+        with explaining(f"job {job.name}", made(actions)):
             follow(export.cloud, job.name, ask_to_cancel)
-        except Exception as error:
-            raise explain(error, f"job {job.name}", [f"model {export.model.name}"]) from error
     return export.exported(job), actions
 
 

@@ -12,7 +12,7 @@ from deploy.azure.provision import GROUP_API, IDENTITY_API, WORKSPACE_API
 from deploy.azure.status import is_expired
 from deploy.azure.steps.arm import read
 from deploy.azure.steps.names import EXPIRES, OURS
-from deploy.azure.steps.problems import explain
+from deploy.azure.steps.problems import explaining
 from deploy.azure.steps.serving import of_ours
 from deploy.azure.steps.session import Cloud
 from phi3flow.core.console import say
@@ -53,19 +53,15 @@ class _Task:
 
 def teardown(cloud: Cloud, what: What, *, plan: bool) -> list[Removal]:
     """Delete; with `plan` only say what. Raises Phi3flowError with what is gone already."""
-    try:
+    with explaining("teardown"):
         tasks = _tasks(cloud, what)
-    except Exception as error:
-        raise explain(error, "teardown", []) from error
     for number, task in enumerate(tasks):
         if plan or task.removal.do == "keep":
             continue
         say(f"delete {task.removal.kind} {task.removal.name} ...")
-        try:
+        left = [f"{one.removal.kind} {one.removal.name}" for one in tasks[number:]]
+        with explaining(f"{task.removal.kind} {task.removal.name}", left):
             _gone(cloud, task)
-        except Exception as error:
-            left = [f"{one.removal.kind} {one.removal.name}" for one in tasks[number:]]
-            raise explain(error, f"{task.removal.kind} {task.removal.name}", left) from error
     return [task.removal for task in tasks]
 
 

@@ -22,8 +22,8 @@ from deploy.azure.steps.assets import (
 )
 from deploy.azure.steps.job import Job, follow
 from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Action, Step, carry_out
-from deploy.azure.steps.problems import explain
+from deploy.azure.steps.plan import Action, Step, carry_out, made
+from deploy.azure.steps.problems import explaining
 from deploy.azure.steps.record import record
 from deploy.azure.steps.session import Cloud
 from deploy.azure.steps.sizes import Profile
@@ -98,12 +98,9 @@ def train(
         name = job.name
     if plan:
         return actions, name
-    done = [f"{action.kind} {action.name}" for action in actions]
-    try:
+    with explaining(f"job {name}", made(actions)):
         follow(cloud, name, ask_to_cancel)
         fetch_card(cloud, name, out)
-    except Exception as error:
-        raise explain(error, f"job {name}", done) from error
     details = {"job": name, "identity": job.identity, "tags": asked.tags, "compute": asked.profile.compute}
     if asked.base:
         details["base"] = base_model(cloud, asked.base, asked.tags).name

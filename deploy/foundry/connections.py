@@ -14,8 +14,8 @@ from custom_connections.store import configs_of
 from deploy.azure.steps.arm import read
 from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Cost, Look
+from deploy.azure.steps.problems import SECRETS_READER, missing_role
 from deploy.azure.steps.session import Cloud
-from deploy.foundry.problems import SECRETS_READER, missing_role
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.phi3_contract import Endpoint, Rejected
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Cost, Look
-from deploy.foundry.problems import unwrapped
 from deploy.foundry.target import Target
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.flow_folder import DAG, FLOWS, resolve_flow, resolve_folder
@@ -119,21 +118,13 @@ class FlowUpload:
         return self.flow.name
 
     def look(self) -> Look:
-        with unwrapped():
-            return self._look()
-
-    def make(self) -> None:
-        with unwrapped():
-            self._make()
-
-    def _look(self) -> Look:
         found = find_flow(self.target, self.flow)
         if found is not None:
             self.urls[self.name] = str(self.target.pf.flows.get(found.name).flow_portal_url)
             return Look("keep", "unchanged")
         return Look("update", "its content changed") if self._earlier() else Look("create")
 
-    def _make(self) -> None:
+    def make(self) -> None:
         earlier = self._earlier()
         made = self.target.pf.flows.create_or_update(
             self.flow.folder,

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 from deploy.azure.provision import WORKSPACE_API
 from deploy.azure.steps.arm import read
 from deploy.azure.steps.names import OURS
+from deploy.azure.steps.problems import explaining
 from deploy.foundry.connections import API, all_connections, connection_id, is_ours
 from deploy.foundry.flows import archive, uploaded_flows
-from deploy.foundry.problems import explained
 from deploy.foundry.project import hub_id, project_id
 from deploy.foundry.target import Target
 from phi3flow.core.console import say, table
@@ -76,7 +76,7 @@ def delete(target: Target, *, plan: bool) -> list[Removal]:
         if plan or removal.do == "keep":
             continue
         say(f"{removal.do} {removal.kind} {removal.name} ...")
-        with explained(f"{removal.kind} {removal.name}"):
+        with explaining(f"{removal.kind} {removal.name}"):
             remove()
     return removals
 

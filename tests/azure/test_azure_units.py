@@ -8,10 +8,10 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from deploy.azure.rollout import Held, require_promotion
 from deploy.azure.steps.arm import differences
 from deploy.azure.steps.names import Names
-from deploy.azure.steps.problems import explain
+from deploy.azure.steps.problems import explaining
 from deploy.azure.steps.sizes import dated, hourly, profile, serving_size
 from deploy.azure.wheel import build_wheel
-from phi3flow.core.errors import BadInput
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json
 from phi3flow.core.settings import Settings
 
@@ -68,8 +68,9 @@ def refusal(code: str, message: str = "words") -> HttpResponseError:
     ],
 )
 def test_every_refusal_says_what_exists_and_how_to_go_on(error, words):
-    told = explain(error, "workspace w", ["resource group g"])
-    whole = f"{told}\n{told.hint}"
+    with pytest.raises(Phi3flowError) as told, explaining("workspace w", ["resource group g"]):
+        raise error
+    whole = f"{told.value}\n{told.value.hint}"
     assert words in whole
     assert "exists now: resource group g" in whole
     assert "continue with: phi3flow" in whole
@@ -80,19 +81,39 @@ def test_a_missing_role_names_the_action_and_the_scope():
         "The client 'c' with object id 'o' does not have authorization to perform action "
         "'Microsoft.Storage/storageAccounts/write' over scope '/subscriptions/s/resourceGroups/g'."
     )
-    told = str(explain(refusal("AuthorizationFailed", message), "storage account a", []))
-    assert "Microsoft.Storage/storageAccounts/write on /subscriptions/s/resourceGroups/g" in told
+    where = "Microsoft.Storage/storageAccounts/write on /subscriptions/s/resourceGroups/g"
+    with pytest.raises(Phi3flowError, match=where), explaining("storage account a"):
+        raise refusal("AuthorizationFailed", message)
 
 
 def test_a_signature_in_an_error_is_not_repeated():
-    assert "abc" not in str(
-        explain(refusal("X", "GET https://x.blob.core.windows.net/c?sig=abc&se=1"), "s", [])
-    )
+    with pytest.raises(Phi3flowError, match="Azure refused") as told, explaining("s"):
+        raise refusal("X", "GET https://x.blob.core.windows.net/c?sig=abc&se=1")
+    assert "abc" not in str(told.value)
 
 
 def test_a_bug_stays_a_bug():
-    with pytest.raises(ZeroDivisionError):
-        explain(ZeroDivisionError(), "step", [])
+    with pytest.raises(ZeroDivisionError), explaining("step", ["resource group g"]):
+        raise ZeroDivisionError
+
+
+def test_an_error_of_ours_keeps_its_words_and_its_exit_code():
+    with pytest.raises(Phi3flowError) as told, explaining("traffic"):
+        raise BadInput("no deployment passed verify", "phi3flow azure deploy")
+    assert (str(told.value), told.value.hint) == ("no deployment passed verify", "phi3flow azure deploy")
+    with pytest.raises(Phi3flowError, match="exists now: endpoint e") as told, explaining("", ["endpoint e"]):
+        raise BadInput("no deployment passed verify", "phi3flow azure deploy")
+    assert told.value.exit_code == BadInput.exit_code
+    assert told.value.hint.startswith("phi3flow azure deploy; then continue with: phi3flow")
+
+
+def test_azures_error_inside_prompt_flows_is_what_is_explained():
+    from promptflow.exceptions import UserErrorException
+
+    with pytest.raises(Phi3flowError, match="this login does not see"), explaining("flow chat"):
+        raise UserErrorException("wrapped", error=refusal("SubscriptionNotFound"))
+    with pytest.raises(Phi3flowError, match=r"^the flow is broken$"), explaining("flow chat"):
+        raise UserErrorException("the flow is broken")
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("hold", 3), ("not_enough_data", 4)])

@@ -7,6 +7,7 @@ again by the next run; nothing is remembered between runs but what Azure itself 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+from deploy.azure.steps.problems import explaining
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 
@@ -53,22 +54,20 @@ class Step(Protocol):
 
 def carry_out(steps: Sequence[Step], *, plan: bool) -> list[Action]:
     """Walk the steps in order; with `plan`, only say what would be done. Raises Phi3flowError."""
-    from deploy.azure.steps.problems import explain
-
     actions: list[Action] = []
     for step in steps:
-        try:
+        with explaining(f"{step.kind} {step.name}", [] if plan else made(actions)):
             look = step.look()
             if look.do != "keep" and not plan:
                 say(f"{look.do} {step.kind} {step.name} ...")
                 step.make()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except Exception as error:  # explain raises what is not Azure's again
-            done = [f"{action.kind} {action.name}" for action in actions]
-            raise explain(error, f"{step.kind} {step.name}", [] if plan else done) from error
         actions.append(Action(look.do, step.kind, step.name, step.cost, look.why))
     return actions
+
+
+def made(actions: Sequence[Action]) -> list[str]:
+    """What exists after `actions`, for an error's message."""
+    return [f"{action.kind} {action.name}" for action in actions]
 
 
 def as_data(actions: Sequence[Action]) -> list[dict[str, Any]]:

@@ -1,28 +1,33 @@
 """What the SDKs raise, in one sentence each: what happened, what exists now, the command to continue.
 
-Azure reports a failed long-running operation with status 200, so everything is told by its error code.
+Azure reports a failed long-running operation with status 200, so the error code decides, not the status.
+Prompt flow's client wraps Azure's errors; they are unwrapped first.
 """
 
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.errors import Phi3flowError, first_line, translating
 
 LOGIN = "az login --tenant TENANT, then az account set --subscription ID"
+SDKS = ("azure.", "msrest.", "requests.", "urllib3.")
+SECRETS_READER = "Azure Machine Learning Workspace Connection Secrets Reader"
+BLOB_READER = "Storage Blob Data Reader"
 
 
 class Known(NamedTuple):
-    """`codes` is matched against the error's code and, where `in_message`, its text."""
+    """`codes` is searched in the error's code, or in its text where Azure gives no code."""
 
     codes: str
     sentence: str
     hint: str
 
 
-# In this order: an image that cannot be built is reported inside a deployment that failed, for example.
+# The first match counts: an image that cannot be built is reported inside a failed deployment, for example.
 KNOWN = (
     Known(
         r"SubscriptionNotFound|InvalidSubscription|SubscriptionIdNotFound",
@@ -63,48 +68,94 @@ KNOWN = (
     Known(
         r"ResourceNotReady|ContainerStart|Crash|LivenessProbe|ReadinessProbe|UserContainer|ResourceNotFound.*score",
         "the container does not become ready",
-        "its log stands above",
+        "read its log above",
     ),
     Known(r"TooManyRequests|Throttl", "Azure is throttling", "wait a minute"),
 )
 
 
-def explain(error: Exception, doing: str, done: Sequence[str]) -> Phi3flowError:
-    """The error to raise for an SDK's, while `doing` one step after the steps `done`.
+@contextmanager
+def explaining(doing: str, done: Sequence[str] | None = None) -> Iterator[None]:
+    """Turn errors of Azure's SDKs and of Prompt flow's client inside the block into a Phi3flowError.
 
-    Raises the error itself where it is none of Azure's: that is a bug.
+    `doing` names the step. With `done`, the resources made so far, every error, ours too, also says what
+    exists now and how to continue. Other exceptions are bugs and pass unchanged.
     """
-    if hasattr(error, "hint"):
-        own = Phi3flowError(_with_state(f"{doing}: {error}", done), _hint(error.hint))
-        own.exit_code = getattr(error, "exit_code", own.exit_code)
-        return own
-    sentence, hint = _told(error)
-    return Phi3flowError(_with_state(f"{doing}: {sentence}", done), _hint(hint))
+    try:
+        with translating({Exception: lambda error: _translated(error, doing)}):
+            yield
+    except Exception as error:
+        if done is None or not hasattr(error, "hint"):
+            raise
+        raise _with_state(error, error.hint, done) from error
 
 
-def _with_state(sentence: str, done: Sequence[str]) -> str:
-    return f"{sentence}\nexists now: {', '.join(done) if done else 'nothing new'}"
+def explain(error: Exception, doing: str, done: Sequence[str]) -> Phi3flowError:
+    """`explaining` for callers that hold the error already. Raises it where it is a bug."""
+    try:
+        with explaining(doing, done):
+            raise error
+    except Phi3flowError as explained:
+        return explained
 
 
-def _hint(specific: str) -> str:
-    again = shlex.join(["phi3flow", *sys.argv[1:]])
-    return f"{specific}; then continue with: {again}" if specific else f"continue with: {again}"
+def missing_role(role: str, scope: str) -> Phi3flowError:
+    return Phi3flowError(
+        f"your login lacks the role '{role}' on {scope}",
+        f"ask an owner for it: az role assignment create --assignee YOU --role '{role}' --scope ID",
+    )
 
 
-def _told(error: Exception) -> tuple[str, str]:
+def _with_state(error: Exception, hint: str, done: Sequence[str]) -> Phi3flowError:
+    again = f"continue with: {shlex.join(['phi3flow', *sys.argv[1:]])}"
+    told = Phi3flowError(
+        f"{error}\nexists now: {', '.join(done) or 'nothing new'}", f"{hint}; then {again}" if hint else again
+    )
+    told.exit_code = getattr(error, "exit_code", told.exit_code)
+    return told
+
+
+def _translated(error: Exception, doing: str) -> Exception:
+    """Our error for an SDK's; `error` itself where it comes from somewhere else."""
     from azure.core import exceptions as core
 
+    if _is_from(error, "promptflow."):
+        error = _cause_of(error)
+    if hasattr(error, "hint"):
+        return error
     code, message = code_of(error), _first_line(error)
     for known in KNOWN:
         if re.search(known.codes, code or message, re.IGNORECASE):
-            return f"{known.sentence} ({code or message}){_detail(code, message)}", known.hint
+            sentence = f"{known.sentence} ({code or message}){_detail(code, message)}"
+            return Phi3flowError(f"{doing}: {sentence}", known.hint)
     if isinstance(error, core.ClientAuthenticationError):
-        return f"not logged in to Azure: {message}", LOGIN
+        return Phi3flowError(f"{doing}: not logged in to Azure: {message}", LOGIN)
     if isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
-        return f"the connection to Azure broke: {message}", "check the network and the proxy"
-    if isinstance(error, core.AzureError) or _is_from_sdk(error):
-        return f"Azure refused: {f'{code}: ' if code else ''}{message}", ""
-    raise error
+        return Phi3flowError(
+            f"{doing}: the connection to Azure broke: {message}", "check the network and the proxy"
+        )
+    if isinstance(error, core.AzureError) or _is_from(error, *SDKS):
+        return Phi3flowError(f"{doing}: Azure refused: {f'{code}: ' if code else ''}{message}")
+    return error
+
+
+def _cause_of(error: Exception) -> Exception:
+    """Azure's error where Prompt flow wraps one, else Prompt flow's own words as an error with a hint."""
+    from azure.core.exceptions import AzureError, HttpResponseError
+
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, AzureError):
+        found = getattr(found, "inner_exception", None) or found.__cause__
+    if isinstance(found, HttpResponseError) and found.status_code == 403 and _is_storage(found):
+        return missing_role(BLOB_READER, "the storage account")
+    return found or Phi3flowError(first_line(error), "run the same command again")
+
+
+def _is_storage(error: Exception) -> bool:
+    """Whether Blob or File storage answered; its refusals lack the body that Resource Manager sends."""
+    response = getattr(error, "response", None)
+    url = str(getattr(getattr(response, "request", None), "url", ""))
+    return ".blob.core." in url or ".file.core." in url
 
 
 def _detail(code: str, message: str) -> str:
@@ -131,5 +182,5 @@ def _first_line(error: Exception) -> str:
     return re.sub(r"(sig|key|token|secret)=[^&\s]+", r"\1=...", text)[:400]
 
 
-def _is_from_sdk(error: Exception) -> bool:
-    return type(error).__module__.startswith(("azure.", "msrest.", "requests.", "urllib3."))
+def _is_from(error: Exception, *modules: str) -> bool:
+    return type(error).__module__.startswith(modules)

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from deploy.azure.steps.names import Names
-from deploy.azure.steps.problems import explain
+from deploy.azure.steps.problems import explaining
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.settings import Settings
@@ -80,11 +80,9 @@ def connect(settings: Settings) -> Cloud:
         read_timeout=READ_SECONDS,
     )
     url = f"https://management.azure.com/subscriptions/{names.subscription}?api-version={SUBSCRIPTIONS_API}"
-    try:
+    with explaining(f"subscription {names.subscription}"):
         response = arm.send_request(HttpRequest("GET", url))
         response.raise_for_status()
-    except Exception as error:
-        raise explain(error, f"subscription {names.subscription}", []) from error
     found = response.json()
     say(f"tenant {found['tenantId']}, subscription {found['displayName']} ({names.subscription})")
     say(f"resource group {names.group}, workspace {names.workspace}, {names.region}")
