@@ -1,3 +1,3 @@
 """From a file of chats to a fine-tuned Phi-3 behind Prompt flow, with proof that it beats the base."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -4,17 +4,23 @@ Every check takes facts and returns a verdict; `examine` gathers the facts of th
 packages are those of phi3flow's own metadata, so they are written down once, in pyproject.toml.
 """
 
+import re
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.core.ports import holder_of, is_free
 from phi3flow.core.settings import Settings
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 OK, WARN, FAIL = "ok", "warn", "fail"
-INSTALL = "make install"
+CHECKOUT = Path(__file__).parents[2]
+IS_CHECKOUT = (CHECKOUT / "Makefile").exists()
 DISK_GB, MEMORY_GB = 5.0, 4.0
 WHY = {
     "azure-ai-ml": "1.33 dropped a module that promptflow-azure imports",
@@ -64,45 +70,73 @@ def examine(settings: Settings) -> list[Check]:
     ]
 
 
-def check_python(version: tuple[int, ...]) -> Check:
+def check_python(version: tuple[int, ...], *, checkout: bool = IS_CHECKOUT) -> Check:
     shown = ".".join(map(str, version))
     if (3, 11) <= version < (3, 13):
         return Check("python", OK, f"Python {shown}")
-    return Check("python", FAIL, f"Python {shown} is not 3.11 or 3.12", f"{INSTALL} PYTHON=python3.11")
+    fix = "make install PYTHON=python3.11" if checkout else "python3.11 -m pip install phi3flow"
+    return Check("python", FAIL, f"Python {shown} is not 3.11 or 3.12", fix)
 
 
-def check_packages(requirements: Iterable[str], installed: Mapping[str, str]) -> Check:
-    """`requirements` as in package metadata; one with a marker belongs to an extra and may be missing."""
+def install_command(extras: Iterable[str], *, checkout: bool = IS_CHECKOUT) -> str:
+    """The command that installs phi3flow's own packages and those of `extras`."""
+    if checkout:
+        return f"make -C {CHECKOUT} install" if Path.cwd() != CHECKOUT else "make install"
+    names = ",".join(sorted(extras))
+    return f"pip install 'phi3flow[{names}]'" if names else "pip install phi3flow"
+
+
+def check_packages(
+    requirements: Iterable[str], installed: Mapping[str, str], *, checkout: bool = IS_CHECKOUT
+) -> Check:
+    """Compare the installed versions with `requirements`, lines of package metadata.
+
+    Packages of an extra may be missing; those of `dev` are not even mentioned, no verb needs them.
+    """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     wrong: set[str] = set()
-    absent: set[str] = set()
-    needed: set[str] = set()
+    missing: set[str] = set()
+    absent: dict[str, set[str]] = defaultdict(set)
+    repair: set[str] = set()
     for requirement in map(Requirement, requirements):
-        name = canonicalize_name(requirement.name)
+        name, extra = canonicalize_name(requirement.name), _extra(requirement)
         version = installed.get(name)
-        if version is None:
-            (absent if requirement.marker else needed).add(name)
+        if version is None and not extra:
+            missing.add(f"{name} is missing")
+        elif version is None:
+            absent[extra].add(name)
         elif not requirement.specifier.contains(version, prereleases=True):
             why = f" ({WHY[name]})" if name in WHY else ""
             wrong.add(f"{name} {version} is not {requirement.specifier}{why}")
-    if needed or wrong:
-        missing = {f"{name} is missing" for name in needed}
-        return Check("packages", FAIL, "; ".join(sorted(wrong | missing)), INSTALL)
+            repair |= {extra} - {""}
+    absent.pop("dev", None)
+    if missing or wrong:
+        fix = install_command(repair, checkout=checkout)
+        return Check("packages", FAIL, "; ".join(sorted(wrong | missing)), fix)
     if absent:
-        return Check("packages", WARN, f"not installed, for some verbs: {', '.join(sorted(absent))}", INSTALL)
+        listed = "; ".join(f"{extra} ({', '.join(sorted(absent[extra]))})" for extra in sorted(absent))
+        fix = install_command(absent, checkout=checkout)
+        return Check("packages", WARN, f"not installed, for some verbs: {listed}", fix)
     return Check("packages", OK, "every package is in the tested range")
 
 
-def check_siblings(installed: Mapping[str, str]) -> Check:
+def _extra(requirement: "Requirement") -> str:
+    """The extra that a requirement belongs to, or an empty string."""
+    found = re.search(r"""extra == ["']([\w-]+)["']""", str(requirement.marker or ""))
+    return found[1] if found else ""
+
+
+def check_siblings(installed: Mapping[str, str], *, checkout: bool = IS_CHECKOUT) -> Check:
     """Prompt flow comes in packages that are released together and fail in odd ways when mixed."""
     names = [f"promptflow{part}" for part in ("", "-core", "-devkit", "-tracing", "-azure")]
     versions = {name: installed[name] for name in names if name in installed}
     if len(set(versions.values())) == 1:
         return Check("promptflow", OK, f"promptflow {versions[names[0]]} and its siblings match")
     shown = ", ".join(f"{name} {version}" for name, version in versions.items()) or "promptflow is missing"
-    return Check("promptflow", FAIL, shown, INSTALL)
+    fix = install_command({"azure"} if "promptflow-azure" in versions else (), checkout=checkout)
+    return Check("promptflow", FAIL, shown, fix)
 
 
 def check_device(device: Device) -> list[Check]:

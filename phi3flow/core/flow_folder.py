@@ -5,10 +5,10 @@ folder it is given, and the packaged one may be read-only.
 """
 
 import shutil
-import sys
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from phi3flow.core.children import module_command
 from phi3flow.core.errors import BadInput, nearest
 
 FLOWS = ("chat", "compare", "grade")
@@ -86,7 +86,8 @@ def serve_command(folder: Path, port: int) -> list[str]:
     `pf flow serve` has no authentication and allows every origin, hence loopback. The flask engine, because
     fastapi's ends a stream that broke as if it were complete.
     """
-    return [
-        *(sys.executable, "-m", "promptflow._cli.pf", "flow", "serve", "--source", str(folder)),
-        *("--host", "127.0.0.1", "--port", str(port), "--engine", "flask", "--skip-open-browser"),
-    ]
+    return module_command(
+        "promptflow._cli.pf",
+        *("flow", "serve", "--source", folder, "--host", "127.0.0.1", "--port", port),
+        *("--engine", "flask", "--skip-open-browser"),
+    )

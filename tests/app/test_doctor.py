@@ -26,6 +26,7 @@ REQUIREMENTS = [
     "promptflow<1.19,>=1.18.5",
     'Azure_AI_ml==1.32.0; extra == "azure"',
     'transformers<5.6,>=5.5.4; extra == "train"',
+    'ruff<1,>=0.15; extra == "dev"',
 ]
 INSTALLED = {"promptflow": "1.18.5", "azure-ai-ml": "1.32.0", "transformers": "5.5.4"}
 SIBLINGS = dict.fromkeys(
@@ -47,7 +48,11 @@ CPU = Device("2.13.0+cpu", "the CPU", gpu=False, bf16=False, driver=False)
             "promptflow-azure imports",
         ),
         (check_packages(REQUIREMENTS, INSTALLED | {"transformers": "5.6.0"}), "fail", "5.6.0 is not <5.6"),
-        (check_packages(REQUIREMENTS, {"promptflow": "1.18.5"}), "warn", "azure-ai-ml, transformers"),
+        (
+            check_packages(REQUIREMENTS, {"promptflow": "1.18.5"}),
+            "warn",
+            "azure (azure-ai-ml); train (transformers)",
+        ),
         (check_packages(REQUIREMENTS, {}), "fail", "promptflow is missing"),
         (check_siblings(SIBLINGS), "ok", "1.18.5"),
         (check_siblings(SIBLINGS | {"promptflow-core": "1.17.0"}), "fail", "promptflow-core 1.17.0"),
@@ -70,6 +75,26 @@ def test_verdicts(check, status, words):
     assert check.status == status
     assert words in check.sentence
     assert bool(check.fix) == (status != "ok")
+
+
+def test_without_a_makefile_the_repair_is_pip_with_the_extras_that_are_missing():
+    def fix(installed):
+        return check_packages(REQUIREMENTS, installed, checkout=False).fix
+
+    assert fix({"promptflow": "1.18.5"}) == "pip install 'phi3flow[azure,train]'"
+    assert fix(INSTALLED | {"transformers": "5.6.0"}) == "pip install 'phi3flow[train]'"
+    assert fix({}) == "pip install phi3flow"
+    assert (
+        check_siblings(SIBLINGS | {"promptflow-core": "1.17.0"}, checkout=False).fix == "pip install phi3flow"
+    )
+
+
+def test_in_a_checkout_the_repair_is_make_install_from_any_folder(tmp_path, monkeypatch):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    assert check_packages(REQUIREMENTS, {}, checkout=True).fix == "make install"
+    monkeypatch.chdir(tmp_path)
+    assert check_packages(REQUIREMENTS, {}, checkout=True).fix == f"make -C {root} install"
 
 
 def test_a_taken_port_is_named_with_its_process_and_the_way_out():
