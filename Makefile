@@ -1,4 +1,5 @@
-# A new user's whole vocabulary. Everything lives in .venv/ and runs/; `make clean` forgets both.
+# Packages live in .venv/, what you make in runs/ and .phi3flow/: `make clean` removes the first, `make clean-runs`
+# asks before it removes the others.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -6,12 +7,12 @@ AZUREML := .venv-azureml/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow azureml-server check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean
+.PHONY: help install demo up test test-slow test-install azureml-server check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs
 
 help:            ## list these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  /'
+	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## build .venv/ with the pinned versions
+install: $(INSTALLED)  ## install everything into .venv/, in the pinned versions
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "phi3flow needs Python 3.11 or 3.12: make install PYTHON=python3.11")'
@@ -20,71 +21,83 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt optimum-intel
 	touch $@
 
-demo: $(INSTALLED)     ## the whole loop on this machine: data, base, train, serve, flows, comparison
+demo: $(INSTALLED)     ## run the whole loop here: data, base model, training, serving, flows, comparison
 	$(BIN)/phi3flow demo
 
 up: $(INSTALLED)       ## chat with the demo's model in the browser
 	$(BIN)/phi3flow up
 
-test: $(INSTALLED)     ## every test but the slow ones
-	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
+test: $(INSTALLED)     ## run the tests, except slow ones; ARGS="PATH or OPTION of pytest"
+	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-test-slow: $(INSTALLED)  ## the slow tests: every recipe on the real shape, and the like
-	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m slow
+test-slow: $(INSTALLED)  ## run the slow tests, such as every recipe with Phi-3's real layer sizes
+	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m slow $(ARGS)
 
-azureml-server: $(AZUREML)  ## Azure's inference server in .venv-azureml/, for slow tests: a minute, 0.5 GB
+test-install: $(INSTALLED)  ## try every command of the wheel in fresh environments: downloads, 10 minutes, 5 GB
+	$(BIN)/pytest -m install $(ARGS) tests/install
 
-$(AZUREML): deploy/azure/deployments/conda.yaml $(INSTALLED)
+azureml-server: $(AZUREML)  ## install Azure's inference server into .venv-azureml/ for slow tests: a minute, 0.5 GB
+
+$(AZUREML): deploy/azure/container/deployments/conda.yaml $(INSTALLED)
 	$(BIN)/python -m venv --clear .venv-azureml
 	$(BIN)/python -c 'import sys, yaml; print(*yaml.safe_load(sys.stdin)["dependencies"][-1]["pip"], sep="\n")' < $< > .venv-azureml/requirements.txt
 	.venv-azureml/bin/pip install --quiet --prefer-binary --requirement .venv-azureml/requirements.txt
 	touch $@
 
-check: $(INSTALLED)    ## formatting, lint, types, the floors of docs/architecture.md, workflows
+check: $(INSTALLED)    ## check format, lint, types, the layers of docs/architecture.md, and workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/zizmor --offline --quiet .github
 
-reference: $(INSTALLED)  ## docs/reference.md, from the code
+reference: $(INSTALLED)  ## write docs/reference.md from the code
 	$(BIN)/python docs/make_reference.py
 
-bench-demo: $(INSTALLED)  ## the demo's figures on seeds 0, 1 and 2
+bench-demo: $(INSTALLED)  ## run the demo with seeds 0, 1 and 2
 	$(BIN)/python bench/demo.py
 
-bench-scan: $(INSTALLED)  ## real input: make bench-scan SCAN=DIR with SCAN's train.jsonl and test.jsonl
+bench-scan: $(INSTALLED)  ## train and evaluate on SCAN; SCAN=DIR has its train.jsonl and test.jsonl
 	$(BIN)/python bench/scan.py $(SCAN)
 
-bench-runner: $(INSTALLED)  ## the direct runner: against the clock, pf run, and 100 000 lines
+bench-runner: $(INSTALLED)  ## time the direct runner, compare it with pf run, and give it 100 000 lines
 	$(BIN)/python bench/runner.py
 
-bench-coverage: $(INSTALLED)  ## do the intervals cover the truth, on 2 000 simulated test files
+bench-coverage: $(INSTALLED)  ## check that 95 % intervals cover the truth, on simulated test files
 	$(BIN)/python bench/coverage.py
 
-bench-serve: $(INSTALLED)  ## serving: our engines against mlflow models serve, half an hour; ARGS="--rounds N --seconds S"
+bench-serve: $(INSTALLED)  ## compare our engines with mlflow models serve, half an hour; ARGS="--rounds N --seconds S"
 	$(BIN)/python bench/serve.py $(ARGS)
 
-bench-soak: $(INSTALLED)  ## ten minutes at twice what the endpoint can do, every answer checked
+bench-soak: $(INSTALLED)  ## overload the endpoint for ten minutes and check every answer
 	$(BIN)/python bench/soak.py $(ARGS)
 
-bench-quantised: $(INSTALLED)  ## exact match of the demo model in int8 and int4 against fp32
+bench-quantised: $(INSTALLED)  ## compare the demo model in int8 and int4 with fp32
 	$(BIN)/python bench/quantised.py
 
-bench-train: $(INSTALLED)  ## fine-tuning: the tutorials' settings against ours; ARGS="--rounds N"
+bench-train: $(INSTALLED)  ## compare the tutorials' training settings with ours; ARGS="--rounds N"
 	$(BIN)/python bench/train.py $(ARGS)
 
-bench-train-gpu: $(INSTALLED)  ## the same on a CUDA GPU and Phi-3-mini's shape; ARGS="--arms NAME ..."
+bench-train-gpu: $(INSTALLED)  ## the same on a CUDA GPU with Phi-3-mini's layer sizes; ARGS="--arms NAME ..."
 	$(BIN)/python bench/train_gpu.py $(ARGS)
 
-bench-ui: $(INSTALLED)  ## the chat page: first token in the browser, 20 people at once
+bench-ui: $(INSTALLED)  ## time the first token in the browser, with 20 people at once
 	$(BIN)/python bench/chat_app.py $(ARGS)
 
-azure-demo: $(INSTALLED)  ## the cloud half on an emulated Azure, from nothing to an answer and back to nothing
+azure-demo: $(INSTALLED)  ## provision, train, deploy, ask and tear down on an emulated Azure
 	PYTHONPATH=tests/azure $(BIN)/python tests/azure/azure_demo.py
 
-bench-azure-faults: $(INSTALLED)  ## every Azure call fails once, in four ways; ARGS="--once" for one way each
+bench-azure-faults: $(INSTALLED)  ## make every Azure call fail once, in four ways; ARGS="--once": in one way
 	PYTHONPATH=tests/azure $(BIN)/python bench/azure_faults.py $(ARGS)
 
-clean:           ## remove .venv/, .venv-azureml/ and runs/
-	rm -rf .venv .venv-azureml runs
+clean:           ## remove .venv/, .venv-azureml/ and caches; keeps runs/ and .phi3flow/
+	rm -rf .venv .venv-azureml build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . \( -name runs -o -name .git \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-runs:      ## ask, then remove runs/ and .phi3flow/: data, trained models, conversations, connections
+	@[ -e runs ] || [ -e .phi3flow ] || { echo "nothing to remove: no runs/ and no .phi3flow/"; exit 0; }; \
+	du -h -d 1 runs .phi3flow 2>/dev/null; \
+	printf "Remove these for good? Trained models and conversations are in them. Type yes: "; \
+	read -r answer || echo; \
+	if [ "$$answer" != yes ]; then echo "kept"; exit 1; fi; \
+	rm -rf runs .phi3flow; echo "removed"
