@@ -88,8 +88,8 @@ def _settings() -> str:
     head = (
         "## Settings\n\nDefaults < `phi3flow.toml` (`phi3flow init` writes one) < `.env` < "
         f"`{PREFIX}NAME` variables < flags. Secrets come from `.env` or the environment alone: "
-        f"`{PREFIX}ENDPOINT_KEY`, the key of the endpoint, `{PREFIX}UPSTREAM_KEY`, "
-        "that of a vLLM server behind it, and `PF_ENCRYPTION_KEY`, the key of the connection store.\n"
+        f"`{PREFIX}ENDPOINT_KEY`, the key of the endpoint, and "
+        "`PF_ENCRYPTION_KEY`, the key of the connection store.\n"
     )
     return "\n".join([head, "| setting | default | |", "|---|---|---|", *rows, ""])
 

@@ -39,7 +39,7 @@ class NotSupported(EngineError):
 
     @classmethod
     def prompt_scores(cls) -> Self:
-        message = "prompt_logprobs: this engine does not compute them; transformers and vllm do"
+        message = "prompt_logprobs: the openvino engine does not compute them; transformers does"
         return cls(message, "prompt_logprobs")
 
 

@@ -1,7 +1,6 @@
 """Which engine serves a model folder, and what each needs to be there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,45 +13,30 @@ if TYPE_CHECKING:
 
     from deploy.scoring.engine import Engine
 
-ENGINES = ("auto", "transformers", "openvino", "vllm")
 OPENVINO_FILE = "openvino_model.xml"
 # Parameters. Below, a second thread gains nothing, and costs 30-fold where another process wants its core.
 SMALL_MODEL = 20_000_000
 
 
-@dataclass(frozen=True)
-class EngineChoice:
-    """One of ENGINES; `upstream` is the base URL of a vLLM server, such as http://127.0.0.1:8000/v1."""
+def load(folder: Path, on_failure: Callable[[], None], engine: str = "auto") -> LoadedModel:
+    """Load a model folder; takes seconds. `engine` is auto, transformers or openvino.
 
-    name: str = "auto"
-    upstream: str = ""
-    upstream_key: str = field(default="", repr=False)
-
-
-def load(folder: Path, choice: EngineChoice, on_failure: Callable[[], None]) -> LoadedModel:
-    """Takes seconds; `on_failure` is called, from another thread, when the engine dies. Raises BadInput."""
+    `on_failure` is called, from another thread, when the engine dies. Raises BadInput.
+    """
     from transformers.utils import logging
 
     from training.models.loading import load_tokenizer
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its warnings say of long prompts what ContextOverflow says
-    name = _resolved(folder, choice)
+    make = _openvino if _resolved(folder, engine) == "openvino" else _transformers
     tokenizer = load_tokenizer(str(folder))
-    if name == "vllm":
-        from deploy.scoring.engines.vllm_engine import VllmEngine
-
-        upstream = VllmEngine(choice.upstream, choice.upstream_key, folder, tokenizer, on_failure=on_failure)
-        return LoadedModel(tokenizer, upstream)
-    make = _openvino if name == "openvino" else _transformers
     return LoadedModel(tokenizer, make(folder, tokenizer, on_failure))
 
 
-def _resolved(folder: Path, choice: EngineChoice) -> str:
+def _resolved(folder: Path, engine: str) -> str:
     converted = (folder / OPENVINO_FILE).is_file()
-    name = ("openvino" if converted else "transformers") if choice.name == "auto" else choice.name
-    if name == "vllm" and not choice.upstream:
-        raise BadInput("--engine vllm needs --upstream URL", hint="vllm serve MODEL, then --upstream URL/v1")
+    name = ("openvino" if converted else "transformers") if engine == "auto" else engine
     if name == "openvino" and not converted:
         raise BadInput(
             f"{folder}: no {OPENVINO_FILE}", hint=f"phi3flow export {folder} --format openvino --out DIR"

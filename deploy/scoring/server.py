@@ -16,7 +16,7 @@ from deploy.scoring.http.app import create_app
 from deploy.scoring.http.auth import KeyFile
 from deploy.scoring.http.connection import LIMITS, BoundedConnection, ConnectionLimits
 from deploy.scoring.http.service import LoadedModel, Service
-from deploy.scoring.load import EngineChoice, load
+from deploy.scoring.load import load
 from phi3flow.core.errors import Phi3flowError
 
 DRAIN_SECONDS = 10.0
@@ -55,7 +55,7 @@ def serve(
     key: str | KeyFile,
     request_timeout: float,
     announce: Callable[[], None],
-    choice: EngineChoice,
+    engine: str = "auto",
 ) -> None:
     """Answer on `bound` until SIGTERM or SIGINT; `announce` is called when the model is loaded.
 
@@ -63,7 +63,7 @@ def serve(
     """
     service = Service(folder.resolve().name)
     server = Server(server_config(create_app(service, key, request_timeout)), service)
-    loader = _Loader(lambda: load(folder, choice, loader.fail), service, server, announce)
+    loader = _Loader(lambda: load(folder, loader.fail, engine), service, server, announce)
     loader.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises the signal again after its shutdown

@@ -77,7 +77,6 @@ def chat_page(
         environment={
             "PHI3FLOW_FLOW_PORT": str(settings.flow_port),
             "PHI3FLOW_BASE_FLOW_PORT": str(settings.base_flow_port),
-            "PHI3FLOW_UPSTREAM_KEY": "",
             "PHI3FLOW_ENDPOINT_KEY": "",  # whatever this shell or .env holds, the page needs none
             "PF_ENCRYPTION_KEY": "",
         },

@@ -51,7 +51,6 @@ class Settings(BaseModel):
         "", description="Foundry project that grades content safety in compare: URL, or SUB/GROUP/PROJECT"
     )
     endpoint_key: str = _secret()
-    upstream_key: str = _secret()
     encryption_key: str = _secret()
 
     @classmethod

@@ -28,7 +28,7 @@ from deploy.azure.container.in_process import InProcess  # noqa: E402
 from deploy.scoring.http.app import create_app  # noqa: E402
 from deploy.scoring.http.json_body import MAX_BODY_BYTES  # noqa: E402
 from deploy.scoring.http.service import Service  # noqa: E402
-from deploy.scoring.load import EngineChoice, load  # noqa: E402
+from deploy.scoring.load import load  # noqa: E402
 from phi3flow.core.errors import BadInput  # noqa: E402
 from phi3flow.core.settings import azure_model_mount  # noqa: E402
 
@@ -45,7 +45,7 @@ class Endpoint:
         """Raises BadInput where `folder` holds no usable model."""
         self._service = Service(folder.name)
         key = token_urlsafe()
-        self._service.ready(load(folder, EngineChoice(), self._restart))
+        self._service.ready(load(folder, self._restart))
         self._app = InProcess(create_app(self._service, key, REQUEST_SECONDS))
         self._authorization = f"Bearer {key}"
         threading.Thread(target=self._close_at_exit, name="closer").start()

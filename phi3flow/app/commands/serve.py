@@ -33,15 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=["auto", "transformers", "openvino", "vllm"],
+        choices=["auto", "transformers", "openvino"],
         default="auto",
         help="auto: openvino for a folder that export wrote, else transformers",
-    )
-    parser.add_argument(
-        "--upstream",
-        default="",
-        metavar="URL",
-        help="of the vLLM server behind --engine vllm, with /v1; its key: PHI3FLOW_UPSTREAM_KEY",
     )
     parser.add_argument(
         "--key-file",
@@ -66,18 +60,16 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     say(f"loading {args.model} ...")
 
     from deploy.scoring.http.auth import KeyFile
-    from deploy.scoring.load import EngineChoice
     from deploy.scoring.server import serve
 
     key = KeyFile(args.key_file) if args.key_file else settings.endpoint_key
-    choice = EngineChoice(args.engine, args.upstream, settings.upstream_key)
     serve(
         args.model,
         bound,
         key=key,
         request_timeout=args.request_timeout,
         announce=lambda: _announce(args.model, url),
-        choice=choice,
+        engine=args.engine,
     )
     return Outcome({"model": str(args.model), "url": url})
 
