@@ -1,8 +1,8 @@
-"""A keyring for machines without one: Prompt flow's encryption key comes from `PF_ENCRYPTION_KEY`.
+"""A keyring for machines without one: reads Prompt flow's encryption key from `PF_ENCRYPTION_KEY`.
 
-Chosen with `PYTHON_KEYRING_BACKEND=custom_connections.env_keyring.EnvKeyring`. Only ciphertext reaches the
-disk; the key lives in the environment of the shell that ran `phi3flow env`. The `pf` command loads this class
-in its own process, so it reads the environment itself instead of going through the settings.
+Selected with `PYTHON_KEYRING_BACKEND=custom_connections.env_keyring.EnvKeyring`. The key stays in the
+environment of the shell that ran `phi3flow env`; only ciphertext is written to disk. Every process of `pf`
+loads this module, so it imports nothing else of the project.
 """
 
 import os
@@ -14,9 +14,9 @@ VARIABLE = "PF_ENCRYPTION_KEY"
 
 
 class EnvKeyring(KeyringBackend):
-    """Holds one secret, Prompt flow's, and never writes."""
+    """Read-only; knows one secret, Prompt flow's encryption key."""
 
-    priority = 0.5  # below every real keyring, should it ever be discovered rather than chosen
+    priority = 0.5  # below every real keyring, in case it is discovered rather than selected
 
     def get_password(self, service: str, username: str) -> str | None:
         return os.environ.get(VARIABLE) if (service, username) == ("promptflow", "encryption_key") else None

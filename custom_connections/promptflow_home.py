@@ -1,6 +1,6 @@
-"""A quiet Prompt flow home for this project, and the environment that selects it.
+"""A Prompt flow home inside the project, and the environment variables that select it.
 
-Left alone, Prompt flow writes to the user's home folder, reports its use, asks the package index for newer
+By default Prompt flow writes to the user's home folder, sends telemetry, asks the package index for newer
 versions and starts a trace service on port 23333. In this home it does none of these.
 """
 
@@ -14,19 +14,19 @@ from phi3flow.core.settings import Settings
 KEYRING = "custom_connections.env_keyring.EnvKeyring"
 CONFIG = "telemetry:\n  enabled: false\ntrace:\n  destination: none\n"
 VERSION_CHECK = "pf_version_check.json"
-LONG_FROM_NOW = "2999-01-01 00:00:00.000000"  # the last check is younger than a week for good
+LONG_FROM_NOW = "2999-01-01 00:00:00.000000"  # as the time of the last check: the next one is never due
 QUIET = {
     "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
     "OTEL_SDK_DISABLED": "true",
-    "PF_LOGGING_LEVEL": "CRITICAL",  # ERROR prints a traceback for what is reported anyway
+    "PF_LOGGING_LEVEL": "CRITICAL",  # at ERROR it prints tracebacks for errors that we report anyway
     "PF_TRACING_SKIP_LOCAL_SETUP": "true",
 }
 
 
 def prepare_home(folder: Path) -> None:
-    """Write the home's two configuration files where they are missing.
+    """Write the home's two configuration files unless they exist.
 
-    `pf config set` cannot do this: it reports its own use before it turns reporting off.
+    `pf config set` cannot do this: it sends telemetry before it turns telemetry off.
     """
     config, versions = folder / "pf.yaml", folder / VERSION_CHECK
     if not config.exists():
@@ -36,10 +36,10 @@ def prepare_home(folder: Path) -> None:
 
 
 def environment(folder: Path, encryption_key: str, workers: int = 16) -> dict[str, str]:
-    """The variables under which `pf` uses the home in `folder`.
+    """The variables that make `pf` use the home in `folder`.
 
-    An empty `encryption_key` leaves the key to the machine's own keyring. `workers` is the number of lines a
-    batch run works on at a time.
+    With an empty `encryption_key`, Prompt flow takes the key from the machine's keyring. `workers` is the
+    number of lines that a batch run processes at once.
     """
     variables = {**QUIET, "PF_HOME_DIRECTORY": str(folder.resolve()), "PF_WORKER_COUNT": str(workers)}
     if encryption_key:
@@ -54,11 +54,10 @@ def new_encryption_key() -> str:
 
 
 def enter_home(settings: Settings) -> None:
-    """Make this process use the project's home; call it before anything imports promptflow.
+    """Make this process use the project's home. Call it before anything imports promptflow.
 
-    Prompt flow takes its home from the environment at import and hands that environment to its worker
-    processes, so this writes `os.environ`: the one place outside the settings that touches it, and it only
-    writes. Raises BadInput for a malformed encryption key, Phi3flowError where no keyring can hold one.
+    Sets `os.environ`, because Prompt flow reads its home from there at import and passes it to its workers.
+    Raises BadInput for a malformed encryption key, Phi3flowError if there is neither a key nor a keyring.
     """
     if settings.encryption_key:
         _check_key(settings.encryption_key)
@@ -71,7 +70,7 @@ def enter_home(settings: Settings) -> None:
 
 
 def enter_home_without_store(settings: Settings) -> None:
-    """The same home for work in the cloud: it takes no connection from this machine, so no keyring either."""
+    """The same for work in the cloud, which reads no local connection and so needs no keyring."""
     prepare_home(settings.promptflow_home)
     os.environ.update(environment(settings.promptflow_home, "", settings.batch_workers))
 
@@ -89,7 +88,7 @@ def _check_key(encryption_key: str) -> None:
 
 
 def has_keyring() -> bool:
-    """Whether a real keyring answers; the fail backend and ours (without its variable) do not count."""
+    """Whether this machine has a keyring; the fail backend and `EnvKeyring` do not count."""
     import keyring
     from keyring.backends.fail import Keyring as NoKeyring
 

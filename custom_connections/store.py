@@ -1,23 +1,23 @@
-"""Custom connections in Prompt flow's encrypted store: an Endpoint goes in, an Endpoint comes out.
+"""Custom connections in Prompt flow's encrypted store: write an Endpoint, read an Endpoint.
 
-Every function here imports promptflow, so `promptflow_home.enter_home` comes first.
+`store_connection` and `load_endpoint` import promptflow: call `promptflow_home.enter_home` first.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.resources import files
 
-from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError, translating
+from phi3flow.core.sides import SIDES
 from phi3flow.phi3_contract import Endpoint
 
-TEMPLATES = ("phi3-base", "phi3-tuned")
+TEMPLATES = tuple(side.connection for side in SIDES)
 KEY_PLACEHOLDER = "${env:PHI3FLOW_ENDPOINT_KEY}"
 
 
 def template(name: str, key: str) -> Endpoint:
-    """The packaged connection `name` with its placeholder filled in. Raises BadInput for any other name.
+    """The packaged connection `name` with `key` filled in. Raises BadInput for any other name.
 
-    Prompt flow resolves `${env:...}` only while serving; in a test or a run it would send the literal text.
+    Prompt flow resolves `${env:...}` only in `pf flow serve`; elsewhere it would send the literal text.
     """
     from ruamel.yaml import YAML
 
@@ -31,7 +31,7 @@ def template(name: str, key: str) -> Endpoint:
 
 
 def configs_of(endpoint: Endpoint) -> dict[str, str]:
-    """Everything of an endpoint but its key, as a connection's `configs`: text only, absent means default."""
+    """A connection's `configs`: all of an endpoint but its key, as text; leaves out what is not set."""
     values = {
         "endpoint": endpoint.url,
         "contract": endpoint.contract,
@@ -43,29 +43,28 @@ def configs_of(endpoint: Endpoint) -> dict[str, str]:
 
 
 def store_connection(name: str, endpoint: Endpoint) -> None:
-    """Create or replace the connection. Raises BadInput without a key, Phi3flowError without a keyring."""
+    """Create or replace a connection. Raises BadInput without a key, Phi3flowError without a keyring."""
     from promptflow.client import PFClient
     from promptflow.entities import CustomConnection
 
     if not endpoint.key:
         raise BadInput(f"connection '{name}' has no key", hint="export PHI3FLOW_ENDPOINT_KEY=...")
     connection = CustomConnection(name=name, configs=configs_of(endpoint), secrets={"key": endpoint.key})
-    with _explained(name):
+    with _store_errors(name):
         PFClient().connections.create_or_update(connection)
 
 
 def load_endpoint(name: str) -> Endpoint:
-    """Read a stored connection. Raises Phi3flowError when it is missing or its key cannot be read."""
+    """Read a stored connection. Raises Phi3flowError if it is missing or its key cannot be decrypted."""
     from promptflow.client import PFClient
 
-    with _explained(name):
+    with _store_errors(name):
         connection = PFClient().connections.get(name)
     return Endpoint.from_connection(connection.configs, connection.secrets)
 
 
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Say Prompt flow's store errors in a sentence, with the command that repairs them."""
+def _store_errors(name: str) -> AbstractContextManager[None]:
+    """Prompt flow's errors about its store as ours, with the command that repairs them."""
     from keyring.errors import KeyringError
     from promptflow._sdk._errors import (
         ConnectionNotFoundError,
@@ -74,16 +73,19 @@ def _explained(name: str) -> Iterator[None]:
     )
 
     again = f"phi3flow connect {name} --endpoint URL"
-    try:
-        yield
-    except ConnectionNotFoundError:
-        raise Phi3flowError(f"there is no connection '{name}'", hint=again) from None
-    except DecryptConnectionError:
-        raise Phi3flowError(
-            f"connection '{name}' was stored under another encryption key",
-            hint=f"set PF_ENCRYPTION_KEY to that key, or store it again: {again}",
-        ) from None
-    except (KeyringError, StoreConnectionEncryptionKeyError):
-        raise Phi3flowError(
-            "the keyring does not hand out Prompt flow's encryption key", hint='eval "$(phi3flow env)"'
-        ) from None
+    missing = Phi3flowError(f"there is no connection '{name}'", hint=again)
+    other_key = Phi3flowError(
+        f"connection '{name}' was stored under another encryption key",
+        hint=f"set PF_ENCRYPTION_KEY to that key, or store it again: {again}",
+    )
+    no_key = Phi3flowError(
+        "the keyring does not give Prompt flow its encryption key", hint='eval "$(phi3flow env)"'
+    )
+    return translating(
+        {
+            ConnectionNotFoundError: lambda _: missing,
+            DecryptConnectionError: lambda _: other_key,
+            KeyringError: lambda _: no_key,
+            StoreConnectionEncryptionKeyError: lambda _: no_key,
+        }
+    )

@@ -1,11 +1,11 @@
-"""The Streamlit app: `streamlit run ui/app.py -- RUN [--arena]`; `phi3flow up` starts it all."""
+"""The Streamlit app: `streamlit run ui/app.py -- RUN [--arena]`. `phi3flow up` starts it."""
 
 import sys
 from pathlib import Path
 
 import streamlit as st
 
-# Drawn here: Streamlit fetches emoji and material icons for the browser's tab from the internet.
+# Inline: Streamlit loads emoji and material icons for the browser tab from the internet.
 LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64" viewBox="0 0 24 24">
 <rect width="24" height="24" rx="6" fill="#0067b8"/>
 <g fill="none" stroke="#fff" stroke-width="2"><circle cx="12" cy="12" r="4.5"/><path d="M12 4v16"/></g>

@@ -1,23 +1,23 @@
-"""The arena: one question, two hidden models, one vote. Names appear after it."""
+"""The arena: one question, two unnamed answers, one vote. The vote reveals the models."""
 
 import random
 import secrets
 from collections.abc import Sequence
+from typing import cast
 
 import streamlit as st
 
 from phi3flow.core.errors import BadInput
+from phi3flow.core.sides import SIDES
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import COMPLETE, Conversation, Turn
-from ui.following import follow
 from ui.rendering import plain_html
-from ui.turn_view import show_answer
+from ui.turn_view import follow, show_answer
 from ui.votes import Ballot, Vote, append_vote, score_of, vote_on
 from ui.workspace import VOTES, Workspace, this_workspace
 
-ROUND = "round"  # in the address: a reload finds the round
+ROUND = "round"  # query parameter: a reload finds the round
 NAMES = ("Amber", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Garnet", "Heath", "Iris", "Juniper")
-SIDES = ("left", "right")
 
 
 def main() -> None:
@@ -35,13 +35,13 @@ def main() -> None:
     if current and len(turns) == len(SIDES):
         _show_round(workspace, current, turns)
     else:
-        st.markdown("Ask one question: base and tuned answer side by side, unnamed, until you have voted.")
+        st.markdown("Ask one question. Base and tuned answer side by side, without names until you vote.")
 
 
 def _open_round(workspace: Workspace, question: str) -> None:
-    """Both are asked at once; a coin says who stands on the left."""
+    """Ask both models at once, in random order: the first one is shown on the left."""
     opened = workspace.conversations.create(question, "", Sampling(), kind="arena")
-    models = ["base", "tuned"]
+    models = [side.name for side in SIDES]
     secrets.SystemRandom().shuffle(models)
     for model in models:
         workspace.ask(opened, question, model=model)
@@ -54,7 +54,7 @@ def _go_to(opened: str) -> None:
 
 
 def _show_round(workspace: Workspace, current: Conversation, turns: Sequence[Turn]) -> None:
-    """Each answer and the vote in a place of its own: the last round's stay until they are drawn over."""
+    """Uses fixed places, so that the previous round stays visible until this one is drawn over it."""
     voted = vote_on(workspace.run / VOTES, current.id)
     st.html(plain_html(turns[0].question))
     hidden = random.Random(current.id).sample(NAMES, len(turns))
@@ -89,22 +89,18 @@ def _vote(workspace: Workspace, current: Conversation, turns: Sequence[Turn], hi
     answers = {turn.model: turn.answer for turn in turns}
     ballot = Ballot(current.id, turns[0].question, answers["base"], answers["tuned"], turns[0].model)
     choices: list[tuple[str, Vote]] = [
-        *((f"{name} is better", _side(turn)) for name, turn in zip(hidden, turns, strict=True)),
+        *((f"{name} is better", cast(Vote, turn.model)) for name, turn in zip(hidden, turns, strict=True)),
         ("Tie", "tie"),
         ("Both bad", "both_bad"),
     ]
     with st.container(horizontal=True):
-        for words, vote in choices:
+        for text, vote in choices:
             st.button(
-                words,
+                text,
                 key=f"{vote}-{current.id}",
                 on_click=append_vote,
                 args=(workspace.run / VOTES, ballot, vote),
             )
-
-
-def _side(turn: Turn) -> Vote:
-    return "base" if turn.model == "base" else "tuned"
 
 
 def _score(workspace: Workspace) -> None:
@@ -116,8 +112,9 @@ def _score(workspace: Workspace) -> None:
         return
     if score:
         st.caption(
-            f"Tuned is preferred in {100 * score.share:.0f} % of {score.votes} votes (95 % interval "
-            f"{100 * score.low:.0f} to {100 * score.high:.0f} %, ties half). More: `phi3flow verdict {path}`"
+            f"Tuned is preferred in {100 * score.share:.0f} % of {score.votes} votes (95 % CI "
+            f"{100 * score.low:.0f} to {100 * score.high:.0f} %; a tie is half a win). "
+            f"More: `phi3flow verdict {path}`"
         )
 
 

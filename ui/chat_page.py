@@ -1,4 +1,4 @@
-"""The chat page: a conversation, streamed through the served chat flow, kept in the run's folder."""
+"""The chat page: one conversation, streamed through the served chat flow and kept in the run folder."""
 
 from functools import partial
 from pathlib import Path
@@ -7,16 +7,15 @@ import streamlit as st
 
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import CUT, STOPPED, Conversation, Turn
-from ui.following import follow
 from ui.rendering import label
 from ui.run_record import sample_questions
 from ui.sidebar import open_conversation, opened, sidebar
 from ui.streams import Answering
-from ui.turn_view import assistant, show_answer, show_question, show_tools
+from ui.turn_view import assistant, follow, show_answer, show_question, show_tools
 from ui.workspace import Workspace, this_workspace
 
-SAMPLE = "sample question"  # in the session: the one whose button was pressed
-WATCH_SECONDS = 2.0  # so soon a tab shows what another one did
+SAMPLE = "sample question"  # session key: the question whose button was pressed
+WATCH_SECONDS = 2.0  # how often a tab looks for changes from another tab
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
 def _ask(
     workspace: Workspace, conversation: Conversation | None, question: str, system: str, sampling: Sampling
 ) -> Conversation:
-    """In the open conversation, or in a new one that its first question opens."""
+    """Ask in the open conversation, or open a new one."""
     if conversation is None:
         conversation = workspace.conversations.create(question, system, sampling)
         open_conversation(conversation)
@@ -51,18 +50,18 @@ def _ask(
 
 def _welcome(run: Path) -> None:
     st.title("Ask your model")
-    st.markdown("Answers stream from the model you tuned, on this machine. Nothing leaves it.")
+    st.markdown("Answers come from the model you tuned, on this machine. No data leaves it.")
     for sample in sample_questions(run):
         st.button(label(sample), on_click=st.session_state.update, args=({SAMPLE: sample},))
 
 
 def _show_all(workspace: Workspace, conversation: Conversation, turns: list[Turn]) -> None:
-    """The last answer in a place of its own: what the script's last run drew stays until it is drawn over."""
+    """The last answer has a fixed place, so that it stays visible until it is drawn over."""
     last = turns[-1]
-    if left_out := workspace.prompt(conversation, last.question, turns[:-1]).left_out:
+    if dropped := workspace.prompt(conversation, last.question, turns[:-1]).dropped:
         st.info(
-            f"This conversation is longer than the model can read: its first {left_out} answers are left out "
-            "(by an estimate of their tokens)."
+            f"This conversation does not fit into the model's context: the first {dropped} answers and their "
+            "questions are dropped (by an estimate of their tokens)."
         )
     for turn in turns:
         show_question(turn, partial(_ask_instead, workspace, conversation, turn))
@@ -107,7 +106,7 @@ def _last_tools(workspace: Workspace, conversation: Conversation, turn: Turn) ->
             on_click=lambda: workspace.ask(
                 conversation, turn.question, instead_of=turn.id, already=turn.answer
             ),
-            help="Asks once more, and keeps what is here until the new answer has got further",
+            help="Asks again, and keeps this text until the new answer is longer",
         )
 
 
@@ -118,7 +117,7 @@ def _ask_instead(workspace: Workspace, conversation: Conversation, turn: Turn, q
 
 @st.fragment(run_every=WATCH_SECONDS)
 def _watch(workspace: Workspace, conversation: str, seen: float) -> None:
-    """Another tab asked, renamed, rated or deleted since `seen`: show it here."""
+    """Redraw the page if another tab changed the conversation since `seen` (a Unix time)."""
     now = workspace.conversations.get(conversation)
     if now is None or now.changed != seen:
         st.rerun()

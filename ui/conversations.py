@@ -1,7 +1,6 @@
-"""Conversations in one small SQLite file: several threads and tabs read and write it at once.
+"""Conversations in one small SQLite file, which several threads and tabs read and write at once.
 
-Nothing a person wrote or rated is overwritten: a question asked again and a question that was edited keep the
-turns they replace, hidden. Only deleting a conversation deletes.
+Regenerate and Edit hide the turns they replace. Only deleting a conversation deletes text and ratings.
 """
 
 import sqlite3
@@ -16,6 +15,7 @@ from phi3flow.phi3_contract import Sampling
 
 RUNNING, COMPLETE, CUT, STOPPED, FAILED = "running", "complete", "cut", "stopped", "failed"
 TITLE_CHARACTERS = 60
+LISTED = 30  # conversations in the sidebar
 LOCK_SECONDS = 10.0  # how long one writer waits for another
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS conversations (
@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS turns_of ON turns (conversation, number);
 
 
 class Conversation(NamedTuple):
-    """What is asked with every question of it; `kind` is chat or arena, `changed` a Unix time."""
+    """The settings of every question in it. `kind` is chat or arena; `changed` is a Unix time."""
 
     id: str
     kind: str
@@ -49,7 +49,7 @@ class Conversation(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Who answers: `base` or `tuned`, the content hash of its folder, and of the data it was tuned on."""
+    """`base` or `tuned`, the content hash of its folder and that of the data it was tuned on."""
 
     name: str
     model_hash: str = ""
@@ -57,9 +57,9 @@ class Model(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A question and its answer as far as it came; `error` says in one sentence why it came no further.
+    """A question and its answer so far. `error` is one sentence on why the answer ended early.
 
-    `thumb` is 1 for up, 0 for down, None for neither; times are in seconds from the question.
+    `thumb` is 1 for up, 0 for down, None for neither. Times are seconds since the question.
     """
 
     id: str
@@ -82,20 +82,20 @@ TURN_COLUMNS = ", ".join(f"turns.{name}" for name in Turn._fields)
 
 
 class Conversations:
-    """The conversations of one `owner`: the person who logged in, or nobody in particular on loopback."""
+    """The conversations of one `owner`: the person who logged in, empty on loopback."""
 
     def __init__(self, path: Path, owner: str = "") -> None:
         self._path, self._owner = path, owner
 
     def prepare(self) -> None:
-        """Once, when the app starts: make the file; answers that died with an earlier app are cut off."""
+        """Create the file and mark answers cut off that an earlier server left running. Once per server."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(SCHEMA)
             database.execute(
                 "UPDATE turns SET status = ?, error = ? WHERE status = ?",
-                (CUT, "The chat page was stopped meanwhile.", RUNNING),
+                (CUT, "The chat page was stopped.", RUNNING),
             )
 
     def create(self, question: str, system: str, sampling: Sampling, kind: str = "chat") -> Conversation:
@@ -105,7 +105,7 @@ class Conversations:
         )
         with self._open() as database:
             database.execute(
-                f"INSERT INTO conversations ({CONVERSATION_COLUMNS}, owner) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608 - names of our own
+                f"INSERT INTO conversations ({CONVERSATION_COLUMNS}, owner) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608 - column names from this file
                 (*made, self._owner),
             )
         return made
@@ -113,28 +113,25 @@ class Conversations:
     def get(self, conversation: str) -> Conversation | None:
         return next(iter(self._conversations("id = ?", conversation)), None)
 
-    def latest(self, kind: str = "chat", limit: int = 30) -> list[Conversation]:
-        return self._conversations("kind = ?", kind)[:limit]
+    def latest(self) -> list[Conversation]:
+        return self._conversations("kind = 'chat'")[:LISTED]
 
-    def search(self, words: str, limit: int = 30) -> list[Conversation]:
-        """Chats with `words` in their title, a question or an answer, whatever the case of the letters."""
+    def search(self, words: str) -> list[Conversation]:
+        """Chats with `words` in their title, a question or an answer; ignores letter case."""
         needle = words.casefold()
         return self._conversations(
             """kind = 'chat' AND (instr(casefold(title), ?) OR EXISTS (
                 SELECT 1 FROM turns WHERE conversation = conversations.id AND NOT replaced
                 AND (instr(casefold(question), ?) OR instr(casefold(answer), ?))))""",
             *(needle, needle, needle),
-        )[:limit]
+        )[:LISTED]
 
     def rename(self, conversation: str, title: str) -> None:
         self._change(conversation, title=title.strip()[:TITLE_CHARACTERS] or "Untitled")
 
     def set_sampling(self, conversation: str, system: str, sampling: Sampling) -> None:
         self._change(
-            conversation,
-            system=system,
-            temperature=sampling.temperature,
-            max_tokens=sampling.max_tokens,
+            conversation, system=system, temperature=sampling.temperature, max_tokens=sampling.max_tokens
         )
 
     def delete(self, conversation: str) -> None:
@@ -150,7 +147,10 @@ class Conversations:
         return next(iter(self._turns("turns.id = ?", turn)), None)
 
     def add(self, conversation: str, question: str, model: Model, *, instead_of: str | None = None) -> Turn:
-        """A new last turn; `instead_of` hides that turn and all after it."""
+        """Add a turn at the end. Hides the turn `instead_of` and all after it.
+
+        Raises LookupError if the conversation is not there or is another person's.
+        """
         turn = uuid4().hex
         with self._open() as database:
             if instead_of:
@@ -167,48 +167,44 @@ class Conversations:
         self._change(conversation)
         made = self.turn(turn)
         if made is None:
-            raise LookupError("the conversation was deleted meanwhile")
+            raise LookupError("the conversation was deleted")
         return made
 
     def save(self, turn: str, **columns: str | float | None) -> None:
-        """Write some columns of a turn; nothing happens if it was deleted meanwhile."""
+        """Write some columns of a turn; does nothing if the turn was deleted."""
         names = ", ".join(f"{name} = ?" for name in columns)
         with self._open() as database:
-            database.execute(f"UPDATE turns SET {names} WHERE id = ?", (*columns.values(), turn))  # noqa: S608 - names of our own
+            database.execute(f"UPDATE turns SET {names} WHERE id = ?", (*columns.values(), turn))  # noqa: S608 - column names from this file
             database.execute(
                 """UPDATE conversations SET changed = ?
                 WHERE id = (SELECT conversation FROM turns WHERE id = ?)""",
                 (time.time(), turn),
             )
 
-    def cut_off(self, turn: str, error: str) -> Turn | None:
-        self.save(turn, status=CUT, error=error)
-        return self.turn(turn)
-
     def _change(self, conversation: str, **columns: Any) -> None:
         columns["changed"] = time.time()
         names = ", ".join(f"{name} = ?" for name in columns)
         with self._open() as database:
             database.execute(
-                f"UPDATE conversations SET {names} WHERE id = ? AND owner = ?",  # noqa: S608 - names of our own
+                f"UPDATE conversations SET {names} WHERE id = ? AND owner = ?",  # noqa: S608 - column names from this file
                 (*columns.values(), conversation, self._owner),
             )
 
     def _conversations(self, condition: str, *values: str) -> list[Conversation]:
         query = f"""SELECT {CONVERSATION_COLUMNS} FROM conversations
-            WHERE ({condition}) AND owner = ? ORDER BY changed DESC"""  # noqa: S608 - conditions of our own
+            WHERE ({condition}) AND owner = ? ORDER BY changed DESC"""  # noqa: S608 - conditions from this file
         with self._open() as database:
             return [Conversation(*row) for row in database.execute(query, (*values, self._owner))]
 
     def _turns(self, condition: str, value: str) -> list[Turn]:
         query = f"""SELECT {TURN_COLUMNS} FROM turns JOIN conversations ON conversations.id = conversation
-            WHERE {condition} AND owner = ? ORDER BY number"""  # noqa: S608 - conditions of our own
+            WHERE {condition} AND owner = ? ORDER BY number"""  # noqa: S608 - conditions from this file
         with self._open() as database:
             return [Turn(*row) for row in database.execute(query, (value, self._owner))]
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """One connection for one short transaction: no thread shares one, none stays open."""
+        """A connection for one short transaction; threads never share one."""
         with closing(sqlite3.connect(self._path, timeout=LOCK_SECONDS)) as database:
             database.execute("PRAGMA foreign_keys = ON")
             database.create_function("casefold", 1, str.casefold, deterministic=True)

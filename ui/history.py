@@ -1,6 +1,6 @@
-"""What of a conversation the model is told: the newest turns that fit into its context, whole.
+"""Which part of a conversation the model sees: the newest whole turns that fit into its context.
 
-The page has no tokenizer and Prompt flow's answers carry no usage: tokens are estimated, and said to be.
+The page has no tokenizer, and Prompt flow's answers report no token counts, so tokens are estimated.
 """
 
 import json
@@ -12,25 +12,24 @@ from typing import NamedTuple
 
 from ui.conversations import Turn
 
-# Tokens of one character, by how many bytes UTF-8 takes for it; measured with the tokenizer of Phi-3-mini
-# (tests/unit/test_history.py), whose 32 000 tokens know little beyond Latin letters.
+# Tokens per character, by its length in UTF-8. Measured with the tokenizer of Phi-3-mini
+# (tests/ui/test_chat_history.py), whose 32 000 tokens cover little beyond Latin letters.
 TOKENS_OF_BYTES = {1: 1.0, 2: 0.85, 3: 1.8, 4: 4.0}
 TOKENS_OF_LETTER = 0.25  # ASCII letters and spaces
 TOKENS_OF_TURN = 4  # <|user|>, <|end|> and their line breaks
 DEFAULT_CONTEXT = 4096  # Phi-3-mini-4k
-ESTIMATE_SHARE = 0.85  # of the context is planned with: the estimate may be too low by so much
+ESTIMATE_SHARE = 0.85  # of the context is used: the estimate may be that much too low
 
 
 class Prompt(NamedTuple):
-    """What the model is told, how many answered turns were too old for it, and its estimated tokens."""
+    """What the model sees, and how many of the oldest answered turns were dropped."""
 
     messages: list[dict[str, str]]
-    left_out: int
-    tokens: int
+    dropped: int
 
 
 def estimated_tokens(text: str) -> int:
-    """How many tokens `text` has, roughly: right within a fifth for European languages, Chinese and code."""
+    """Estimated tokens of `text`: within a fifth for European languages, Chinese and code."""
     return math.ceil(sum(_tokens_of(character) * count for character, count in Counter(text).items()))
 
 
@@ -41,32 +40,37 @@ def _tokens_of(character: str) -> float:
 
 
 def room_for_prompt(context: int, max_tokens: int) -> int:
-    """Tokens that the prompt may have where the answer needs `max_tokens` of the model's context."""
+    """Tokens left for the prompt in a model's `context` when the answer may take `max_tokens`."""
     return max(0, int((context - max_tokens) * ESTIMATE_SHARE))
 
 
 def prompt_of(question: str, earlier: Sequence[Turn], system: str, room: int) -> Prompt:
-    """At most `room` tokens of question, system prompt and history; the question itself is always asked.
+    """At most `room` estimated tokens of question, system prompt and history; never drops the question.
 
-    A turn without an answer is no part of the conversation.
+    Turns without an answer do not count.
     """
     answered = [turn for turn in earlier if turn.answer]
     used = estimated_tokens(question) + estimated_tokens(system) + 2 * TOKENS_OF_TURN
-    kept = len(answered)
-    while kept and used + _size(answered[kept - 1]) <= room:
-        kept -= 1
-        used += _size(answered[kept])
+    dropped = len(answered)
+    while dropped and used + _size(answered[dropped - 1]) <= room:
+        dropped -= 1
+        used += _size(answered[dropped])
+    return Prompt([*messages_of(system, answered[dropped:]), {"role": "user", "content": question}], dropped)
+
+
+def messages_of(system: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
+    """Turns as messages, after the system prompt if there is one."""
     messages = [{"role": "system", "content": system}] if system else []
-    for turn in answered[kept:]:
+    for turn in turns:
         messages += [
             {"role": "user", "content": turn.question},
             {"role": "assistant", "content": turn.answer},
         ]
-    return Prompt([*messages, {"role": "user", "content": question}], kept, used)
+    return messages
 
 
 def context_of(model: Path) -> int:
-    """The tokens that question and answer have together, from a model folder's `config.json`."""
+    """Tokens of prompt and answer together (`max_position_embeddings`), from a model folder's config."""
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
         return int(config["max_position_embeddings"])

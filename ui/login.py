@@ -1,10 +1,10 @@
-"""Who may open the page: anyone on this machine, or who logged in; asked by `up` without Streamlit."""
+"""Who may open the page: anyone on this machine, or a person who logged in. Works without Streamlit."""
 
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+LOOPBACK_ADDRESSES = frozenset({"127.0.0.1", "localhost", "::1"})
 NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 HOW_TO = """write .streamlit/secrets.toml (never into git) with the app registration of your login provider:
   [auth]
@@ -13,11 +13,11 @@ HOW_TO = """write .streamlit/secrets.toml (never into git) with the app registra
   client_id = "..."
   client_secret = "..."
   server_metadata_url = "https://login.microsoftonline.com/TENANT/v2.0/.well-known/openid-configuration"
-and install the client: pip install 'streamlit[auth]'. docs/chat.md says more."""
+and install the client: pip install 'streamlit[auth]'. See docs/chat.md."""
 
 
 def login_problem() -> str:
-    """Why nobody could log in, or nothing: Streamlit's OIDC needs its secrets and Authlib."""
+    """Why nobody can log in, or an empty text. Streamlit's OpenID Connect needs its secrets and Authlib."""
     missing = [f"[auth] {name}" for name in NEEDED if name not in _auth()]
     if missing:
         return f".streamlit/secrets.toml lacks {', '.join(missing)}"
@@ -25,7 +25,7 @@ def login_problem() -> str:
 
 
 def _auth() -> dict[str, object]:
-    """The section of the files that Streamlit reads; the project's goes before the person's own."""
+    """Section `auth` of Streamlit's secrets: of the current folder, else of the home folder."""
     for folder in (Path.cwd(), Path.home()):
         try:
             auth = tomllib.loads((folder / ".streamlit" / "secrets.toml").read_text(encoding="utf-8"))["auth"]

@@ -1,4 +1,4 @@
-"""What a run folder says of itself: who answers, what was found, and where it all came from."""
+"""What the pages read from a run folder: the models, the latest report and the lineage."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ VERDICTS = {"promote": "promote", "hold": "hold", "not_enough_data": "not enough
 
 
 class Step(NamedTuple):
-    """One manifest of the lineage, and the folders of the run that its inputs were made in."""
+    """One manifest. Inputs made in this run name the folder they came from."""
 
     folder: str
     kind: str
@@ -28,38 +28,33 @@ class Step(NamedTuple):
 
 
 def model_of(run: Path, name: str) -> Model:
-    """`base` or `tuned` of the run; hashes are empty where no manifest tells them."""
+    """Model `base` or `tuned` of the run; hashes are empty without a manifest."""
     manifest = _json(run / name / MANIFEST)
     hashes = {artifact["kind"]: artifact["sha256"] for artifact in reversed(manifest.get("inputs", []))}
     own = [artifact["sha256"] for artifact in manifest.get("outputs", [])]
     return Model(name, own[0] if own else "", hashes.get("data", ""))
 
 
-def newest_report(run: Path) -> Path | None:
-    """The latest `report.json` in the run or a folder of it."""
+def latest_report(run: Path) -> tuple[dict[str, Any], Path]:
+    """The latest `report.json` in the run or a folder of it, and its path; empty if there is none."""
     found = [*run.glob(REPORT), *run.glob(f"*/{REPORT}")]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def read_report(run: Path) -> Mapping[str, Any]:
-    """The latest report, or nothing."""
-    path = newest_report(run)
-    return _json(path) if path else {}
+    path = max(found, key=lambda path: path.stat().st_mtime, default=run / REPORT)
+    return _json(path), path
 
 
 def verdict_on(run: Path, model_hash: str) -> str:
-    """The verdict of the latest report if it is about this very model."""
-    path = newest_report(run)
-    if path is None or not model_hash:
+    """The latest report's verdict if it is about the model with this hash, else why there is none."""
+    report, path = latest_report(run)
+    if not report or not model_hash:
         return "not compared yet, see the report page"
     compared = {artifact["sha256"] for artifact in _json(path.parent / MANIFEST).get("inputs", [])}
     if model_hash not in compared:
         return "the latest report is about another model"
-    return VERDICTS.get(str(_json(path).get("verdict")), "unknown")
+    return VERDICTS.get(str(report.get("verdict")), "unknown")
 
 
 def sample_questions(run: Path) -> list[str]:
-    """Some to begin with: of the run's `samples.jsonl`, or the first ones of its validation chats."""
+    """Questions for an empty page: `samples.jsonl` of the run, or the first short validation prompts."""
     if (run / SAMPLES).is_file():
         return [row["question"] for row in read_jsonl(run / SAMPLES)]
     chats = run / "data" / "val.jsonl"
@@ -82,23 +77,22 @@ def lineage(run: Path) -> list[Step]:
 
 
 def _step(folder: Path, manifest: Mapping[str, Any], makers: Mapping[str, str]) -> Step:
-    def shown(side: str) -> list[str]:
-        return [
-            f"{artifact['kind']} {artifact['sha256'][:SHOWN_HASH]}"
-            + (
-                f" from {makers[artifact['sha256']]}"
-                if side == "inputs" and artifact["sha256"] in makers
-                else ""
-            )
-            for artifact in manifest.get(side, [])
-        ]
+    texts = {name: str(manifest.get(name) or "") for name in ("kind", "created", "command", "commit")}
+    return Step(
+        folder.name,
+        **texts,
+        inputs=[_short(artifact, makers) for artifact in manifest.get("inputs", [])],
+        outputs=[_short(artifact, {}) for artifact in manifest.get("outputs", [])],
+    )
 
-    words = {name: str(manifest.get(name) or "") for name in ("kind", "created", "command", "commit")}
-    return Step(folder.name, **words, inputs=shown("inputs"), outputs=shown("outputs"))
+
+def _short(artifact: Mapping[str, str], makers: Mapping[str, str]) -> str:
+    maker = makers.get(artifact["sha256"])
+    return f"{artifact['kind']} {artifact['sha256'][:SHOWN_HASH]}" + (f" from {maker}" if maker else "")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A file of ours, or nothing: the page shows what there is, and the verbs complain."""
+    """A JSON object of our own; empty if missing or broken: the page shows what there is."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,20 +1,23 @@
-"""The chat's sidebar: all conversations, what can be done with this one, and how the model is asked."""
+"""The chat's sidebar: all conversations, what can be done with the open one, and the model's settings."""
+
+from collections.abc import Sequence
 
 import streamlit as st
 
+from phi3flow.core.jsonl import to_line
 from phi3flow.phi3_contract import Sampling
-from ui.conversations import Conversation
-from ui.export import as_markdown, as_training_jsonl
+from ui.conversations import COMPLETE, Conversation, Turn
+from ui.history import messages_of
 from ui.rendering import label
 from ui.workspace import Workspace
 
-OPEN = "open conversation"  # in the session: what to show when the address names none
-NAME = "c"  # in the address: so that a reload and a bookmark find the conversation
+OPEN = "open conversation"  # session key: what to show when the address names no conversation
+QUERY = "c"  # query parameter: a reload and a bookmark find the conversation
 
 
 def opened(workspace: Workspace) -> Conversation | None:
-    """The conversation that the address names, or the one that this session had open."""
-    name = st.query_params.get(NAME) or st.session_state.get(OPEN)
+    """The conversation in the page's address, or the one that this session had open."""
+    name = st.query_params.get(QUERY) or st.session_state.get(OPEN)
     found = workspace.conversations.get(name) if name else None
     open_conversation(found)
     return found
@@ -23,20 +26,20 @@ def opened(workspace: Workspace) -> Conversation | None:
 def open_conversation(conversation: Conversation | None) -> None:
     st.session_state[OPEN] = conversation.id if conversation else None
     if conversation:
-        st.query_params[NAME] = conversation.id
+        st.query_params[QUERY] = conversation.id
     else:
-        st.query_params.pop(NAME, None)
+        st.query_params.pop(QUERY, None)
 
 
 def sidebar(workspace: Workspace, conversation: Conversation | None) -> tuple[str, Sampling]:
-    """Draw it; returns the system prompt and the sampling that a new conversation starts with."""
+    """Draw it. Returns the system prompt and the sampling for a new conversation."""
     with st.sidebar:
         st.button(
             "New chat", on_click=open_conversation, args=(None,), width="stretch", disabled=not conversation
         )
-        asked = _settings(workspace, conversation)
+        chosen = _settings(workspace, conversation)
         if conversation:
-            _this_one(workspace, conversation)
+            _menu(workspace, conversation)
         words = st.text_input("Search", placeholder="in questions and answers")
         found = workspace.conversations.search(words) if words else workspace.conversations.latest()
         if words and not found:
@@ -49,31 +52,30 @@ def sidebar(workspace: Workspace, conversation: Conversation | None) -> tuple[st
                 on_click=open_conversation,
                 args=(each,),
             )
-    return asked
+    return chosen
 
 
 def _settings(workspace: Workspace, conversation: Conversation | None) -> tuple[str, Sampling]:
-    latest = conversation or next(iter(workspace.conversations.latest(limit=1)), None)
+    """A new conversation starts with the settings of the latest one."""
+    latest = conversation or next(iter(workspace.conversations.latest()), None)
     system, sampling = (latest.system, latest.sampling) if latest else ("", Sampling())
-    names = {
-        name: f"{name}-{conversation.id if conversation else 'new'}" for name in ("system", "heat", "long")
-    }
+    suffix = conversation.id if conversation else "new"
 
     def chosen() -> tuple[str, Sampling]:
-        values = [st.session_state[names[name]] for name in ("system", "heat", "long")]
+        values = [st.session_state[f"{name}-{suffix}"] for name in ("system", "temperature", "max-tokens")]
         return values[0].strip(), Sampling(values[1], values[2])
 
     def save() -> None:
         if conversation:
             workspace.conversations.set_sampling(conversation.id, *chosen())
 
-    with st.expander("How the model is asked"):
+    with st.expander("Model settings"):
         st.text_area(
             "System prompt",
             system,
             placeholder="none",
             max_chars=4000,
-            key=names["system"],
+            key=f"system-{suffix}",
             on_change=save,
         )
         st.slider(
@@ -82,17 +84,23 @@ def _settings(workspace: Workspace, conversation: Conversation | None) -> tuple[
             2.0,
             sampling.temperature,
             0.1,
-            key=names["heat"],
+            key=f"temperature-{suffix}",
             on_change=save,
-            help="0 gives the likeliest answer, always",
+            help="0 always picks the most likely token",
         )
         st.slider(
-            "Longest answer, in tokens", 16, 1024, sampling.max_tokens, 16, key=names["long"], on_change=save
+            "Longest answer, in tokens",
+            16,
+            1024,
+            sampling.max_tokens,
+            16,
+            key=f"max-tokens-{suffix}",
+            on_change=save,
         )
     return chosen()
 
 
-def _this_one(workspace: Workspace, conversation: Conversation) -> None:
+def _menu(workspace: Workspace, conversation: Conversation) -> None:
     menu = st.popover("This conversation", width="stretch", on_change="rerun", key=f"menu-{conversation.id}")
     if not menu.open:
         return
@@ -110,7 +118,7 @@ def _this_one(workspace: Workspace, conversation: Conversation) -> None:
         )
         st.download_button(
             "Export for training (JSONL)",
-            as_training_jsonl([(conversation, turns)]),
+            as_training_jsonl(conversation, turns),
             "conversation.jsonl",
             on_click="ignore",
         )
@@ -122,3 +130,24 @@ def _delete(workspace: Workspace, conversation: Conversation) -> None:
         workspace.streams.stop(turn.id)
     workspace.conversations.delete(conversation.id)
     open_conversation(None)
+
+
+def as_markdown(conversation: Conversation, turns: Sequence[Turn]) -> str:
+    """The whole conversation, with a note after each incomplete answer."""
+    parts = [f"# {conversation.title}"]
+    if conversation.system:
+        parts.append(f"*System prompt:* {conversation.system}")
+    for turn in turns:
+        note = "" if turn.status == COMPLETE else f"\n\n*({turn.status}: {turn.error or 'no end yet'})*"
+        parts += [f"## You\n\n{turn.question}", f"## {turn.model}\n\n{turn.answer}{note}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_training_jsonl(conversation: Conversation, turns: Sequence[Turn]) -> str:
+    """One row that `phi3flow prepare` reads; empty if there is nothing to learn from.
+
+    Leaves out incomplete answers and those with a thumb down.
+    """
+    good = [turn for turn in turns if turn.status == COMPLETE and turn.answer.strip() and turn.thumb != 0]
+    messages = messages_of(conversation.system, good)
+    return to_line({"messages": messages, "prompt_id": conversation.id}).decode() if good else ""

@@ -1,7 +1,7 @@
-"""Answers on their way: each runs in a thread of the server, so that no click and no reload interrupts it.
+"""Running answers. Each has a thread in the server, so that no click and no reload interrupts it.
 
-The page only watches. Whoever comes back to a conversation, in another tab too, finds its answer here while
-it runs and in the file of conversations after that.
+Pages only watch. Any tab that shows the conversation finds its answer here while it runs, and in the database
+after that.
 """
 
 import threading
@@ -15,12 +15,12 @@ from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversati
 Stream = Callable[[], Iterator[str]]
 Explain = Callable[[EndpointError], str]
 SAVE_SECONDS = 1.0
-RETRY_SECONDS = (2.0, 5.0, 10.0)  # after so long an overloaded endpoint is asked again
+RETRY_SECONDS = (2.0, 5.0, 10.0)  # pauses before asking an overloaded endpoint again
 MAX_CHARACTERS = 400_000  # an endless answer ends here
 
 
 class Progress(NamedTuple):
-    """How far an answer is. `retry_in` is the seconds until an overloaded endpoint is asked again."""
+    """The state of an answer. `retry_in` is the seconds until the next try at an overloaded endpoint."""
 
     text: str
     status: str
@@ -33,7 +33,7 @@ class Progress(NamedTuple):
 
 
 class Answering:
-    """One answer. `already` is what is kept of an earlier try until the new one has got further."""
+    """One answer. `already` is text of an earlier try, shown until the new one is longer."""
 
     def __init__(
         self, turn: str, stream: Stream, explain: Explain, store: Conversations, already: str = ""
@@ -52,18 +52,18 @@ class Answering:
         return Progress(self._text(), self._status, seconds, wait if running and wait > 0 else None)
 
     def stop(self) -> None:
-        """End it now, for whoever watches; the connection closes at the next token."""
+        """End it now for everyone who watches; the connection closes at the next token."""
         self._finish(STOPPED, "Stopped.")
 
     def abandon(self) -> None:
-        """The thread is gone: nobody is to wait for more. Nothing changes where it ended as it should."""
+        """Mark it cut off if its thread ended without a result, so that nobody waits for more."""
         with self._lock:
             if not self._over.is_set():
                 self._status = CUT
                 self._over.set()
 
     def run(self) -> None:
-        """In the thread: ask, and again while the endpoint is overloaded and nothing has come."""
+        """Ask, and ask again while the endpoint is overloaded and has sent nothing. Runs in the thread."""
         for seconds in (*RETRY_SECONDS, None):
             try:
                 self._read()
@@ -84,7 +84,7 @@ class Answering:
                     return
                 if self._first is None:
                     self._first = time.monotonic() - self._started
-                # A lone surrogate is valid in JSON and in no file.
+                # A lone surrogate is valid in JSON but cannot be written as UTF-8.
                 self._pieces.append(piece.encode("utf-8", "replace").decode("utf-8"))
             if time.monotonic() - saved > SAVE_SECONDS:
                 if len(self._text()) > MAX_CHARACTERS:
@@ -98,7 +98,7 @@ class Answering:
         return self._already if self._already.startswith(text) else text
 
     def _finish(self, status: str, error: str = "") -> None:
-        """Once; the file knows of the end before this does, so that nobody finds it nowhere."""
+        """End it once. Saves first: a page that no longer finds the answer here finds it in the database."""
         with self._lock:
             if self._over.is_set():
                 return
@@ -118,7 +118,7 @@ class Answering:
 
 
 class Streams:
-    """The running answers of this server, by turn."""
+    """The running answers of this server, by turn id."""
 
     def __init__(self) -> None:
         self._running: dict[str, Answering] = {}

@@ -1,6 +1,7 @@
-"""One question and its answer: the texts, how the answer ended, what may be done about it."""
+"""One question and its answer: how the answer grows, how it ended, and what can be done with it."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -9,13 +10,21 @@ from ui.conversations import COMPLETE, CUT, FAILED, STOPPED, Turn
 from ui.history import estimated_tokens
 from ui.rendering import answer_html, plain_html
 from ui.run_record import SHOWN_HASH, verdict_on
+from ui.streams import Answering, Progress
 from ui.workspace import Workspace
 
 AVATARS = {"user": ":material/person:", "assistant": ":material/auto_awesome:"}
+CURSOR = "▌"
+FRAME_SECONDS = 0.04  # pause between two looks at an answer
+REDRAWS_PER_SECOND = 2  # also while no token comes: Streamlit notices a click only when something is drawn
+QUIET_SECONDS = 1  # then the page says that it is waiting
+REST = (
+    4  # pause at least this many times as long as drawing took, so that long answers do not use a whole core
+)
 
 
 def show_question(turn: Turn, edit: Callable[[str], None]) -> None:
-    """The question, and a form to ask it differently: `edit` gets the new words."""
+    """The question, and a form to change it; calls `edit` with the new text."""
     with st.chat_message("user", avatar=AVATARS["user"]), st.container(horizontal=True):
         st.html(plain_html(turn.question))
         form = st.popover("Edit", type="tertiary", on_change="rerun", key=f"edit-{turn.id}")
@@ -23,7 +32,7 @@ def show_question(turn: Turn, edit: Callable[[str], None]) -> None:
             with form:
                 key = f"edited-{turn.id}"
                 st.text_area("Question", turn.question, key=key)
-                st.caption("The answers below this question are put aside.")
+                st.caption("This hides the answers below this question.")
                 st.button(
                     "Ask this",
                     key=f"ask-{turn.id}",
@@ -37,7 +46,7 @@ def assistant() -> DeltaGenerator:
 
 
 def show_answer(turn: Turn, *, named: bool = True) -> None:
-    """`named` tells who answered and how fast, which gives away who it was."""
+    """An answer that has ended. `named` adds the model and its times; the arena hides both."""
     if turn.answer:
         st.html(answer_html(turn.answer))
     if turn.status == COMPLETE and not turn.answer.strip():
@@ -47,11 +56,41 @@ def show_answer(turn: Turn, *, named: bool = True) -> None:
     elif turn.status == FAILED:
         st.error(turn.error, icon=":material/error:")
     if named:
-        st.caption(_figures(turn))
+        st.caption(_facts(turn))
+
+
+def follow(shown: Sequence[tuple[Answering, DeltaGenerator]]) -> None:
+    """Draw each running answer into its place until all have ended, then rerun the page.
+
+    A click interrupts this function, never the answers; the next run of the script follows them again.
+    """
+    drawn: dict[int, tuple[str, int]] = {}
+    while True:
+        began = time.monotonic()
+        running = False
+        for number, (answering, place) in enumerate(shown):
+            progress = answering.progress()
+            running = running or progress.running
+            state = (progress.text, int(progress.seconds * REDRAWS_PER_SECOND))
+            if drawn.get(number) != state:
+                _draw(place, progress)
+                drawn[number] = state
+        if not running:
+            st.rerun()
+        time.sleep(max(FRAME_SECONDS, REST * (time.monotonic() - began)))
+
+
+def _draw(place: DeltaGenerator, progress: Progress) -> None:
+    if progress.retry_in is not None:
+        place.info(f"The endpoint is overloaded. Next try in {progress.retry_in:.0f} s.")
+    elif not progress.text and progress.seconds > QUIET_SECONDS:
+        place.caption(f"Waiting for the first word, {progress.seconds:.0f} s.")
+    else:
+        place.html(answer_html(progress.text + (CURSOR if progress.running else "")))
 
 
 def show_tools(turn: Turn, workspace: Workspace) -> DeltaGenerator:
-    """Thumbs, details and text to copy; returns the row, for what else may be done with this turn."""
+    """Thumbs, a comment and details. Returns the row of buttons, so that the page can add more."""
     row = st.container(horizontal=True, vertical_alignment="center")
     with row:
         thumb = f"thumb-{turn.id}"
@@ -68,7 +107,7 @@ def show_tools(turn: Turn, workspace: Workspace) -> DeltaGenerator:
     if turn.thumb is not None:
         comment = f"comment-{turn.id}"
         st.text_input(
-            "What about this answer?",
+            "Comment on this answer",
             turn.comment,
             key=comment,
             on_change=lambda: workspace.conversations.save(turn.id, comment=st.session_state[comment]),
@@ -85,11 +124,11 @@ def _details(turn: Turn, workspace: Workspace) -> None:
     }
     for name, value in rows.items():
         st.text(f"{name}: {value}")
-    st.caption("The answer as it came, to copy:")
+    st.caption("The raw answer, to copy:")
     st.code(turn.answer, language=None, wrap_lines=True, height=200)
 
 
-def _figures(turn: Turn) -> str:
+def _facts(turn: Turn) -> str:
     parts = [turn.model]
     if turn.first_token_seconds is not None:
         parts.append(f"first word after {turn.first_token_seconds:.2f} s")

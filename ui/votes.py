@@ -1,4 +1,4 @@
-"""Votes of the arena, in `preferences.jsonl`: `phi3flow verdict` counts them, TRL's DPO trains on them."""
+"""The arena's votes in `preferences.jsonl`: `phi3flow verdict` counts them, TRL's DPO trains on them."""
 
 import fcntl
 import json
@@ -22,7 +22,7 @@ class Ballot(NamedTuple):
 
 
 class Score(NamedTuple):
-    """How often tuned was preferred, ties as half a win, with its 95 % interval; shares of 0..1."""
+    """How often tuned was preferred (a tie is half a win), with the 95 % CI. Shares from 0 to 1."""
 
     votes: int
     share: float
@@ -31,28 +31,28 @@ class Score(NamedTuple):
 
 
 def append_vote(path: Path, ballot: Ballot, vote: Vote) -> None:
-    """One line at the end of the file, whole and on the disk when this returns; a ballot counts once.
+    """Append one line and sync it to disk; ignores a second vote on the same ballot.
 
-    The lock is for other pages that write the same file. A line that a crash cut short stays apart from the
-    new one, so that the reader can name it.
+    Takes a lock, because several servers may write the file. If a crash left half a line, the new one starts
+    on its own line, so that readers can report the broken one by number.
     """
     row = to_line(_row(ballot, vote))
     with path.open("a+b", buffering=0) as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         content = stream.read()
-        if vote_in(content, ballot.id):
+        if _vote_in(content, ballot.id):
             return
         stream.write(row if not content or content.endswith(b"\n") else b"\n" + row)
         os.fsync(stream.fileno())
 
 
 def vote_on(path: Path, ballot: str) -> str | None:
-    """What was voted, or None while nothing was."""
-    return vote_in(path.read_bytes(), ballot) if path.exists() else None
+    """The vote on this ballot, or None."""
+    return _vote_in(path.read_bytes(), ballot) if path.exists() else None
 
 
-def vote_in(content: bytes, ballot: str) -> str | None:
+def _vote_in(content: bytes, ballot: str) -> str | None:
     for line in content.splitlines():
         if ballot.encode() in line:
             try:
@@ -65,7 +65,7 @@ def vote_in(content: bytes, ballot: str) -> str | None:
 
 
 def score_of(path: Path) -> Score | None:
-    """The running score, by the statistics of `phi3flow verdict`. Raises BadInput for a broken file."""
+    """The score so far, with the statistics of `phi3flow verdict`. Raises BadInput for a broken file."""
     if not path.exists():
         return None
     from evaluation.statistics.win_rate import win_rate
@@ -78,7 +78,7 @@ def score_of(path: Path) -> Score | None:
 
 
 def _row(ballot: Ballot, vote: Vote) -> dict[str, object]:
-    """`chosen` and `rejected` are conversations like `prompt`: TRL takes the three together."""
+    """`prompt`, `chosen` and `rejected` are lists of messages, as TRL reads them."""
     answers = {"base": ballot.base, "tuned": ballot.tuned}
     chosen = answers.get(vote)
     rejected = {"base": ballot.tuned, "tuned": ballot.base}.get(vote)

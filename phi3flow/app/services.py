@@ -4,21 +4,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from phi3flow.core.children import module_command
 from phi3flow.core.flow_folder import serve_command
 from phi3flow.core.ports import LOOPBACK
 from phi3flow.core.processes import Service
 from phi3flow.core.settings import Settings
-
-THEME = {
-    "theme.baseRadius": "large",
-    "theme.light.primaryColor": "#0067b8",
-    "theme.light.secondaryBackgroundColor": "#f3f6fb",
-    "theme.light.textColor": "#1b1f24",
-    "theme.dark.primaryColor": "#5cb3ff",
-    "theme.dark.backgroundColor": "#14171c",
-    "theme.dark.secondaryBackgroundColor": "#1e232b",
-    "theme.dark.textColor": "#e8ebef",
-}
+from phi3flow.core.sides import SIDES
 
 
 def scoring_endpoint(model: Path, port: int, setting: str, key: str, log: Path) -> Service:
@@ -48,36 +39,23 @@ def served_flow(folder: Path, port: int, setting: str, environment: Mapping[str,
 def chat_page(
     run: Path, settings: Settings, log: Path, *, arena: bool = False, host: str = LOOPBACK
 ) -> Service:
-    """Streamlit on the pages in `ui/`; they know the run by name and the served flows by port, and no key.
+    """Streamlit on the pages in `ui/`, which get the run's folder and the flows' ports, and no key.
 
-    `host` is loopback or 0.0.0.0, which answers on loopback too.
+    `host` is loopback or 0.0.0.0, which includes loopback. Everything that does not depend on the run stands
+    in `ui/.streamlit/config.toml`.
     """
     from importlib.resources import files
 
-    options = {
-        "server.address": host,
-        "server.port": str(settings.ui_port),
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "viewer",
-        "client.showErrorDetails": "none",
-        "client.showErrorLinks": "false",
-        **THEME,
-    }
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    streamlit = [sys.executable, "-m", "streamlit", "run"]
+    flags = [f"--server.address={host}", f"--server.port={settings.ui_port}"]
+    pages = [str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena]
+    ports = {f"PHI3FLOW_{side.flow_port.upper()}": str(getattr(settings, side.flow_port)) for side in SIDES}
+    no_keys = {"PHI3FLOW_ENDPOINT_KEY": "", "PF_ENCRYPTION_KEY": ""}
     return Service(
         name="chat page",
-        command=[*streamlit, *flags, str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena],
+        command=module_command("streamlit", "run", *flags, *pages),
         port=settings.ui_port,
         ready_path="/_stcore/health",
         setting="ui_port",
         log=log,
-        environment={
-            "PHI3FLOW_FLOW_PORT": str(settings.flow_port),
-            "PHI3FLOW_BASE_FLOW_PORT": str(settings.base_flow_port),
-            "PHI3FLOW_ENDPOINT_KEY": "",  # whatever this shell or .env holds, the page needs none
-            "PF_ENCRYPTION_KEY": "",
-        },
+        environment={**ports, **no_keys},  # this shell or .env may hold keys; the page needs none
     )

@@ -166,7 +166,7 @@ def test_thumbs_and_comment_are_saved_with_the_answer(page, run):
     assert (turn.thumb, turn.comment, turn.answer) == (0, "wrong", "tuned says: rate me.")
 
 
-def test_a_long_conversation_says_what_is_left_out(page, run):
+def test_a_long_conversation_says_how_much_is_dropped(page, run):
     store = Conversations(run / "chat.sqlite")
     chat = store.create("long", "", Sampling())
     for _ in range(5):
@@ -174,7 +174,7 @@ def test_a_long_conversation_says_what_is_left_out(page, run):
         store.save(turn.id, answer="word " * 1000, status=COMPLETE)
     page = opened("app.py", c=chat.id)
     assert [info.value.split(":")[1] for info in page.info] == [
-        " its first 2 answers are left out (by an estimate of their tokens)."
+        " the first 2 answers and their questions are dropped (by an estimate of their tokens)."
     ]
 
 

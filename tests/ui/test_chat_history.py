@@ -1,4 +1,4 @@
-"""What the model is told of a long conversation, in tokens that are estimated without its tokenizer."""
+"""What the model sees of a long conversation, in tokens estimated without its tokenizer."""
 
 from pathlib import Path
 
@@ -33,11 +33,12 @@ def test_the_estimate_is_near_what_the_tokenizer_of_phi3_counts(language):
     assert 0.8 < estimated_tokens(text) / counted < 1.4
 
 
-def test_the_newest_turns_that_fit_are_told_whole():
+def test_the_newest_turns_that_fit_are_kept_whole():
     earlier = [turn(f"question {number}", "word " * 100) for number in range(10)]
     room = 3 * estimated_tokens("word " * 110)
     prompt = prompt_of("now", [*earlier, turn("lost", "", FAILED)], "be brief", room)
-    assert prompt.left_out == 8 and prompt.tokens <= room
+    assert prompt.dropped == 8
+    assert sum(estimated_tokens(message["content"]) for message in prompt.messages) <= room
     assert [message["role"] for message in prompt.messages] == ["system", *["user", "assistant"] * 2, "user"]
     assert prompt.messages[1]["content"] == "question 8"
     assert prompt_of("now " * 1000, earlier, "", room).messages == [

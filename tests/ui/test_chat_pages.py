@@ -109,7 +109,7 @@ def test_neither_a_click_nor_a_reload_interrupts_an_answer(page, flow, run):
     ask(page, "hold")
     expect(answer(page)).to_have_text("tuned says: hold▌")
     page.get_by_role("radio", name="Thumbs up").first.click()
-    page.get_by_label("What about this answer?").fill("fine")
+    page.get_by_label("Comment on this answer").fill("fine")
     page.keyboard.press("Enter")
     store = Conversations(run / "chat.sqlite")
     until(lambda: store.turns(store.latest()[0].id)[0].comment == "fine")
@@ -168,7 +168,7 @@ def test_hostile_answers_do_nothing(page):
 @pytest.mark.slow
 def test_an_overloaded_endpoint_is_asked_again_and_the_page_says_so(page):
     ask(page, "busy 1")
-    expect(page.get_by_text("The endpoint is overloaded: it is asked again in")).to_be_visible()
+    expect(page.get_by_text("The endpoint is overloaded. Next try in")).to_be_visible()
     expect(answer(page)).to_have_text("tuned says: busy 1.")
 
 
@@ -188,7 +188,7 @@ def test_the_keyboard_alone_is_enough(page, run):
     expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
     tab_to("[data-testid=stFeedback] button")
     page.keyboard.press("Enter")
-    expect(page.get_by_label("What about this answer?")).to_be_visible()
+    expect(page.get_by_label("Comment on this answer")).to_be_visible()
 
 
 def test_it_fits_a_phone_in_light_and_dark(app, browser):
@@ -203,6 +203,22 @@ def test_it_fits_a_phone_in_light_and_dark(app, browser):
         page.emulate_media(color_scheme="dark")
         page.wait_for_function(f"({BRIGHTNESS})()[0] < 150")
         assert brightness(page) == ("dark", "bright")
+
+
+def test_the_theme_and_the_options_arrive_whatever_the_folder(browser, flow, tmp_path, monkeypatch):
+    """Its own config.toml wins over that of the folder where `phi3flow up` was started."""
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "config.toml").write_text(
+        '[theme.light]\ntextColor = "#ff0000"\n[client]\ntoolbarMode = "developer"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    with served(tmp_path / "run", flow.port) as url, opened(browser, url, color_scheme="light") as page:
+        ask(page, "plain")
+        expect(answer(page)).to_have_css("color", "rgb(27, 31, 36)")
+        page.emulate_media(color_scheme="dark")
+        expect(page.get_by_test_id("stApp")).to_have_css("background-color", "rgb(20, 23, 28)")
+        expect(answer(page)).to_have_css("color", "rgb(232, 235, 239)")
+        assert not page.get_by_text("Deploy").is_visible()
 
 
 def brightness(page):

@@ -9,7 +9,7 @@ import pytest
 from phi3flow.chats.row_shapes import parse_row
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import COMPLETE, CUT, Conversations, Model
-from ui.export import as_markdown, as_training_jsonl
+from ui.sidebar import as_markdown, as_training_jsonl
 
 TUNED = Model("tuned", "aa" * 32, "bb" * 32)
 
@@ -107,7 +107,8 @@ def test_the_training_export_is_what_prepare_reads(store):
     answered(store, chat, "bad", "no", thumb=0)
     answered(store, chat, "also good", "yes \u2028 indeed")
     empty = store.create("nothing answered", "", Sampling())
-    lines = as_training_jsonl([(each, store.turns(each.id)) for each in (chat, empty)]).split("\n")
+    assert as_training_jsonl(empty, store.turns(empty.id)) == ""
+    lines = as_training_jsonl(chat, store.turns(chat.id)).split("\n")
     assert lines[1:] == [""]
     parsed = parse_row(lines[0].encode())
     assert [(m["role"], m["content"]) for m in json.loads(lines[0])["messages"]] == [

@@ -7,8 +7,8 @@ from waiting import until
 from phi3flow.phi3_contract import Endpoint, FlowFailed, Sampling, Unauthorized
 from ui import streams
 from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversations, Model
-from ui.served_flow import explained
 from ui.streams import Answering, Streams
+from ui.workspace import explained
 
 
 @pytest.fixture
