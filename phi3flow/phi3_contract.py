@@ -1,15 +1,15 @@
-"""Every wire contract a Phi-3 endpoint speaks, once.
+"""The client for every wire contract of a Phi-3 endpoint.
 
-Flows include this very file (`additional_includes`), so it depends on the standard library and `requests`
-(with the urllib3 below it) alone. Contracts:
+Flows include this file (`additional_includes`), so it imports only the standard library and `requests` (with
+its urllib3). Contracts:
 
     A           {"input_data": [text], "params": {..}}                        -> ["text"]
     B           {"input_data": {"input_string": [..], "parameters": {..}}}    -> {"output": "text"}
     openai      POST /v1/chat/completions                                     -> choices, streams
     promptflow  POST /score of `pf flow serve`                                -> {"answer": "text"}, streams
 
-A and B are the scoring contracts of Azure ML's Phi-3 deployments; the clients of Microsoft's Phi-3 cookbook
-send them. Errors carry fixed texts: never a key, never a URL with a query.
+A and B are the scoring contracts of Azure ML's Phi-3 deployments, as the clients of Microsoft's Phi-3
+cookbook send them. Error messages are fixed texts: they never contain a key or a URL.
 """
 
 import json
@@ -32,17 +32,17 @@ CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF_SECONDS = 0.25
-ERROR_BYTES = 2048  # of an error's body, to find the name of what went wrong
-READ_BYTES = 16  # the deadline is looked at this often, and requests waits for so many before it hands over
+ERROR_BYTES = 2048  # how much of an error's body is searched for the name of the error
+READ_BYTES = 16  # bytes per read; the deadline is checked after each
 
 
 class EndpointError(Exception):
-    """An endpoint did not answer usefully; `hint` says what to do.
+    """A request to an endpoint failed; `hint` says what to do.
 
     ├── Unauthorized, Unreachable, TimedOut, Overloaded, Garbled, CutOff
     └── Rejected
-        ├── Unsupported, before anything was sent
-        └── FlowFailed, by a served flow; its `cause` is one of these
+        ├── Unsupported    raised before anything is sent
+        └── FlowFailed     by a served flow; `cause` is one of the errors above
     """
 
     exit_code = 1
@@ -78,7 +78,7 @@ class Unsupported(Rejected):
 
 
 class FlowFailed(Rejected):
-    """A served flow did not answer; `cause` is the error that its node met at the endpoint behind it."""
+    """A served flow failed; `cause` is the error its node got from the endpoint behind it."""
 
     def __init__(self, cause: EndpointError) -> None:
         super().__init__(f"the flow could not answer: {cause}", cause.hint)
@@ -107,7 +107,7 @@ NODE_ERRORS: dict[type[EndpointError], str] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode. `temperature` 0 is greedy; None leaves a value to the endpoint."""
+    """Decoding options. `temperature` 0 is greedy; None uses the endpoint's default."""
 
     temperature: float = 0.0
     max_tokens: int = 256
@@ -116,7 +116,7 @@ class Sampling:
 
 
 class Reply(NamedTuple):
-    """An answer with what else the endpoint told of it; None where it or its contract did not."""
+    """An answer with its metadata; None for what the endpoint or its contract does not report."""
 
     text: str
     finish_reason: str | None = None
@@ -126,9 +126,9 @@ class Reply(NamedTuple):
 
 
 class Pause:
-    """Shared by all who ask one endpoint: when it says when to come back, nobody asks before.
+    """Shared by all threads that ask one endpoint, so that all of them respect its `Retry-After`.
 
-    Without it, each of many threads finds out on its own, and together they never let up.
+    Otherwise each thread would have to be refused first, and together they would never stop asking.
     """
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class Pause:
         self._over = 0.0
 
     def extend(self, seconds: float) -> None:
-        """Nobody is to ask for so long from now; a longer pause stays as it is."""
+        """Pause all requests for `seconds`. Never shortens a longer pause."""
         with self._lock:
             self._over = max(self._over, time.monotonic() + seconds)
 
@@ -146,10 +146,11 @@ class Pause:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A scoring URL with its key: all that is known of a model after training and deployment.
+    """A scoring URL and its key: all that the rest of the system knows of a deployed model.
 
-    `deployment` pins one deployment behind an Azure ML endpoint. `timeout` is the deadline, in seconds, of
-    one question including its retries. Whoever asks from many threads gives a `pause` for them to share.
+    `contract` is A, B, openai or promptflow. `deployment` selects one deployment behind an Azure ML endpoint.
+    `timeout` is in seconds, for one question with all its retries. Threads that ask together share a `pause`.
+    Raises Rejected for an unknown contract or a URL that is not http(s).
     """
 
     url: str
@@ -168,7 +169,10 @@ class Endpoint:
 
     @classmethod
     def from_connection(cls, configs: Mapping[str, str], secrets: Mapping[str, str]) -> "Endpoint":
-        """Read a custom connection; Foundry's Custom keys put every entry into `secrets`."""
+        """Read a custom connection. Foundry's Custom keys put every entry into `secrets`.
+
+        Raises Rejected if there is no endpoint.
+        """
         values = {**secrets, **configs}
         if not values.get("endpoint"):
             raise Rejected(
@@ -184,15 +188,16 @@ class Endpoint:
         )
 
     def complete(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> str:
-        """Return the whole answer. Raises EndpointError."""
+        """Return the full answer. Raises EndpointError."""
         return self.ask(messages, sampling).text
 
     def ask(
         self, messages: Sequence[Message], sampling: Sampling = Sampling(), *, token_ids: bool = False
     ) -> Reply:
-        """Like `complete`, with all that is told; `token_ids` asks contract openai for the prompt's.
+        """Return the full answer with its metadata. Raises EndpointError.
 
-        vLLM and phi3flow serve know `return_token_ids`; other endpoints ignore it or reject the request.
+        `token_ids` also asks for the prompt's token ids (contract openai only). vLLM and phi3flow serve
+        support `return_token_ids`; other endpoints ignore it or reject the request.
         """
         body = _DIALECTS[self.contract].body(self, messages, sampling, False)
         if token_ids and self.contract == "openai":
@@ -200,9 +205,9 @@ class Endpoint:
         return self.exchange(body, _DIALECTS[self.contract].reply)
 
     def exchange(self, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
-        """Send a body of the contract and hand the JSON that comes back to `read`.
+        """Send a request body and return what `read` makes of the JSON reply. Raises EndpointError.
 
-        What `read` cannot find in it, it may raise as LookupError, TypeError, ValueError or AttributeError.
+        A LookupError, TypeError, ValueError or AttributeError from `read` becomes Garbled.
         """
         deadline = time.monotonic() + self.timeout
         with self._open(body, deadline, streaming=False) as response:
@@ -215,9 +220,10 @@ class Endpoint:
                 raise CutOff("the connection broke while the answer was read") from None
 
     def stream(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> Iterator[str]:
-        """Yield the answer as it grows. A contract that cannot stream yields it in one piece.
+        """Yield the answer in pieces; in one piece if the contract cannot stream.
 
-        A normal end means a complete answer; one that was cut off raises CutOff.
+        The iterator ends only after a complete answer. Raises CutOff if the connection breaks before, and
+        any other EndpointError.
         """
         dialect = _DIALECTS[self.contract]
         if dialect.delta is None:
@@ -230,7 +236,7 @@ class Endpoint:
             yield from _deltas(lines, dialect.delta, needs_done=self.contract == "openai")
 
     def _open(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
-        """Send until a 200 arrives, the error is final, or the deadline leaves no room for another try."""
+        """Send, and retry until status 200, a final error, or too little time for another try."""
         backoff = FIRST_BACKOFF_SECONDS
         while True:
             self._respect_pause(deadline)
@@ -270,7 +276,7 @@ class Endpoint:
             except requests.ConnectionError as error:
                 if not _was_dropped(error):
                     raise
-                return send()  # the pool held a connection that the server had closed in the meantime
+                return send()  # the server had closed this pooled connection
         except requests.Timeout:
             raise TimedOut("the endpoint did not answer in time") from None
         except requests.ConnectionError:
@@ -282,7 +288,7 @@ class Endpoint:
 class _Dialect(NamedTuple):
     body: Callable[[Endpoint, Sequence[Message], Sampling, bool], dict[str, Any]]
     reply: Callable[[Any], Reply]
-    delta: Callable[[Any], str] | None = None  # the text one server-sent event carries
+    delta: Callable[[Any], str] | None = None  # the text in one server-sent event
 
 
 def _body_a(endpoint: Endpoint, messages: Sequence[Message], sampling: Sampling, _: bool) -> dict[str, Any]:
@@ -372,7 +378,7 @@ _DIALECTS = {
 
 
 class Turns(NamedTuple):
-    """Messages as Prompt flow sees them: the last question, the pairs before it, the system prompt."""
+    """Messages as Prompt flow's chat inputs: the last question, earlier turns, system prompt."""
 
     question: str
     history: list[dict[str, dict[str, str]]]
@@ -380,7 +386,7 @@ class Turns(NamedTuple):
 
 
 def split_turns(messages: Sequence[Message]) -> Turns:
-    """Messages as Prompt flow's chat inputs. Raises Unsupported unless user and assistant alternate."""
+    """Convert messages to Prompt flow's chat inputs. Raises Unsupported unless the roles alternate."""
     system = messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
     turns = messages[1:] if system else messages
     if not turns or [turn["role"] for turn in turns] != [
@@ -397,7 +403,7 @@ def split_turns(messages: Sequence[Message]) -> Turns:
 
 
 def join_turns(question: str, history: Sequence[Mapping[str, Any]], system: str = "") -> list[dict[str, str]]:
-    """The inverse of `split_turns`: Prompt flow's chat inputs as messages. Raises Rejected."""
+    """Convert Prompt flow's chat inputs to messages. Raises Rejected for an empty or malformed input."""
     if not isinstance(question, str) or not question.strip():
         raise Rejected("the question is empty", "ask something")
     messages = [{"role": "system", "content": system}] if system else []
@@ -413,7 +419,7 @@ def join_turns(question: str, history: Sequence[Mapping[str, Any]], system: str 
 
 
 def _until(deadline: float, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass the pieces on until the deadline: the socket's own timeout starts anew with every byte."""
+    """Yield the pieces; raise TimedOut after the deadline. The socket's timeout restarts with every read."""
     for piece in pieces:
         if time.monotonic() > deadline:
             raise TimedOut("the endpoint did not finish its answer in time")
@@ -440,14 +446,14 @@ def _deltas(lines: Iterator[bytes], delta: Callable[[Any], str], *, needs_done: 
 
 
 def _was_dropped(error: requests.ConnectionError) -> bool:
-    """Whether a connection that stood was closed before any answer; asking again is harmless then."""
+    """Whether the server closed an open connection before it answered. Asking again is safe then."""
     return bool(error.args) and isinstance(error.args[0], ProtocolError)
 
 
 def _wait_before_retry(response: requests.Response, backoff: float) -> float | None:
-    """Seconds to wait before the next try, or None when the status is final.
+    """Seconds until the next try, or None if the status is final.
 
-    Azure ML wraps any failure of the container in 424; only an overloaded container is worth another try.
+    Azure ML reports any failure of the container as 424; only an overloaded container is asked again.
     """
     status = _status(response)
     if status not in RETRIED_STATUSES:
@@ -457,7 +463,7 @@ def _wait_before_retry(response: requests.Response, backoff: float) -> float | N
 
 
 def _retry_after(value: str) -> float | None:
-    """The header's seconds from now: a number or a date (RFC 9110, 10.2.3). None when it is neither."""
+    """`Retry-After` in seconds from now: a number or a date (RFC 9110, 10.2.3); None for anything else."""
     if value.replace(".", "", 1).isascii() and value.replace(".", "", 1).isdigit():
         return float(value)
     try:
@@ -485,9 +491,9 @@ def _error_of(response: requests.Response) -> EndpointError:
 
 
 def _node_error(response: requests.Response, contract: str) -> FlowFailed | None:
-    """What the node of a served flow raised: Prompt flow says 400 to all of it, and names the class.
+    """The error that a served flow's node raised. Prompt flow answers 400 to any and names its class.
 
-    Only the class is taken over: the text is whatever that flow's author wrote.
+    Uses only the class name: the text is the flow author's and may contain anything.
     """
     if contract != "promptflow" or response.status_code != 400:
         return None
@@ -504,7 +510,7 @@ _local = threading.local()
 
 
 def _session() -> requests.Session:
-    """One pooled session a thread: a new connection for each line of a batch costs more than the answer."""
+    """One session per thread, which keeps its connections: opening one can take longer than the answer."""
     if not hasattr(_local, "session"):
         _local.session = requests.Session()
     session: requests.Session = _local.session

@@ -1,1 +1,1 @@
-"""What every other package stands on: errors, settings, files, processes."""
+"""Used by every other package: errors, settings, files, processes."""

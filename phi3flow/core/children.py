@@ -1,6 +1,6 @@
-"""One child process, run to its end: bounded in time, and nothing of it left behind.
+"""Run one child process to its end, with a time limit, and leave no process behind.
 
-Servers that run side by side are `phi3flow.core.processes`.
+For servers that run side by side see `phi3flow.core.processes`.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ REPORT_SECONDS = 5.0
 
 
 def module_command(module: str, *arguments: object) -> list[str]:
-    """`python -P -m MODULE ...` with this interpreter: a file in the current folder shadows no module."""
+    """`python -P -m MODULE ...` with this interpreter; -P: the current folder cannot shadow it."""
     return [sys.executable, "-P", "-m", module, *map(str, arguments)]
 
 
@@ -32,17 +32,17 @@ def run_child(
 ) -> int:
     """Run `command` with its output in `log`, and return its exit code.
 
-    `request` is sent as JSON on standard input: keys belong there, never in a command line. `report` is
-    called every five seconds. Raises TimeoutError after `seconds`. However this ends, the child's whole
-    process group is killed: some libraries' workers survive their parent.
+    Sends `request` as JSON on standard input: keys belong there, never in a command line. Calls `report`
+    every five seconds. Raises TimeoutError after `seconds`. In the end it always kills the child's process
+    group, because the workers of some libraries survive their parent.
     """
     with log.open("wb") as output:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        assert child.stdin is not None  # noqa: S101 - it is a pipe; said for the type checker
-        with contextlib.suppress(BrokenPipeError), child.stdin:  # it died at once: its exit code tells
+        assert child.stdin is not None  # noqa: S101 - for the type checker
+        with contextlib.suppress(BrokenPipeError), child.stdin:  # it exited at once: see its exit code
             child.stdin.write(json.dumps(request).encode())
         deadline = time.monotonic() + seconds
         while child.poll() is None:
@@ -61,6 +61,6 @@ def run_child(
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says anything."""
+    """The last line of a log that is not blank."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line for line in reversed(lines) if line.strip()), "no output")

@@ -1,11 +1,11 @@
-"""The errors a user can repair.
+"""Errors that a user can repair.
 
     Phi3flowError         what went wrong, where, and the command that repairs it     exit 1
-    └── BadInput          the user's file, recipe or argument is at fault             exit 2
+    └── BadInput          the user's file, recipe or argument is wrong                exit 2
 
-The contract module is copied into flow folders and so cannot import this one; its `EndpointError` carries
-the same two attributes, `hint` and `exit_code`. The command line treats every exception that carries a
-`hint` alike: one sentence, no traceback. Anything else is a bug and keeps its traceback.
+The contract module is copied into flow folders and cannot import this one; its `EndpointError` has the same
+attributes `hint` and `exit_code`. The command line prints any exception with a `hint` as one sentence and no
+traceback. Every other exception is a bug and keeps its traceback.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 
 class Phi3flowError(Exception):
-    """An error the user can repair; `hint` names the command or edit that does."""
+    """An error that the user can repair; `hint` is the command or edit that repairs it."""
 
     exit_code = 1
 
@@ -24,17 +24,17 @@ class Phi3flowError(Exception):
 
 
 class BadInput(Phi3flowError):
-    """What the user gave cannot be used. Nothing was written."""
+    """The user's input cannot be used. Nothing was written."""
 
     exit_code = 2
 
 
 @contextmanager
 def translating(table: Mapping[type[Exception], Callable[[Exception], Exception]]) -> Iterator[None]:
-    """Turn a library's errors into ours: the first type in `table` that matches makes the error to raise.
+    """Turn a library's errors into ours with the first type in `table` that matches.
 
-    An error that already carries a `hint` passes unchanged, and so does one that no type matches: a bug.
-    A maker that returns the very error it was given passes it on as well.
+    An error that has a `hint` or matches no type passes unchanged; so does one whose function in `table`
+    returns it as it is.
     """
     try:
         yield
@@ -49,12 +49,12 @@ def translating(table: Mapping[type[Exception], Callable[[Exception], Exception]
 
 
 def first_line(error: Exception) -> str:
-    """What a library said, without its further lines; its type where it said nothing."""
+    """The first line of an error's message; its type's name if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say what exists and which of it comes nearest to `name`, for an error's hint."""
+    """The known names and the one nearest to `name`, for an error's hint."""
     names = sorted(known)
     match = difflib.get_close_matches(name, names, n=1)
     return (f"did you mean '{match[0]}'? " if match else "") + "known: " + ", ".join(names)

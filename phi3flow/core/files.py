@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or bad input never costs what was there before."""
+"""Write files atomically: after a crash, a full disk or an exception the old file is still there."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """Open a temporary file beside `path` that takes its place only if the block succeeds."""
+    """Open a temporary text file that replaces `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

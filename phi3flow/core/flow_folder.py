@@ -1,7 +1,7 @@
-"""A flow as Prompt flow uploads it: a folder of its own with the included files in it.
+"""A resolved flow: a copy of the flow's folder that contains the included files, as Prompt flow uploads it.
 
-Flows are run, served and built from such copies: Prompt flow writes inputs, outputs and metadata into the
-folder it is given, and the packaged one may be read-only.
+Flows are run, served and built from such copies, because Prompt flow writes inputs, outputs and metadata into
+the flow's folder, and the packaged one may be read-only.
 """
 
 import shutil
@@ -16,10 +16,10 @@ DAG = "flow.dag.yaml"
 
 
 def resolve_flow(name: str, target: Path, *, connection: str | None = None) -> Path:
-    """Copy the flow `name` into the new folder `target` and return it; `connection` replaces the flow's own.
+    """Copy the flow `name` into the new folder `target` and return it. `connection` replaces the flow's own.
 
-    One flow thus answers from several endpoints: a request cannot choose the connection, a copy can.
-    Raises BadInput for an unknown flow.
+    A request cannot choose the connection, so every endpoint gets a copy of the flow. Raises BadInput for an
+    unknown flow.
     """
     if name not in FLOWS:
         raise BadInput(f"unknown flow '{name}'", hint=nearest(name, FLOWS))
@@ -28,7 +28,7 @@ def resolve_flow(name: str, target: Path, *, connection: str | None = None) -> P
 
 
 def resolve_folder(source: Path, target: Path, *, connection: str | None = None) -> Path:
-    """The same for a flow folder of anybody's. Raises BadInput for one that the cloud could not read."""
+    """The same for any flow folder. Raises BadInput for one that the cloud could not read."""
     _check_dag(source)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__*__*", ".*"))
     for include in _rewrite_dag(target / DAG, connection):
@@ -50,14 +50,14 @@ def _check_dag(source: Path) -> None:
     ]
     if others:
         raise BadInput(
-            f"{source / others[0]}: a flow's file is called {DAG}, and the cloud finds it by no other name",
+            f"{source / others[0]}: the file of a flow must be called {DAG}",
             hint=f"mv {source / others[0]} {source / DAG}",
         )
-    raise BadInput(f"{source}: no {DAG} in it, so it is no flow", hint=f"known flows: {', '.join(FLOWS)}")
+    raise BadInput(f"{source}: not a flow folder: {DAG} is missing", hint=f"known flows: {', '.join(FLOWS)}")
 
 
 def _rewrite_dag(path: Path, connection: str | None) -> list[str]:
-    """Drop `additional_includes` from the flow file and return what it named."""
+    """Remove `additional_includes` from the flow file and return its paths."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -81,10 +81,10 @@ def connections_of(folder: Path) -> list[str]:
 
 
 def serve_command(folder: Path, port: int) -> list[str]:
-    """The command line that serves a resolved flow on loopback; it needs `promptflow_home.environment`.
+    """The command that serves a resolved flow, to be run under `promptflow_home.environment`.
 
-    `pf flow serve` has no authentication and allows every origin, hence loopback. The flask engine, because
-    fastapi's ends a stream that broke as if it were complete.
+    On loopback, because `pf flow serve` has no authentication and allows every origin. With the flask engine,
+    because with fastapi a broken stream looks complete.
     """
     return module_command(
         "promptflow._cli.pf",

@@ -1,7 +1,7 @@
-"""JSON Lines, read and written in one way: this program's own files, and files that people bring.
+"""JSON Lines: this program's own files, and files from users.
 
-read_jsonl, write_jsonl    files of ours; a broken line is a bug
-parse_object, BadRows      files of people; a broken line is `file:line: field: what`, and counted
+read_jsonl, write_jsonl    our own files; a broken line is a bug
+parse_object, BadRows      files from users; a broken line is counted and reported as `file:line: field: what`
 """
 
 import json
@@ -26,7 +26,7 @@ _REPAIRS = {
     LINE_END: r"perl -pi -e 's/\r$//' {}",
     ENCODING: "iconv -f WINDOWS-1252 -t UTF-8 {} > fixed.jsonl",
 }
-_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}  # as many programs see them
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}  # line ends to many programs
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _JSON_NAMES = {
     dict: "an object",
@@ -39,18 +39,18 @@ _JSON_NAMES = {
 
 
 def to_line(row: Any) -> bytes:
-    """One row as a line of UTF-8 with its line feed; other line ends within it are escaped."""
+    """One row as a line of UTF-8 ending in LF; escapes other line ends in it."""
     return json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS).encode() + b"\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Replace `path` by these rows; what was there stays if anything fails."""
+    """Replace the content of `path`; on failure the old file stays."""
     with replacing(path) as stream:
         stream.writelines(to_line(row).decode() for row in rows)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that this program wrote; blank lines are no rows."""
+    """The rows of a file that this program wrote; skips blank lines."""
     with path.open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream if line.strip()]
 
@@ -65,7 +65,7 @@ class RowError(Exception):
 
 
 class BadRows:
-    """Counts every refused row and keeps the first messages, so a hopeless file costs no memory."""
+    """Counts every bad row and keeps only the first messages, so a hopeless file takes little memory."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -79,13 +79,13 @@ class BadRows:
             self._repairs[_REPAIRS[error.field].format(shlex.quote(file))] = None
         if error.field == LINE_END:
             self._crlf[file] += 1
-            if self._crlf[file] > 1:  # the whole file has them: one message says it
+            if self._crlf[file] > 1:  # report a file's line ends once
                 return
         if len(self._first) < SHOWN:
             self._first.append((file, line, error))
 
     def report(self) -> str:
-        """How many rows were refused, then one `file:line: field: what` a line."""
+        """The number of bad rows, then `file:line: field: what`, one per line."""
         lines = [f"{self.total} bad row{'s' * (self.total != 1)}"]
         for file, line, error in self._first:
             others = self._crlf[file] - 1 if error.field == LINE_END else 0
@@ -93,17 +93,17 @@ class BadRows:
         return "\n".join(lines)
 
     def hint(self) -> str:
-        """The commands that repair what a command can repair."""
+        """Commands that repair the rows, where a command can."""
         return "; ".join(self._repairs) or "correct these lines"
 
     def require_none(self, shape: str = "") -> None:
-        """Raise BadInput with the report if a row was refused; `shape` shows what a good row looks like."""
+        """Raise BadInput with the report if any row is bad; `shape` shows what a good row looks like."""
         if self.total:
             raise BadInput(self.report(), hint=self.hint() + (f"; a row is {shape}" if shape else ""))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
-    """Lines without their line feed; a line over the limit comes cut off just after it."""
+    """Lines without their LF. A line longer than MAX_LINE_BYTES is cut just beyond that limit."""
     with path.open("rb") as stream:
         while line := stream.readline(MAX_LINE_BYTES + 2):
             rest = line
@@ -113,7 +113,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
-    """Read one line without its line feed as a JSON object. Raises RowError."""
+    """Parse one line (without its LF) as a JSON object. Raises RowError."""
     try:
         row = json.loads(_decode(line), object_pairs_hook=_without_repeated_keys)
     except json.JSONDecodeError as error:
@@ -128,7 +128,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
 
 
 def any_text(field: str, value: Any) -> str:
-    """The value, if it is text that can be encoded, empty or not. Raises RowError."""
+    """Return `value` if it is text, empty or not, that UTF-8 can encode. Raises RowError."""
     if not isinstance(value, str):
         raise RowError(field, f"must be text, not {json_name(value)}")
     if _SURROGATE.search(value):
@@ -137,12 +137,12 @@ def any_text(field: str, value: Any) -> str:
 
 
 def json_name(value: Any) -> str:
-    """What JSON calls a value: `a list`, `text`, `null`."""
+    """The JSON type of a value in words: `a list`, `text`, `null`."""
     return _JSON_NAMES.get(type(value), "null")
 
 
 def short(text: str) -> str:
-    """A word of the user's own, safe to print: short, on one line, no terminal escapes."""
+    """A user's word, safe to print: at most 40 characters, one line, no terminal escapes."""
     return text if text.isidentifier() and len(text) <= 40 else ascii(text[:40])
 
 

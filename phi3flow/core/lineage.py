@@ -1,8 +1,8 @@
-"""The manifest beside every output: which inputs, by which command, made which outputs.
+"""The manifest beside every output: the command, its inputs and its outputs.
 
-Parents are found by content: an input of one manifest has the sha256 of an output of another, so the chain
-data -> model -> report survives renaming and copying. No secret is ever written here, because none reaches
-the command line.
+Manifests are linked by content: an input of one has the sha256 of an output of another, so the chain
+data -> model -> report survives renaming and copying. A manifest contains no secret, because no command line
+does.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ SCHEMA = "phi3flow/manifest/1"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or folder by its content: `sha256` of the bytes, or of the folder's sorted file list."""
+    """A file or folder; `sha256` is that of the bytes, or of the folder's sorted list of files."""
 
     kind: str
     path: str
@@ -36,10 +36,9 @@ class Artifact:
 
 
 def sha256_of(path: Path) -> str:
-    """Content hash of a file, or of every file below a folder.
+    """Content hash of a file, or of all files below a folder.
 
-    Manifests are excluded, as they name this hash, and what is hidden, as a download from the hub keeps its
-    times there.
+    Ignores manifests, which contain this hash, and hidden files, where hub downloads keep timestamps.
     """
     if path.is_file():
         with path.open("rb") as stream:
@@ -65,7 +64,7 @@ def write_manifest(
     seed: int | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `manifest.json` into `folder`; `details` holds what only this kind of output has."""
+    """Write `manifest.json` into `folder`; `details` are more fields for this kind of output."""
     path = folder / MANIFEST
     write_json(
         path,
@@ -85,20 +84,20 @@ def write_manifest(
 
 
 def new_output(path: Path) -> Path:
-    """`path`, once it is sure that nothing stands there to be overwritten. Raises BadInput."""
+    """Return `path`. Raises BadInput if it exists, so that nothing is overwritten."""
     if path.exists():
         raise BadInput(f"{path} exists", hint=f"remove {path}, or write elsewhere")
     return path
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder, or None where there is none."""
+    """The manifest of a folder, or None."""
     path = folder / MANIFEST
     return read_json(path) if path.exists() else None
 
 
 def commit() -> str | None:
-    """The commit of the working folder, '+' appended when files differ from it; None outside git."""
+    """Git commit of the current folder, with '+' if files have changed; None outside git."""
     described = subprocess.run(
         ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
         capture_output=True,

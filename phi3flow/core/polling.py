@@ -1,4 +1,4 @@
-"""Looking again and again until something is there."""
+"""Poll until a result is there."""
 
 import time
 from collections.abc import Callable

@@ -1,8 +1,7 @@
-"""Stops process groups when the process that started them is gone, even killed with -9.
+"""Stops process groups when the process that started them is gone, even after kill -9.
 
-The guard is this file run on its own, so it imports nothing of phi3flow. It holds the reading end of a pipe
-whose writing end only the parent has: every line is the id of a group, and the end of the pipe means that the
-parent is gone.
+The guard is this file, run as a script, so it imports nothing of phi3flow. It reads a pipe to which only the
+parent can write: every line is the id of a group, and the end of input means that the parent is gone.
 """
 
 import contextlib
@@ -16,7 +15,7 @@ GRACE_SECONDS = 5.0
 
 
 class Guard:
-    """The parent's side: `watch` groups from now on, and `dismiss` the guard once they are stopped."""
+    """The parent's side: `watch` a group; `dismiss` the guard once all groups have stopped."""
 
     def __init__(self) -> None:
         reading, self._pipe = os.pipe()

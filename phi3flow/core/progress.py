@@ -1,4 +1,4 @@
-"""How far a long step has come: a bar in a terminal, a line every few seconds elsewhere. On stderr."""
+"""Progress of a long step on stderr: a bar in a terminal, otherwise a line every few seconds."""
 
 import sys
 import threading
@@ -13,10 +13,10 @@ EVERY_SECONDS = 5.0
 
 
 class Progress:
-    """Counts what is done of `total`. Use it in a `with` block.
+    """Counts items up to `total`, in a `with` block.
 
-    `done` is what an earlier run did; it is no part of this run's rate. `note` returns a few words on what is
-    going on now, or nothing.
+    `done` items are from an earlier run and do not count toward the rate. `note` returns a few words on the
+    current state, or an empty text.
     """
 
     def __init__(self, what: str, total: int, done: int = 0, note: Callable[[], str] = lambda: "") -> None:
@@ -33,12 +33,12 @@ class Progress:
         self._thread.join()
 
     def count(self, *, failed: bool = False) -> None:
-        """One more is done."""
+        """Count one more item."""
         self._done += 1
         self._failed += failed
 
     def reach(self, done: int) -> None:
-        """So many are done in all."""
+        """Set the number of items done, including earlier runs'."""
         self._done = done
 
     def line(self) -> str:
