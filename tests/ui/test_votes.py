@@ -5,24 +5,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
+from voter import ballot, cast
 
 from evaluation.verdict.preference_file import load_preferences
 from phi3flow.app.cli import main
 from phi3flow.core.errors import BadInput
-from ui.votes import Ballot, append_vote, score_of, vote_on
-
-VOTES = ("tuned", "tuned", "tuned", "tie", "base", "tuned", "tuned", "both_bad", "tuned", "base")
-
-
-def ballot(number):
-    return Ballot(
-        f"round-{number}", f"question {number}", "b" * (20 + number % 7), "t" * (25 - number % 5), "base"
-    )
-
-
-def cast(path, numbers):
-    for number in numbers:
-        append_vote(path, ballot(number), VOTES[number % len(VOTES)])
+from ui.votes import append_vote, score_of, vote_on
 
 
 def test_fifty_votes_of_two_writers_are_read_by_the_verdict(tmp_path, capsys):
