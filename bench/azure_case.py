@@ -1,7 +1,7 @@
-"""One fault in one call of one step of the way to the cloud, and then the same command again.
+"""Make one call of one cloud step fail, then run the same command again.
 
-It happens on a copy of the state before that step. Emulator and commands are forked processes: what the
-parent has imported (the SDKs take seconds) is imported everywhere. `tests/azure` must be on the path.
+Works on a copy of the state before that step. Emulator and commands are forked processes, so that they share
+the parent's imports (the SDKs take seconds). `tests/azure` must be on the path.
 """
 
 import faulthandler
@@ -44,7 +44,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 SERVING = {ENDPOINT.lower(), DEPLOYMENT.lower()}
 RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TRIES = 4
-STEP_SECONDS = 120  # then its stacks go to the log, and the step counts as failed
+STEP_SECONDS = 120  # then its stack traces go to the log and the step counts as failed
 
 
 class Call(NamedTuple):
@@ -65,7 +65,7 @@ class Case(NamedTuple):
 
 @dataclass
 class Result:
-    """What happened: cases by fault, and every way in which an end state was wrong."""
+    """The number of cases per fault, and every difference from the expected end state."""
 
     cases: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Result:
 
 @contextmanager
 def emulator(folder: Path) -> Iterator[str]:
-    """A forked process on the state in `folder`, until the block ends; gives its address."""
+    """Run an emulator in a forked process on the state in `folder`; yields its address."""
     address, tell = multiprocessing.Pipe(duplex=False)
     running = FORK.Process(target=_serve, args=(folder, tell))
     running.start()
@@ -101,7 +101,7 @@ def _serve(folder: Path, tell: Connection) -> None:
 
 
 def enter(folder: Path) -> None:
-    """Make this process, and those it forks, a client of the emulator in `folder`."""
+    """Make this process and those it forks clients of the emulator in `folder`."""
     for name, value in json.loads((folder / "environment.json").read_text()).items():
         if value:
             os.environ[name] = value
@@ -111,7 +111,7 @@ def enter(folder: Path) -> None:
 
 
 def run_step(step: str, work: Path, seed: int) -> int:
-    """In a forked process, which may be killed; its exit code, 0 where the step is done."""
+    """Run a step in a forked process, which may be killed. Returns its exit code, 0 if the step is done."""
     child = FORK.Process(target=_child, args=(step, work, seed))
     child.start()
     child.join()
@@ -127,7 +127,7 @@ def _child(step: str, work: Path, seed: int) -> None:
 
 
 def state_of(cloud: Path) -> dict[str, Any]:
-    """Every resource, where the traffic goes and what is behind it; ids that are drawn at random left out."""
+    """Every resource, the traffic and the deployments, without random ids."""
     store = Store(cloud / "state.sqlite")
     found = store.below("")
     store.close()
@@ -141,7 +141,7 @@ def state_of(cloud: Path) -> dict[str, Any]:
 
 
 class Probe(threading.Thread):
-    """Asks the endpoint, unpinned, as its users do, until `stop`."""
+    """Asks the endpoint as its users do, without choosing a deployment, until `stop`."""
 
     def __init__(self, endpoint: Any) -> None:
         super().__init__(daemon=True)
@@ -169,10 +169,10 @@ def probe(work: Path) -> Probe:
 
 
 def disturbed(before: Path, wanted: dict[str, Any], case: Case, *, always_again: bool) -> Result:
-    """How one case ends, on a copy of the state `before` its step; `wanted` is the undisturbed end state.
+    """Run one case on a copy of the state `before` its step; `wanted` is the end state without the fault.
 
-    `always_again` repeats the command also where it got over the fault by itself. Makes this process a client
-    of the copy's emulator.
+    `always_again` repeats the command even if it survived the fault. Makes this process a client of the
+    copy's emulator.
     """
     name = f"{case.step} {case.seed}, call {case.call.nth} of {case.call.host}, {case.kind}"
     result = Result(Counter([case.kind]))
@@ -197,7 +197,7 @@ def disturbed(before: Path, wanted: dict[str, Any], case: Case, *, always_again:
 
 
 def _codes(url: str, work: Path, case: Case, *, always_again: bool) -> list[int]:
-    """The exit codes of the step with the fault, and of it run again until it is done."""
+    """The exit codes of the step with the fault, and of its repetitions until it is done."""
     _plan(url, [{**FAULTS[case.kind], "host": case.call.host, "nth": case.call.nth}])
     codes = [run_step(case.step, work, case.seed)]
     _plan(url, [])

@@ -1,10 +1,10 @@
-"""Every call of provision, train, deploy and promote fails once: does a rerun end where nothing had failed?
+"""Let every call of provision, train, deploy and promote fail once: does a rerun reach the same end state?
 
     make bench-azure-faults ARGS="--once"
 
-Against the emulator (tests/azure), with a one-second job and a small scoring server. Each call is met in
-turn with 429, 500, a dropped connection, and the death of the process right after it. The command is then run
-again. The end state must be that of the undisturbed run; on the second rollout a probe asks all the time.
+Runs against the emulator (tests/azure), with a one-second job and a small scoring server. Each call gets 429,
+500, a dropped connection and a killed process in turn; then the command runs again. The end state must be
+that of a run without faults. During the second rollout a probe asks the endpoint all the time.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Row = dict[str, Any]  # of the emulator's request log
 
 
 def walk(scratch: Path, args: argparse.Namespace) -> Result:
-    """The undisturbed run, step by step; before each, every fault is tried on a copy."""
+    """A run without faults, step by step; before each step every fault is tried on a copy."""
     result, state, before = Result(), scratch / "state", scratch / "before"
     (state / "work").mkdir(parents=True)
     write_inputs(state / "work")
@@ -53,7 +53,7 @@ def walk(scratch: Path, args: argparse.Namespace) -> Result:
 
 
 def _undisturbed(step: str, seed: int, state: Path, before: Path) -> tuple[list[Row], dict[str, Any]]:
-    """Take one step, leaving a copy of the state before it; its calls to the cloud, and the end state."""
+    """Run one step after copying the state. Returns its calls to the cloud and the end state."""
     with emulator(state / "cloud"):
         enter(state / "cloud")
         if step == "deploy":  # its training belongs to it here: the second one is the next version
@@ -72,7 +72,7 @@ def _take(step: str, state: Path, seed: int) -> None:
 
 
 def _faults(calls: list[Call], *, once: bool) -> Iterator[tuple[str, Call]]:
-    """Every kind in every call, or `once` a call, each kind in its turn."""
+    """Every fault in every call; with `once` one fault per call, in turn."""
     kinds = list(FAULTS)
     for position, call in enumerate(calls):
         for kind in [kinds[position % len(kinds)]] if once else kinds:
@@ -80,15 +80,15 @@ def _faults(calls: list[Call], *, once: bool) -> Iterator[tuple[str, Call]]:
 
 
 def _side_by_side(cases: list[Case], disturb: Callable[[Case], Result]) -> Iterator[Result]:
-    """Each case in a process of its own: they spend their time in the SDKs' pauses between retries."""
+    """Run the cases in parallel processes: most of the time they wait between the SDKs' retries."""
     with ProcessPoolExecutor(AT_ONCE, mp_context=FORK) as pool:
         yield from pool.map(disturb, cases)
 
 
 def _numbered(calls: list[Row], *, once: bool) -> Iterator[Call]:
-    """Each call as the nth to its host: the probe's own questions, to another host, do not count.
+    """Each call as the nth to its host. The probe asks another host, so its calls do not count.
 
-    With `once`, what a step reads again and again (it polls) is one call.
+    With `once`, repeated reads (polling) are one call.
     """
     counted: Counter[str] = Counter()
     read = set()
@@ -102,7 +102,7 @@ def _numbered(calls: list[Row], *, once: bool) -> Iterator[Call]:
 
 
 def _warm_up() -> None:
-    """What forked children then have already: the SDKs, and what `inspect.stack` reads of every module."""
+    """Import the SDKs and fill the caches of `inspect.stack`, so that forked children have both."""
     import azure.ai.ml
     import azure.identity  # noqa: F401
 

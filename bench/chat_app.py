@@ -1,11 +1,11 @@
-"""The chat page: how much later than the endpoint's its first token is, and 20 people at once.
+"""Chat page: delay between the endpoint's first token and the browser's, and 20 users at once.
 
     make bench-ui [ARGS="--questions 20 --sessions 20"]
 
-An endpoint that notes when it sends its first token, the real `pf flow serve`, Streamlit and Chromium, all on
-this machine and so on one clock. First one page asks question after question; then as many browsers ask one
-each in the same moment, and every answer is checked against its own question. Ends with one JSON object: the
-median lag in milliseconds, against the 300 that the page is to stay below.
+Uses an endpoint that records when it sends its first token, the real `pf flow serve`, Streamlit and Chromium,
+all on this machine and so on one clock. First one page asks question after question; then many browsers ask
+at the same moment, and every answer is checked against its question. Ends with one JSON object: the median
+delay in milliseconds, against the limit of 300.
 """
 
 import argparse
@@ -45,7 +45,7 @@ NOTE_FIRST = """() => {
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Contract openai: the question's words, numbered. `sent` is when each answer's first token left."""
+    """Contract openai: answers with numbered copies of the question. `sent`: times of the first tokens."""
 
     protocol_version = "HTTP/1.1"
     sent: dict[str, float] = {}  # noqa: RUF012 - shared by all requests
@@ -77,7 +77,7 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def stack(folder):
-    """Endpoint, served flow and page; yields the page's address."""
+    """Run endpoint, served flow and page; yields the page's address."""
     with Server(("127.0.0.1", 0), Endpoint) as endpoint:
         threading.Thread(target=endpoint.serve_forever, daemon=True).start()
         secrets = new_secrets(folder)
@@ -107,7 +107,7 @@ def ask(page, question):
 
 
 def answer(page, question):
-    """The whole answer, once it is complete."""
+    """Wait for the complete answer; returns its words."""
     last = page.locator(".phi3flow-answer").last
     last.filter(has_text=f"{question}#{TOKENS - 1}").wait_for(timeout=120_000)
     page.get_by_role("button", name="Regenerate").wait_for(timeout=120_000)

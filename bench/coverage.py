@@ -1,12 +1,12 @@
-"""Do the 95 % intervals cover the truth, and how often is a model promoted that is no better?
+"""How often do the 95 % intervals contain the truth, and how often is a model promoted that is no better?
 
     make bench-coverage
 
-2 000 simulated test files of 200 rows for each of three truths, through `compare_rows` and the packaged gate.
-Answers are drawn from six of known exact match and token F1; in the last truth, five rows come from each of
-forty documents, which a model knows or not. Ends with one JSON object, and with status 1 if coverage lies
-outside of 93 to 97 % or more than 3.6 % (2.5 % plus 3 standard errors) of the models without a difference are
-promoted.
+Simulates 2 000 test files of 200 rows for each of three truths and compares them with the packaged gate.
+Answers are drawn from six with known exact match and token F1. In the last truth, five rows come from each of
+40 documents, and a model knows all of a document or nothing. Ends with one JSON object, and with exit code 1
+if coverage is outside 93 to 97 % or more than 3.6 % (2.5 % plus 3 standard errors) of the models that are no
+better are promoted.
 """
 
 import json
@@ -32,7 +32,7 @@ ANSWERS = (
     "1907.",
 )
 SCORES = [score_answer(answer, REFERENCE) for answer in ANSWERS]
-# Of rows that a model knows, and of others, how often it gives which answer.
+# How often a model gives which answer, for rows that it knows and for others.
 KNOWN, OTHER = (0.85, 0.06, 0.02, 0.05, 0.01, 0.01), (0.05, 0.15, 0.30, 0.10, 0.30, 0.10)
 TRUTHS = {  # share of rows that base and tuned know, and whether whole documents are known
     "no difference": (0.5, 0.5, False),
@@ -43,7 +43,7 @@ METRICS = ("exact_match", "token_f1")
 
 
 def simulate(truth, seed):
-    """One test file: whether each interval covers, and whether tuned is promoted."""
+    """One test file: whether each interval contains the truth, and whether tuned is promoted."""
     base, tuned, clustered = TRUTHS[truth]
     rng = np.random.default_rng([seed, *map(ord, truth)])
     rows = ROWS // CLUSTERS if clustered else 1
@@ -66,7 +66,7 @@ def simulate(truth, seed):
 
 
 def _answers(rng, share, easy, rows):
-    """Half of what decides whether a model knows a row is its own, half is the row's."""
+    """Whether a model knows a row depends half on the model and half on the row."""
     own = np.repeat(rng.random(ROWS // rows), rows)
     known = np.where(np.repeat(rng.random(ROWS // rows) < 0.5, rows), easy, own) < share
     picked = [rng.choice(len(ANSWERS), p=KNOWN if knows else OTHER) for knows in known]

@@ -1,9 +1,9 @@
-"""The demo on three seeds: is what it shows true, or luck?
+"""The demo with three seeds: does its result depend on luck?
 
     make bench-demo
 
-Each seed is a fresh `phi3flow demo --json`. Ends with one JSON object: the worst seed's exact match on known
-facts in held-out combinations, against the base's best.
+Runs a fresh `phi3flow demo --json` for each seed. Ends with one JSON object: the worst exact match of tuned
+on known facts in held-out combinations, against the best of base.
 """
 
 import json

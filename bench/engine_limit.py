@@ -1,6 +1,6 @@
-"""OpenVINO's pipeline alone in a process, without our engine and HTTP: the limit of an endpoint.
+"""OpenVINO's pipeline alone, without our engine and HTTP: an upper limit for the endpoint.
 
-Started by bench/serve.py. Reads the prompts, then lines `clients seconds`; answers tokens a second.
+Started by bench/serve.py. Reads the prompts, then lines `clients seconds`; prints tokens per second.
 """
 
 import json
@@ -20,7 +20,7 @@ from deploy.scoring.load import SMALL_MODEL, weights_bytes  # noqa: E402
 
 
 class Limit:
-    """`clients` answers in the batch; each that ends makes room for the next prompt."""
+    """Keeps `clients` answers in the batch: when one ends, the next prompt starts."""
 
     def __init__(self, pipeline, prompts, config) -> None:
         self._pipeline, self._prompts, self._config = pipeline, prompts, config

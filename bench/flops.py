@@ -1,11 +1,11 @@
-"""What a training step must compute, and how much of it the devices could: the two sides of MFU."""
+"""Model FLOPs utilisation (MFU): the operations of a training step, and the peak of a device."""
 
 from typing import NamedTuple
 
 # Dense bf16 with fp32 accumulation, in TFLOP/s, from NVIDIA's data sheets (half the figure "with sparsity").
 PEAK_TFLOPS = {
     "H200": 989,
-    "H100 PCIe": 756,  # before its faster namesake
+    "H100 PCIe": 756,  # before "H100", which is part of this name
     "H100": 989,
     "A100": 312,
     "L40S": 362,
@@ -16,7 +16,7 @@ PEAK_TFLOPS = {
 
 
 class Work(NamedTuple):
-    """What some batches hold: tokens, tokens that bear loss, pairs of a token and one that it may see."""
+    """Counts over some batches: tokens, tokens that count toward the loss, attention pairs."""
 
     tokens: int
     answers: int
@@ -35,11 +35,11 @@ class Work(NamedTuple):
 
 
 def executed_flops(config, work, *, lora_rank=None):
-    """Floating point operations of forward and backward, two per multiply-add, recomputation left out.
+    """Floating point operations of forward and backward, two per multiply-add, without recomputation.
 
-    A weight costs 2 per token forward, 2 for its input's gradient, and 2 for its own where it is trained: 6 a
-    token in full fine-tuning, 4 beneath adapters. The vocabulary counts only where there is loss. Attention
-    multiplies no weights: scores and sums cost 4 per pair and channel forward, and twice that backward.
+    Per token, a weight costs 2 forward, 2 for its input's gradient, and 2 for its own gradient if it is
+    trained: 6 in full fine-tuning, 4 below adapters. The output layer counts only for tokens in the loss.
+    Attention has no weights: scores and sums cost 4 per pair and channel forward, and twice that backward.
     """
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
@@ -56,7 +56,7 @@ def executed_flops(config, work, *, lora_rank=None):
 
 
 def peak_flops(device):
-    """Of the device by its CUDA name, None where the table does not know it."""
+    """Peak FLOP/s of a device by its CUDA name; None if the table does not have it."""
     words = set(device.replace("-", " ").split())
     known = (tflops * 1e12 for name, tflops in PEAK_TFLOPS.items() if words.issuperset(name.split()))
     return next(known, None)

@@ -1,7 +1,7 @@
-"""Load over HTTP from one thread: a closed loop, an open loop, and what they measured.
+"""HTTP load from one thread: a closed loop and an open loop, with their measurements.
 
-On two cores the client's work is taken from the server. So a connection only looks for the first text and the
-end of an answer while the clock runs, and everything else is read from the bytes afterwards.
+On a small machine the client takes time from the server. So while the clock runs, a connection only looks for
+the first text and the end of an answer; everything else is read from the bytes afterwards.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request came to; times in seconds of `time.monotonic`. `complete`: its end was seen."""
+    """The result of one request; times in seconds of `time.monotonic`. `complete`: its end arrived."""
 
     status: int
     head: str
@@ -39,7 +39,7 @@ class Answer:
 
     @cached_property
     def reply(self) -> Any:
-        """The JSON of a whole answer; None where there is none."""
+        """The JSON of a complete answer, or None."""
         return json.loads(self.body) if self.complete and not self.streamed else None
 
     @property
@@ -60,13 +60,13 @@ class Answer:
 
     @property
     def tokens(self) -> int:
-        """As the server counts them; 0 where it does not."""
+        """Tokens as the server counts them; 0 if it does not."""
         usage = (event.get("usage") for event in (self.events if self.streamed else [self.reply or {}]))
         return next((found["completion_tokens"] for found in usage if found), 0)
 
 
 class Load(NamedTuple):
-    """A run's figures. Times in milliseconds; tokens are those of complete answers."""
+    """Measurements of a run. Times in milliseconds; counts the tokens of complete answers only."""
 
     requests: int
     failed: int
@@ -85,7 +85,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """A running server: what to ask it, and how many tokens an answer has."""
+    """A running server, the questions for it, and how to count an answer's tokens."""
 
     port: int
     key: str
@@ -94,13 +94,13 @@ class Target:
 
 
 class Connection(asyncio.Protocol):
-    """A kept connection to one port, one request at a time; it is made again where the server closed it."""
+    """A persistent connection with one request at a time; reconnects if the server closed it."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port, self._key = port, key
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._head = 0  # its length once it is there
+        self._head = 0  # its length, once complete
         self._first = 0.0
         self._done: asyncio.Future[bool] | None = None
 
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
 
 
 def _joined(chunks: bytes) -> bytes:
-    """The body that these chunks (RFC 9112, 7.1) carry, as far as they go."""
+    """The body in these chunks (RFC 9112, 7.1), up to the last complete one."""
     body = bytearray()
     at = 0
     while (line := chunks.find(b"\r\n", at)) >= 0 and (size := int(chunks[at:line], 16)):
@@ -243,5 +243,5 @@ def measured(answers: Sequence[Answer], target: Target) -> Load:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """Of sorted values, by the nearest rank."""
+    """Quantile of sorted values, by the nearest rank."""
     return values[min(len(values) - 1, int(q * len(values)))]

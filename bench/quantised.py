@@ -1,9 +1,9 @@
-"""What quantising costs: exact match of the demo's model on its test file, in every mode, against fp32.
+"""The cost of quantisation: exact match of the demo's model on its test file, each mode against fp32.
 
     make bench-quantised
 
-Needs `make demo`. Every model is asked by the engine that serves it. Ends with one JSON object: exact match
-of what `phi3flow export --int4` makes, against fp32.
+Needs `make demo`. Asks every model through the engine that serves it. Ends with one JSON object: exact match
+of the model that `phi3flow export --int4` makes, against fp32.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
-"""The direct runner against the clock, against `pf run`, and against a file of 100 000 lines.
+"""The direct runner against the ideal time, against `pf run`, and on a file of 100 000 lines.
 
     make bench-runner
 
-1 000 questions to an endpoint that takes 200 ms, 16 in flight: at best 12.5 s. Then 100 000 questions to one
-that answers at once; that run is killed half way and continued, and its answers are compared: each in a
-process of its own, whose peak memory is told. Ends with one JSON object.
+Asks 1 000 questions, 16 at a time, of an endpoint that takes 200 ms: at best 12.5 s. Then 100 000 of one that
+answers at once; that run is killed half way and continued, and its answers are compared. Each part runs in
+its own process and reports its peak memory. Ends with one JSON object.
 """
 
 import contextlib
@@ -92,7 +92,7 @@ def timed(function, *arguments):
 
 
 def child(*words):
-    """This file in a process of its own."""
+    """Run this file in another process."""
     return subprocess.Popen([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True)
 
 
@@ -103,7 +103,7 @@ def finished(process):
 
 
 def large(folder, lines):
-    """Killed half way, continued, compared."""
+    """The long run: killed half way, continued, compared."""
     data = write_chats(folder / "large.jsonl", lines)
     answers = folder / "direct" / "answers.jsonl"
     with endpoint(0) as at:

@@ -1,9 +1,9 @@
-"""Real input through the whole loop: SCAN's simple split, learned from nothing, asked through the chat flow.
+"""Real data through the whole pipeline: SCAN's simple split, trained from scratch, asked through the flow.
 
     make bench-scan SCAN=DIR      DIR holds SCAN's train.jsonl and test.jsonl as chats
 
-Ends with one JSON object: exact match on all 4 182 test chats against the 0.99 that sequence models reach in
-the literature (Lake & Baroni 2018).
+Ends with one JSON object: exact match on all 4 182 test chats, against the 0.99 of sequence models in the
+literature (Lake & Baroni 2018).
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Serving: our engines over HTTP against `mlflow models serve`, and against themselves without HTTP.
+"""Serving: our engines over HTTP, against `mlflow models serve` and against the engines without HTTP.
 
     make bench-serve [ARGS="--model DIR --rounds N --seconds S --subjects tiny large --clients 1 4 16 64"]
 
-Closed loop at 1, 4, 16 and 64 clients, every target in turn, the whole turn again in each round; then an open
-loop at 0.7 of what each target reached at 16. All servers run all the time, one is asked at a time. Figures
-are means over the rounds. mlflow gives whole answers alone, so whole answers are compared with it; the first
-text at the client is that of streams. Ends with one JSON object: tokens a second on the tiny trained model at
-16 clients, fp32 against mlflow.
+A closed loop at 1, 4, 16 and 64 clients asks every target in turn, once per round; then an open loop runs at
+0.7 of the rate that each target reached with 16 clients. All servers run all the time; one is asked at a
+time. Results are means over the rounds. mlflow does not stream, so it is compared by complete answers; the
+time to the first text is that of our streams. Ends with one JSON object: tokens per second on the tiny
+trained model with 16 clients, fp32 against mlflow.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ASKED = [
 
 
 class Limit:
-    """`engine_limit.py` on one exported model."""
+    """Runs `engine_limit.py` on one exported model."""
 
     def __init__(self, subject: Subject, name: str) -> None:
         script = Path(__file__).with_name("engine_limit.py")
@@ -94,7 +94,7 @@ def load(subject: Subject, name: str, how: str, clients: int, seconds: float) ->
 
 
 def arrivals(subject: Subject, name: str, how: str, closed: list[Load], seconds: float) -> dict[str, float]:
-    """At OPEN_SHARE of the requests a second that the closed loop reached."""
+    """Arrival times at OPEN_SHARE of the request rate of the closed loop."""
     rate = OPEN_SHARE * fmean(found.requests_per_second for found in closed)
     target = target_of(subject, name, stream=how == "stream")
     found = asyncio.run(open_loop(target, rate, 2 * seconds))._asdict() | {"rate": round(rate, 2)}
@@ -110,7 +110,7 @@ def mean(loads: list[Load]) -> dict[str, float]:
 
 
 def compared(found: dict, at: list[int]) -> dict:
-    """At each number of clients: how many times as fast as mlflow, and what share of the engine alone."""
+    """Per number of clients: speed relative to mlflow, and to the engine alone."""
     speed = {what: load["tokens_per_second"] for what, load in found["closed"].items()}
     return {
         "over_mlflow": {

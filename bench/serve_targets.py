@@ -1,4 +1,4 @@
-"""What `make bench-serve` measures: two models, each behind our engines and behind `mlflow models serve`."""
+"""The servers of `make bench-serve`: two models, each behind our engines and `mlflow models serve`."""
 
 import json
 import os
@@ -24,7 +24,7 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Subject:
-    """A model in every form, the questions put to it, and the longest answer."""
+    """A model in every format, its questions, and the maximum tokens of an answer."""
 
     name: str
     folder: Path
@@ -36,7 +36,7 @@ class Subject:
 
 
 def new_large_model(folder: Path) -> None:
-    """A Phi-3 of 120 M random weights with the real tokenizer; its special tokens are never likely."""
+    """A Phi-3 with 120 M random weights and the real tokenizer; special tokens are unlikely."""
     import torch
     from transformers import AutoTokenizer
 
@@ -56,7 +56,7 @@ def new_large_model(folder: Path) -> None:
 
 
 def save_for_mlflow(folder: Path, out: Path, max_tokens: int) -> None:
-    """The tutorial's flavour. Parameters of a request would be ignored: the model's own config says them."""
+    """Save as in the tutorial. mlflow ignores a request's parameters, so they go into the model's config."""
     import mlflow
     from mlflow.models import infer_signature
 
@@ -74,7 +74,7 @@ def save_for_mlflow(folder: Path, out: Path, max_tokens: int) -> None:
 
 
 def prepare(name: str, work: Path, tuned: Path) -> Subject:
-    """Build what is not there yet below `work`."""
+    """Build what is missing below `work`."""
     if name == "tiny":
         folder, max_tokens = tuned, 64
         rows = [json.loads(line) for line in (tuned.parent / "test.jsonl").open(encoding="utf-8")]
@@ -104,7 +104,7 @@ def prepare(name: str, work: Path, tuned: Path) -> Subject:
 
 
 def services(subject: Subject, logs: Path) -> list[Service]:
-    """Every server of one subject; they are measured one at a time."""
+    """All servers of one subject; they are measured one at a time."""
     ours = {"transformers": subject.folder, "fp32": subject.fp32, "int4": subject.int4}
     python = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(subject.mlflow)]
     options = ["-p", str(PORTS["mlflow"]), "--env-manager", "local", "--timeout", "900"]
@@ -123,7 +123,7 @@ def services(subject: Subject, logs: Path) -> list[Service]:
 
 
 def target_of(subject: Subject, name: str, *, stream: bool) -> Target:
-    """mlflow does not stream; its questions are rendered here, as it knows no messages."""
+    """What to ask a server. mlflow does not stream and takes no messages: prompts are rendered here."""
     from training.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(str(subject.folder))
@@ -151,7 +151,7 @@ def target_of(subject: Subject, name: str, *, stream: bool) -> Target:
 
 
 def limit_of(subject: Subject, name: str) -> dict:
-    """What `engine_limit.py` is to run: the same model, prompts and limits as the endpoint."""
+    """`engine_limit.py` with the same model, prompts and limits as the endpoint."""
     from training.models.loading import load_tokenizer, stop_token_ids
 
     tokenizer = load_tokenizer(str(subject.folder))
@@ -166,7 +166,7 @@ def limit_of(subject: Subject, name: str) -> dict:
 
 
 def peak_mib(pid: int) -> int:
-    """Most resident memory of a process and its children, summed, in MiB."""
+    """Peak resident memory of a process and its children, in MiB."""
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     lines = [line for p in processes for line in Path(f"/proc/{p.pid}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) >> 10

@@ -1,4 +1,4 @@
-"""A scoring endpoint that costs nothing but time: contract B, a fixed answer after so many seconds.
+"""A scoring endpoint (contract B) that waits SECONDS and gives a fixed answer.
 
 python bench/slow_endpoint.py SECONDS      prints its port
 """
@@ -16,7 +16,7 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Connection(asyncio.Protocol):
-    """Requests one after the other on a connection that stays open."""
+    """Handles the requests of one persistent connection."""
 
     def __init__(self, seconds):
         self.seconds, self.buffer = seconds, b""

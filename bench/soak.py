@@ -1,11 +1,11 @@
-"""Mixed load at twice what the endpoint can do: nothing lost, mixed up or truncated, and nothing grows.
+"""Mixed load at twice the endpoint's capacity: no answer is lost, mixed up or truncated; memory stays flat.
 
     make bench-soak [ARGS="--seconds 600 --model DIR"]
 
-Arrivals at random over every contract, streamed and not; some clients leave mid-answer, some send nonsense.
-Each answer is compared with the one the model gives to its prompt alone. Then the load stops, and the
-endpoint must answer at once again. Then it comes back, and SIGTERM with it: whatever is reported as complete
-must still be what the model says. Ends with one JSON object; exit 1 if anything that must hold does not.
+Requests arrive at random over every contract, streamed and not; some clients leave mid-answer, some send
+nonsense. Each answer is compared with the model's answer to that prompt alone. After the load the endpoint
+must answer at once. Then the load returns together with SIGTERM: every complete answer must still be right.
+Ends with one JSON object, and with exit code 1 if any check fails.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from phi3flow.chats.rows import load_chats
 
 KEY, PORT = "soak-key", 5081
 CHAT = "/v1/chat/completions"
-WARM_UP = 0.25  # of the time: what memory grows after that is a leak
+WARM_UP = 0.25  # share of the time; growth after that is a leak
 GROWTH_MIB = 24.0
 RECOVERY_SECONDS = 5.0
 AT_ONCE = 1.0  # seconds
@@ -38,14 +38,14 @@ ANSWERED = KINDS[:4]
 
 
 class Soak:
-    """The questions, the answers they must have, and what happened so far."""
+    """The questions, their expected answers, and the counts so far."""
 
     def __init__(self, questions: list[str]) -> None:
         self.questions = questions
         self.expected: dict[str, str] = {}
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.terminating = False  # from SIGTERM on, answers may be refused or cut
+        self.terminating = False  # after SIGTERM, answers may be refused or cut off
 
     async def ask(self, number: int) -> Answer | None:
         """One client of a kind that `number` decides; its answer is judged here."""
@@ -134,7 +134,7 @@ class Watch:
             self.samples.append(sum(p.memory_info().rss for p in processes) / (1 << 20))
 
     def growth(self) -> float:
-        """From after the warm-up to the end: means of a tenth of the samples each."""
+        """Growth from the end of the warm-up to the end of the run; each a mean of a tenth of the samples."""
         kept = self.samples[int(WARM_UP * len(self.samples)) :]
         tenth = max(1, len(kept) // 10)
         return sum(kept[-tenth:]) / tenth - sum(kept[:tenth]) / tenth

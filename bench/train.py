@@ -1,13 +1,13 @@
-"""Fine-tuning: the tutorials' settings against ours, on the same tiny model and the same chats.
+"""Fine-tuning: the tutorial's settings against ours, on the same tiny model and the same chats.
 
     make bench-train      ARGS="--rounds N --chats N"
 
-Theirs is their `fine_tune.py`, setting by setting, on the TRL of today; ours is what `phi3flow train --recipe
-tiny-cpu` runs, for as many passes over the same chats. The two alternate, each in a process of its own. Only
-assistant tokens that bear loss count, though theirs learns the user's tokens too. The clock runs from the
-first step to the end of the last, without tokenisation, validation and checkpoints. Peak memory is the whole
-process's, libraries included, until training ends; held-out loss is that of val.jsonl, each side in the
-format it was trained in. Ends with one JSON object: medians of the rounds.
+The tutorial's settings are those of its `fine_tune.py` on today's TRL; ours are `phi3flow train --recipe
+tiny-cpu`, for as many passes over the same chats. The two alternate, each in its own process. Speed counts
+only assistant tokens in the loss, although the tutorial also trains on user tokens. Time is from the first
+step to the end of the last, without tokenisation, validation and checkpoints. Peak memory is that of the
+whole process until training ends. Held-out loss is on val.jsonl, each side in the format it was trained in.
+Ends with one JSON object: medians of the rounds.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SIDES = ("theirs", "ours")
 
 
 def make_inputs():
-    """The demo's base model and chats, made by the commands that make them."""
+    """Make the demo's base model and chats with phi3flow's own commands."""
     from phi3flow.app.demo import write_chats
     from training.data.prepare import prepare
     from training.toy.base import make_base
@@ -46,12 +46,12 @@ def load(name):
 
 
 def with_system(chat):
-    """The tutorials put an empty system message first."""
+    """Add the empty system message of the tutorial."""
     return [{"role": "system", "content": ""}, *chat.messages]
 
 
 def tutorial_settings(work, **more):
-    """Their TrainingArguments, and what they give to SFTTrainer, in the words of today's TRL."""
+    """The tutorial's TrainingArguments and SFTTrainer options, as today's TRL calls them."""
     from trl import SFTConfig
 
     settings = {
@@ -112,12 +112,12 @@ def ours(work, chats):
 
 
 def assistant_tokens(tokenizer, rows):
-    """How many tokens of the rows are an assistant's; a wrapped chat goes on in the next row."""
+    """Number of assistant tokens in the rows; a wrapped chat continues in the next row."""
     assistant, end = tokenizer.convert_tokens_to_ids(["<|assistant|>", "<|end|>"])
     count, inside = 0, False
     for row in rows:
         for position, token in enumerate(row):
-            count += inside and position > 0  # nothing predicts the first token of a row
+            count += inside and position > 0  # the first token of a row is not predicted
             inside = token == assistant or (inside and token != end)
     return count
 
@@ -142,7 +142,7 @@ def held_out_loss(model, tokenizer, chats):
 
 
 def one_side(side, count):
-    """Train once on `count` chats and say how it went. Timed from the first step to the end of the last."""
+    """Train once on `count` chats and print the measurements. Timed from first to last step."""
     from transformers import TrainerCallback, set_seed
     from transformers.utils import logging
 

@@ -1,10 +1,10 @@
-"""Fine-tuning on a CUDA GPU: Phi-3-mini's shape with random weights through our trainer, setting by setting.
+"""Fine-tuning on a CUDA GPU: Phi-3-mini with random weights in our trainer, one setting at a time.
 
     make bench-train-gpu      ARGS="--arms lora-flash ..."
 
-Each arm runs in a process of its own: warm-up steps, then timed ones between two synchronisations. Tokens are
-real ones, padding excluded; MFU is that of bench/flops.py. One row a line on stdout, then one JSON object:
-our fastest full fine-tuning against the tutorials' settings. Without a GPU: one sentence and exit code 1.
+Each arm runs in its own process: warm-up steps, then timed steps between two synchronisations. Token counts
+exclude padding; bench/flops.py defines MFU. Prints one row per line, then one JSON object: our fastest full
+fine-tuning against the tutorial's settings. Without a GPU: one sentence and exit code 1.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TUTORIAL = "tutorial"
 
 
 class Arm(NamedTuple):
-    """What differs between the rows of the matrix."""
+    """The settings of one row."""
 
     lora: bool
     attention: str
@@ -51,7 +51,7 @@ ARMS = {
 
 
 class Counted:
-    """A collator that notes what is in each batch."""
+    """A collator that counts the tokens of each batch."""
 
     def __init__(self, collator):
         self.collator = collator
@@ -64,7 +64,7 @@ class Counted:
 
 
 def random_chats(count, seed=0):
-    """As long as people's: 30 to 100 tokens of question, 70 to 500 of answer."""
+    """Chats of realistic length: questions of 30 to 100 tokens, answers of 70 to 500."""
     import random
 
     from phi3flow.chats.rows import Chat
@@ -127,7 +127,7 @@ def trainer_of(name, work, config, chats, *, steps, device):
 
 
 def measure(name, config, chats, *, warm_up=WARM_UP, timed=TIMED, device="cuda"):
-    """Train the arm's few steps, in a process of its own. A CPU serves for trying a small shape."""
+    """Train the arm's few steps in its own process. On a CPU this tries a small shape."""
     import torch
     from transformers import TrainerCallback
 
@@ -166,7 +166,7 @@ def measure(name, config, chats, *, warm_up=WARM_UP, timed=TIMED, device="cuda")
 
 
 def assistant_share(name, trainer, work):
-    """Of all tokens; the tutorials' settings have loss on every token, so theirs is that of their data."""
+    """Share of assistant tokens; with the tutorial's loss on every token it is computed from the data."""
     if name != TUTORIAL:
         return work.answers / work.tokens
     rows = trainer.train_dataset["input_ids"]
@@ -186,7 +186,7 @@ def figures(name, trainer, work, seconds, peak):
 
 
 def arms():
-    """All that can run here: FlashAttention is a package of its own."""
+    """The arms that can run here: FlashAttention is an optional package."""
     from transformers.utils import is_flash_attn_2_available
 
     flash = is_flash_attn_2_available()

@@ -1,7 +1,7 @@
 """Take docs/images/mlflow.png: `python docs/make_mlflow_screenshot.py runs/demo/tuned`.
 
-The run of a trained model is logged to a store of its own, as `phi3flow train` does, and MLflow's page of its
-curves is photographed. Needs a Chromium: Playwright's own, or the one that --browser names.
+Logs the run of a trained model to a temporary store, as `phi3flow train` does, and takes a picture of
+MLflow's page with its curves. Needs Chromium: Playwright's own, or the one given with --browser.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from training.tracking.mlflow_run import LOCAL_STORE, track
 PICTURE = Path(__file__).with_name("images") / "mlflow.png"
 DRAWN = "document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length >= 4"
 SHOWN = {"width": 1280, "height": 1000}
-# MLflow opens a panel of its assistant at the first visit.
+# MLflow opens its assistant's panel on the first visit.
 NO_PANEL = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 SECONDS = 60.0
 
@@ -44,7 +44,7 @@ def mlflow_ui(store: Path, port: int) -> Service:
 
 
 def photograph(url: str, picture: Path, browser: str | None) -> None:
-    """The page once its charts are drawn; what it asks of other machines is refused."""
+    """Take the picture once the charts are drawn; block all requests to other machines."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = chromium.new_page(viewport=SHOWN, color_scheme="light")

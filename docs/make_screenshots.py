@@ -1,7 +1,7 @@
 """Take the report's pictures in docs/images: `python docs/make_screenshots.py runs/demo/report.html`.
 
-One as wide as a desktop's window, one as a phone shows it. Needs a Chromium: Playwright's own, or the one
-that --browser names.
+One is as wide as a desktop window, one as a phone. Needs Chromium: Playwright's own, or the one given with
+--browser.
 """
 
 import argparse
@@ -14,7 +14,7 @@ IMAGES = Path(__file__).with_name("images")
 
 
 class View(NamedTuple):
-    """A window in CSS pixels; `scale` are the picture's pixels for each of them."""
+    """A window in CSS pixels; `scale` is the number of picture pixels per CSS pixel."""
 
     width: int
     height: int
@@ -25,7 +25,7 @@ VIEWS = {"report": View(1200, 1130, 1.0), "report-phone": View(390, 1080, 1.5)}
 
 
 def take(report: Path, folder: Path, browser: str | None) -> list[Path]:
-    """The top of the page in each view. Raises RuntimeError for a page that is wider than its window."""
+    """Take the top of the page in each view. Raises RuntimeError if the page is wider than the window."""
     pictures = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser)
