@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation.answer_metrics import score_answer
 from evaluation.report.comparison import compare_rows
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 
 RUNS, ROWS, CLUSTERS = 2000, 200, 40
@@ -51,7 +51,9 @@ def simulate(truth, seed):
     answers = [_answers(rng, share, easy, rows) for share in (base, tuned)]
     report = compare_rows(
         [
-            Judged(i + 1, None, None, [], REFERENCE, was, now, f"document {i // rows}" if clustered else None)
+            ScoredRow(
+                i + 1, None, None, [], REFERENCE, was, now, f"document {i // rows}" if clustered else None
+            )
             for i, (was, now) in enumerate(zip(*answers, strict=True))
         ],
         load_gate(),

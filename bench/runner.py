@@ -18,8 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from evaluation.asking.batch import MAX_TOKENS, QUESTION
-from evaluation.asking.direct_run import Side, chat_function, run_direct
-from evaluation.asking.lazy import chats_in
+from evaluation.asking.direct_run import AskedSide, chat_function, run_direct
+from evaluation.asking.joined import chats_in
 from evaluation.asking.promptflow_run import Limits, outputs_of, run_flows
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.flow_folder import resolve_flow
@@ -65,7 +65,7 @@ def write_chats(path, lines):
 def direct(data, at, out):
     chats = chats_in(data)
     sampling = Sampling(max_tokens=MAX_TOKENS)
-    sides = [Side("answers", at)]
+    sides = [AskedSide("answers", at)]
     records = run_direct(chats, sides, chat_function(), out, sampling=sampling, data_sha256=sha256_of(data),
                          workers=WORKERS)  # fmt: skip
     return records["answers"]

@@ -17,6 +17,7 @@ from phi3flow.app.local_endpoints import local_endpoints
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import sha256_of
 from phi3flow.core.settings import Settings
+from phi3flow.core.sides import TUNED
 from training.data.prepare import prepare
 from training.finetune import finetune
 from training.recipes.recipe import load_recipe
@@ -51,8 +52,8 @@ def main(scan: Path) -> dict:
     timed("prepare", prepare, [str(scan / "train.jsonl")], folder / "data", test=scan / "test.jsonl",
           near_duplicates="report")  # fmt: skip
     model = timed("train", finetune, folder / "data", load_recipe("scan"), folder / "model")
-    with local_endpoints({"phi3-tuned": model.folder}, folder, settings):
-        result = timed("evaluate", run_evaluate, folder / "data" / "test.jsonl", "phi3-tuned", folder,
+    with local_endpoints({TUNED.connection: model.folder}, folder, settings):
+        result = timed("evaluate", run_evaluate, folder / "data" / "test.jsonl", TUNED.connection, folder,
                        workers=settings.batch_workers)  # fmt: skip
     exact_match = sum(row.scores["exact_match"] for row in result.rows if row.scores) / result.expected
     return {

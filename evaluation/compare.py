@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.asking import batch, direct_batch
-from evaluation.asking.recorded import recorded_rows
-from evaluation.asking.runners import DIRECT, PROMPT_FLOW
+from evaluation.asking.answer_file import open_answers
+from evaluation.asking.direct_batch import DIRECT, PROMPT_FLOW
+from evaluation.asking.joined import chats_in, say_failures, scored_rows
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge, load_judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
@@ -17,21 +18,22 @@ from evaluation.metrics.text_metrics import score_texts
 from evaluation.packs.pack_results import PackResult, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import write_report
-from evaluation.rows import Judged, answered_pairs
+from evaluation.rows import Lazy, ScoredRow, answered_pairs
 from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
+from phi3flow.core.sides import SIDES
 
 LOG_LIKELIHOOD = "log_likelihood"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How answers are looked at, however they came.
+    """How answers are compared. None or empty switches a part off.
 
     `judge` is the connection of a judge, `text_metrics` the package that computes ROUGE, BLEU and the like,
-    `foundry_project` where content safety is graded; None and empty: not at all.
+    `foundry_project` the project that grades content safety.
     """
 
     gate: Gate
@@ -56,13 +58,13 @@ def compare(
 ) -> Report:
     """Compare two connections on `data` and write the report into `out`.
 
-    `models` names the model folders behind the connections where they are known, for the lineage. The caller
-    has entered the Prompt flow home. Raises what `run_compare` raises.
+    `models` are the model folders behind the connections, by side, for the lineage. Call `enter_home` first.
+    Raises what `run_compare` raises.
     """
     from custom_connections.store import load_endpoint
 
     test = Artifact.of("test data", data)
-    examiners = _ready(options, out)
+    graders = _graders(options, out)
     run_compare = direct_batch.run_compare if runner == DIRECT else batch.run_compare
     rows = run_compare(data, base, tuned, out, workers=options.workers)
     lineage: dict[str, Any] = {
@@ -77,7 +79,7 @@ def compare(
         rows,
         out,
         options,
-        examiners,
+        graders,
         inputs=[test, *(models or {}).values()],
         lineage=lineage,
         packs=run_packs(*endpoints, workers=options.workers) if packs else {},
@@ -95,49 +97,59 @@ def compare_recorded(
     *,
     origin: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Compare answers that were recorded earlier; no endpoint is asked but a judge's, if one is named.
+    """Compare recorded answers, without asking either model.
 
-    `base` and `tuned` are files as `answer_file` describes; `origin` joins the report's lineage.
+    `base` and `tuned` are files as `answer_file` describes; `origin` is added to the report's lineage.
     Raises BadInput with every bad row.
     """
     kinds = (("test data", data), ("base answers", base), ("tuned answers", tuned))
     inputs = [Artifact.of(kind, path) for kind, path in kinds if path.exists()]
-    examiners = _ready(options, out)
+    graders = _graders(options, out)
     rows = recorded_rows(data, base, tuned)
     lineage = {artifact.kind: artifact.sha256 for artifact in inputs} | dict(origin or {})
-    nobody = Likelihoods(None, "the answers were recorded: no endpoint is asked")
-    return _conclude(
-        rows, out, options, examiners, inputs=inputs, lineage=lineage, packs={}, likelihoods=nobody
-    )
+    none = Likelihoods(None, "the answers are recorded, so no model is asked")
+    return _conclude(rows, out, options, graders, inputs=inputs, lineage=lineage, packs={}, likelihoods=none)
+
+
+def recorded_rows(data: Path, base: Path, tuned: Path) -> Lazy[ScoredRow]:
+    """The chats of `data` with both models' recorded answers.
+
+    Raises BadInput with every `file:line: field: what`, in any of the three files.
+    """
+    chats = chats_in(data)
+    sides = [open_answers(path, chats) for path in (base, tuned)]
+    for side, records in zip(SIDES, sides, strict=True):
+        say_failures(side.name, records)
+    return scored_rows(chats, *sides)
 
 
 @dataclass(frozen=True)
-class _Examiners:
-    """Who looks at the answers beside the statistics."""
+class _Graders:
+    """What grades the answers beside the metrics."""
 
     judge: Judge | None
     project: Project | None
 
 
-def _ready(options: Options, out: Path) -> _Examiners:
-    """Find out what cannot be had before anything is asked. Raises BadInput and Phi3flowError."""
+def _graders(options: Options, out: Path) -> _Graders:
+    """Check everything that the options need. Raises BadInput and Phi3flowError before anything is asked."""
     if options.gate.primary == WIN_RATE and options.judge is None:
         raise BadInput(
-            f"the gate's primary metric is {WIN_RATE}, which a judge's preferences give",
+            f"the gate's primary metric is {WIN_RATE}, which needs a judge",
             hint="--judge NAME, or another primary metric in gate.toml",
         )
     project = parse_project(options.foundry_project) if options.foundry_project else None
     judge = load_judge(options.judge, out / "judge-cache") if options.judge else None
     if judge and options.judge_metrics:
         check_metrics(options.judge_metrics, judge.endpoint)
-    return _Examiners(judge, project)
+    return _Graders(judge, project)
 
 
 def _conclude(
-    rows: Sequence[Judged],
+    rows: Sequence[ScoredRow],
     out: Path,
     options: Options,
-    examiners: _Examiners,
+    graders: _Graders,
     *,
     inputs: Sequence[Artifact],
     lineage: dict[str, Any],
@@ -145,17 +157,17 @@ def _conclude(
     likelihoods: Likelihoods,
     loss_curve: Path | None = None,
 ) -> Report:
-    judging = _judged(examiners.judge, rows, out, options)
-    if examiners.project:
-        packs = packs | {PACK: grade_safety(rows, examiners.project, out)}
+    judging = _judge(graders.judge, rows, out, options)
+    if graders.project:
+        packs = packs | {PACK: grade_safety(rows, graders.project, out)}
     texts = score_texts(rows, options.text_metrics, out) if options.text_metrics else None
     column, why = likelihoods
     report = compare_rows(
         rows,
         options.gate,
-        lineage=lineage | ({"text metrics": texts.made_by} if texts else {}),
+        lineage=lineage | ({"text metrics": {"package": texts.package}} if texts else {}),
         more_metrics=(texts.columns if texts else {}) | ({LOG_LIKELIHOOD: column} if column else {}),
-        unavailable={LOG_LIKELIHOOD: why} if why else None,
+        unavailable=(texts.unavailable if texts else {}) | ({LOG_LIKELIHOOD: why} if why else {}),
         packs=packs,
         judge=judging,
     )
@@ -165,8 +177,8 @@ def _conclude(
     return report
 
 
-def _judged(judge: Judge | None, rows: Sequence[Judged], out: Path, options: Options) -> Judging | None:
-    """The judge's words summed up; line by line they go to `judgments.jsonl`, for `phi3flow verdict`."""
+def _judge(judge: Judge | None, rows: Sequence[ScoredRow], out: Path, options: Options) -> Judging | None:
+    """The judge's preferences, summed up. Writes each to `judgments.jsonl`, for `phi3flow verdict`."""
     if judge is None:
         return None
     pairs = answered_pairs(rows)

@@ -1,14 +1,16 @@
-"""One test line with what both models answered to it; everything the statistics ever see."""
+"""The lines of a test file with what models answered: the input of all statistics and reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar, overload
 
 from phi3flow.phi3_contract import Message
 
+T = TypeVar("T")
+
 
 class Answer(NamedTuple):
-    """What a model replied, after how long, and in how many tokens; None where nobody told."""
+    """A model's answer, how long it took, and its number of tokens; None where that is unknown."""
 
     text: str
     seconds: float | None
@@ -16,19 +18,19 @@ class Answer(NamedTuple):
 
 
 class AnsweredPair(NamedTuple):
-    """A line that both models answered: the only lines a paired comparison can use."""
+    """A line that both models answered; paired statistics use only these."""
 
-    row: "Judged"
+    row: "ScoredRow"
     base: Answer
     tuned: Answer
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A line of the test file, joined with both answers. An answer is None where that model's line failed.
+class ScoredRow:
+    """A line of the test file with both models' answers; an answer is None where that model failed.
 
-    `messages` is the prompt: everything before the reference answer. Rows of one `cluster`
-    depend on each other.
+    `line` counts from 1. `messages` is the prompt: everything before the reference answer. Rows with the same
+    `cluster` are not independent of each other.
     """
 
     line: int
@@ -42,8 +44,8 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Graded:
-    """A line of the test file with one endpoint's answer; what is None failed, and `error` says why."""
+class GradedRow:
+    """A line of the test file with one model's answer and scores, or with the error instead of them."""
 
     line: int
     prompt_id: str | None
@@ -57,9 +59,9 @@ class Graded:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One endpoint's batch: every line of the file, and the grade flow's means over those it answered."""
+    """One model's answers to a whole file. `metrics` are means over the answered lines."""
 
-    rows: Sequence[Graded]
+    rows: Sequence[GradedRow]
     metrics: dict[str, float]
     answered: int
 
@@ -72,10 +74,33 @@ class Evaluation:
         return self.expected - self.answered
 
 
-def answered_pairs(rows: Sequence[Judged]) -> list[AnsweredPair]:
-    """The lines without a failure, in the order of the file."""
+def answered_pairs(rows: Sequence[ScoredRow]) -> list[AnsweredPair]:
+    """The lines that both models answered, in the order of the file."""
     return [
         AnsweredPair(row, row.base, row.tuned)
         for row in rows
         if row.base is not None and row.tuned is not None
     ]
+
+
+def spread(rows: Sequence[ScoredRow], most: int) -> list[AnsweredPair]:
+    """The answered pairs among at most `most` rows, taken at equal distances over the file."""
+    return answered_pairs(rows[:: -(-len(rows) // most) or 1])
+
+
+class Lazy(Sequence[T], Generic[T]):
+    """A sequence that makes each item when it is read, so that 100 000 lines need no memory."""
+
+    def __init__(self, length: int, make: Callable[[int], T]) -> None:
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "list[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | list[T]":
+        positions = range(self._length)[index]
+        return self._make(positions) if isinstance(positions, int) else [self._make(i) for i in positions]

@@ -1,33 +1,39 @@
-"""A model's answers to a test file, one JSON line each: written by the direct runner, or brought by the user.
+"""A model's answers to a test file, one JSON object a line, from the direct runner or from the user.
 
     {"line": 1, "answer": "It is in Paris.", "seconds": 0.41, "tokens": 5}
     {"prompt_id": "q-7", "answer": null, "error": "the endpoint did not answer in time"}
 
-A row names its chat by `line`, the chat's number in the test file from 1, or by `prompt_id` (or `id`), the
-chat's own; the first of these that it has. `answer` is text, or null where the model failed; `seconds`,
-`tokens` (of the answer) and `error` are optional, other keys are ignored, rows may come in any order. A chat
-without a row has failed too.
+A row names its chat by `line`, the chat's number in the test file from 1, or by the chat's `prompt_id` (or
+`id`); the first of these keys counts. `answer` is text, or null where the model failed. `seconds`, `tokens`
+and `error` are optional, other keys are ignored, and rows may come in any order. A chat without a row has
+failed.
 """
 
+import json
 import math
+import os
+import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from evaluation.asking.lazy import Lazy
+from evaluation.rows import Lazy
 from phi3flow.chats.chat import Chat
 from phi3flow.core.errors import BadInput
-from phi3flow.core.jsonl import BadRows, RowError, any_text, parse_object
+from phi3flow.core.files import replacing
+from phi3flow.core.jsonl import BadRows, RowError, any_text, parse_object, to_line
 
 SHAPE = '{"line": 1, "answer": "It is in Paris."}'
 NOT_RECORDED = "no answer is recorded"
 NAMES = ("line", "prompt_id", "id")
+SYNC_SECONDS = 1.0
 
 
 class Record(NamedTuple):
-    """What came of asking one line: an answer, or the error instead of it."""
+    """The answer to one line, or the error instead of it."""
 
     answer: str | None
     seconds: float | None
@@ -36,20 +42,23 @@ class Record(NamedTuple):
 
 
 def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
-    """A record for each chat, in their order. Raises BadInput with every `file:line: field: what`."""
+    """One record for each chat, in their order. Raises BadInput with every `file:line: field: what`."""
     try:
         stream = path.open("rb")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}", hint="check the path") from error
-    offsets, bad, found = array("q", [-1]) * len(chats), BadRows(), _Lines(chats)
-    position = 0
+    offsets, bad, positions = array("q", [-1]) * len(chats), BadRows(), _Positions(chats)
+    offset = 0
     for number, line in enumerate(stream, 1):
         try:
             if line.strip():
-                _place(offsets, found.line_of(_parse(line)), position)
+                i = positions.of(_parse(line))
+                if offsets[i] >= 0:
+                    raise RowError("line", f"line {i + 1} of the test file has a row already")
+                offsets[i] = offset
         except RowError as error:
             bad.add(str(path), number, error)
-        position += len(line)
+        offset += len(line)
     bad.require_none(SHAPE)
 
     def record(i: int) -> Record:
@@ -59,12 +68,6 @@ def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
         return _record(parse_object(stream.readline().removesuffix(b"\n")))
 
     return Lazy(len(chats), record)
-
-
-def _place(offsets: "array[int]", i: int, position: int) -> None:
-    if offsets[i] >= 0:
-        raise RowError("line", f"a row for line {i + 1} of the test file stands above already")
-    offsets[i] = position
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -90,14 +93,15 @@ def _number(field: str, value: Any) -> float | None:
     return float(value)
 
 
-class _Lines:
+class _Positions:
     """Finds the chat that a row names, as a position from 0."""
 
     def __init__(self, chats: Sequence[Chat]) -> None:
         self._count = len(chats)
         self._by_prompt_id: Callable[[], dict[str, int]] = cache(lambda: _by_prompt_id(chats))
 
-    def line_of(self, row: dict[str, Any]) -> int:
+    def of(self, row: dict[str, Any]) -> int:
+        """Raises RowError for a row that names no chat, or several."""
         name = next((name for name in NAMES if row.get(name) is not None), None)
         if name is None:
             raise RowError("line", "missing (or 'prompt_id')")
@@ -118,9 +122,58 @@ class _Lines:
 
 
 def _by_prompt_id(chats: Sequence[Chat]) -> dict[str, int]:
-    """Position by prompt_id, -1 for one that several chats have."""
+    """Position by prompt_id; -1 where several chats have it."""
     found: dict[str, int] = {}
     for i, chat in enumerate(chats):
         if chat.prompt_id is not None:
             found[chat.prompt_id] = -1 if chat.prompt_id in found else i
     return found
+
+
+class AnswerLog:
+    """Appends answers to a file. A killed process loses none of them, a power cut at most a second's."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._synced = stream, time.monotonic()
+
+    def append(self, i: int, record: Record) -> None:
+        """Write the record of chat `i`, from 0."""
+        self._stream.write(to_line({"line": i + 1, **record._asdict()}))
+        self._stream.flush()
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        os.fsync(self._stream.fileno())
+        self._synced = time.monotonic()
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[AnswerLog]:
+    """Continue the file, or start it."""
+    with path.open("ab") as stream:
+        log = AnswerLog(stream)
+        yield log
+        log.sync()
+
+
+def keep_answers(path: Path, lines: int) -> bytearray:
+    """Remove failed and half-written rows from the file; return a 1 for each of `lines` that is answered."""
+    answered = bytearray(lines)
+    if not path.exists():
+        return answered
+    with path.open("rb") as stream, replacing(path) as kept:
+        for line in stream:
+            row = _complete(line)
+            if row is not None and row["answer"] is not None:
+                answered[row["line"] - 1] = 1
+                kept.write(line.decode())
+    return answered
+
+
+def _complete(line: bytes) -> dict[str, Any] | None:
+    try:
+        row: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return row

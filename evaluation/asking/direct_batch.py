@@ -1,4 +1,4 @@
-"""The batches of `evaluation.asking.batch` on the direct runner: same rows, any number of lines."""
+"""The batches of `evaluation.asking.batch` by the direct runner: the same rows, for files of any length."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,24 +8,37 @@ from typing import TYPE_CHECKING
 from evaluation.answer_metrics import score_answer
 from evaluation.asking.answer_file import Record
 from evaluation.asking.batch import MAX_TOKENS, ready
-from evaluation.asking.direct_run import Ask, Side, chat_function, compare_function, run_direct
-from evaluation.asking.joined import graded_rows, judged_rows, say_failures
-from evaluation.asking.lazy import Lazy, chats_in
-from evaluation.rows import Evaluation, Graded, Judged
+from evaluation.asking.direct_run import Ask, AskedSide, chat_function, compare_function, run_direct
+from evaluation.asking.joined import chats_in, graded_rows, say_failures, scored_rows
+from evaluation.rows import Evaluation, GradedRow, Lazy, ScoredRow
 from phi3flow.core.console import say
 from phi3flow.core.lineage import sha256_of
+from phi3flow.core.sides import BASE, TUNED
 from phi3flow.phi3_contract import Sampling
 
 if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
 
+PROMPT_FLOW, DIRECT = "pf", "direct"
+PROMPT_FLOW_LINES = 2_000  # about what `pf run` answers in a minute at 200 ms an answer
 
-def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -> Lazy[Judged]:
-    """`batch.run_compare` in `out/direct/`. Raises the same, and BadInput where other answers stand there."""
+
+def runner_for(data: Path) -> str:
+    """`pf` for up to 2 000 lines, else `direct`. A missing file is left for the runner to report."""
+    if not data.is_file():
+        return PROMPT_FLOW
+    with data.open("rb") as stream:
+        lines = sum(1 for line in stream if line.strip())
+    return PROMPT_FLOW if lines <= PROMPT_FLOW_LINES else DIRECT
+
+
+def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -> Lazy[ScoredRow]:
+    """`batch.run_compare` in `out/direct/`. Also raises BadInput if that holds another run's answers."""
     chats = chats_in(data)
     say(f"comparing {base} and {tuned} on {len(chats)} lines")
-    records = _ask(chats, data, {"base": base, "tuned": tuned}, compare_function(), out, workers=workers)
-    return judged_rows(chats, records["base"], records["tuned"])
+    connections = {BASE.name: base, TUNED.name: tuned}
+    records = _ask(chats, data, connections, compare_function(), out, workers=workers)
+    return scored_rows(chats, records[BASE.name], records[TUNED.name])
 
 
 def run_evaluate(data: Path, connection: str, out: Path, *, workers: int) -> Evaluation:
@@ -48,7 +61,7 @@ def _ask(
 ) -> dict[str, Lazy[Record]]:
     records = run_direct(
         chats,
-        [Side(name, ready(connection)) for name, connection in connections.items()],
+        [AskedSide(name, ready(connection)) for name, connection in connections.items()],
         ask,
         out / "direct",
         sampling=Sampling(max_tokens=MAX_TOKENS),
@@ -60,7 +73,7 @@ def _ask(
     return records
 
 
-def _means(rows: Sequence[Graded]) -> dict[str, float]:
+def _means(rows: Sequence[GradedRow]) -> dict[str, float]:
     """The grade flow's means, in one pass."""
     sums: Counter[str] = Counter()
     for row in rows:

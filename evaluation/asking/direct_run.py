@@ -1,8 +1,8 @@
-"""The direct runner: the functions of the flows, without Prompt flow around them, for files of any length.
+"""The direct runner calls the functions of the flows without Prompt flow, for files of any length.
 
-`pf run` starts processes and writes three files a line; here a thread per request in flight asks, and a line
-of JSON is appended per answer. The same command continues a run that was killed: answers on disk are kept,
-failed lines are asked again. When an endpoint says "come back in a minute", nobody asks it for a minute.
+`pf run` starts processes and writes three files for each line. This runner asks from threads and appends one
+line of JSON for each answer. Run the same command again after a kill: it keeps the answers on disk and asks
+failed lines again. When an endpoint sends Retry-After, all requests to it pause.
 """
 
 import fcntl
@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluation.asking.answer_file import Record, open_answers
-from evaluation.asking.answer_log import appending, keep_answers
-from evaluation.asking.in_flight import in_flight
-from evaluation.asking.lazy import Lazy
+from evaluation.asking.answer_file import Record, appending, keep_answers, open_answers
+from evaluation.in_flight import in_flight
+from evaluation.rows import Lazy
 from phi3flow import phi3_contract
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
+from phi3flow.core.jsonl import RowError, any_text
 from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Pause, Sampling, join_turns, split_turns
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
 
 SCHEMA = "phi3flow/direct-run/1"
-PATIENCE_SECONDS = 900.0  # an endpoint that answers nobody for so long, and only asks to wait, has failed
+PATIENCE_SECONDS = 900.0  # without any answer for this long, a line fails although the endpoint asks to wait
 
 IDENTIFYING = ("url", "contract", "model", "deployment")
 
@@ -39,8 +39,8 @@ Ask = Callable[[Endpoint, list[Message], Sampling], dict[str, Any]]
 
 
 @dataclass
-class Side:
-    """One model that is asked, under the name its answers are filed."""
+class AskedSide:
+    """An endpoint to ask; its answers go to `NAME.jsonl`."""
 
     name: str
     endpoint: Endpoint
@@ -52,13 +52,13 @@ class Side:
 
 
 class _Task(NamedTuple):
-    side: Side
+    side: AskedSide
     position: int
     chat: "Chat"
 
 
 def compare_function() -> Ask:
-    """What the compare flow's nodes call."""
+    """The function that the compare flow's nodes call."""
     _as_flows_name_it()
     from flows.compare.compare_answer import timed_answer
 
@@ -66,7 +66,7 @@ def compare_function() -> Ask:
 
 
 def chat_function() -> Ask:
-    """What the chat flow's node calls, and the joining that Prompt flow does."""
+    """The function that the chat flow's node calls, with its stream joined as Prompt flow does."""
     _as_flows_name_it()
     from flows.chat.chat_answer import stream_answer
 
@@ -83,13 +83,13 @@ def chat_function() -> Ask:
 
 
 def _as_flows_name_it() -> None:
-    """A flow's modules import their neighbours by bare name; the contract module is one of them."""
+    """Flow modules import the contract module by its bare name."""
     sys.modules["phi3_contract"] = phi3_contract
 
 
 def run_direct(
     chats: "Sequence[Chat]",
-    sides: Sequence[Side],
+    sides: Sequence[AskedSide],
     ask: Ask,
     folder: Path,
     *,
@@ -97,10 +97,10 @@ def run_direct(
     data_sha256: str,
     workers: int,
 ) -> dict[str, Lazy[Record]]:
-    """Each side's answers to every chat, from `folder/NAME.jsonl`, after asking for those not there.
+    """Ask for all answers that `folder/NAME.jsonl` lacks; return every side's answers to every chat.
 
-    `workers` requests are in flight at a time, all sides together. Raises BadInput where `folder` holds
-    answers to other chats or of other endpoints, or while another process writes there.
+    `workers` is the number of requests in flight, all sides together. Raises BadInput if `folder` holds
+    answers to other chats or of other endpoints, or if another process writes there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {side.name: folder / f"{side.name}.jsonl" for side in sides}
@@ -129,7 +129,7 @@ def pause_note(pauses: Sequence[Pause]) -> str:
 
 
 def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:
-    """Ask when the endpoint's pause is over, and again after one that outlasts the question's deadline."""
+    """Ask once the endpoint's pause is over; ask again if a new pause outlasts the request's deadline."""
     side, turns = task.side, split_turns(task.chat.prompt)
     messages: list[Message] = [*join_turns(turns.question, turns.history, turns.system)]
     while True:
@@ -144,9 +144,7 @@ def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:
 
 
 def _record(result: dict[str, Any]) -> Record:
-    """An answer that cannot be written to a file, only JSON's escapes can say it, has failed."""
-    from phi3flow.core.jsonl import RowError, any_text
-
+    """An answer that is not valid Unicode (half a surrogate pair) counts as failed."""
     if result["text"] is None:
         return Record(None, None, result["error"])
     try:
@@ -157,7 +155,7 @@ def _record(result: dict[str, Any]) -> Record:
 
 
 def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
-    """Make `folder` this run's own until `stack` ends."""
+    """Lock `folder` until `stack` closes, and check that it belongs to this run."""
     lock = stack.enter_context((folder / "lock").open("ab"))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,12 +171,12 @@ def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
     if others:
         raise BadInput(
             f"{folder} holds answers of another run: other {' and '.join(others)}",
-            hint=f"choose another --out, or remove {folder}",
+            hint=f"choose another --out, or rm -r {folder}",
         )
 
 
-def _identity(sides: Sequence[Side], sampling: Sampling, data_sha256: str) -> dict[str, Any]:
-    """What the answers depend on, by content: a URL may carry a secret, so it is hashed."""
+def _identity(sides: Sequence[AskedSide], sampling: Sampling, data_sha256: str) -> dict[str, Any]:
+    """What the answers depend on. URLs are hashed, because a URL may carry a secret."""
     endpoints = {
         side.name: hashlib.sha256(
             json.dumps([getattr(side.endpoint, name) for name in IDENTIFYING]).encode()

@@ -1,12 +1,13 @@
-"""The lines of a test file joined with what was recorded for them: the same rows, whoever asked."""
+"""The test file's lines joined with the answers to them; every runner makes its rows here."""
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.asking.answer_file import Record
-from evaluation.asking.lazy import Lazy
-from evaluation.rows import Answer, Graded, Judged
+from evaluation.rows import Answer, GradedRow, Lazy, ScoredRow
 from phi3flow.core.console import say
 
 if TYPE_CHECKING:
@@ -15,12 +16,36 @@ if TYPE_CHECKING:
 Scores = dict[str, float]
 
 
-def judged_rows(chats: "Sequence[Chat]", base: Sequence[Record], tuned: Sequence[Record]) -> Lazy[Judged]:
-    """One row a chat, put together when it is asked for."""
+def chats_in(path: Path) -> "Lazy[Chat]":
+    """The chats of a test file, read from it when needed. Checks the whole file now.
 
-    def row(i: int) -> Judged:
+    Raises what `load_chats` raises.
+    """
+    from phi3flow.chats.row_shapes import parse_row
+    from phi3flow.chats.rows import iterate_chats
+
+    for _ in iterate_chats(path):
+        pass
+    stream = path.open("rb")
+    offsets, position = array("Q"), 0
+    for line in stream:
+        if line.strip():
+            offsets.append(position)
+        position += len(line)
+
+    def chat(i: int) -> "Chat":
+        stream.seek(offsets[i])
+        return parse_row(stream.readline().removesuffix(b"\n"))
+
+    return Lazy(len(offsets), chat)
+
+
+def scored_rows(chats: "Sequence[Chat]", base: Sequence[Record], tuned: Sequence[Record]) -> Lazy[ScoredRow]:
+    """One row for each chat, in their order."""
+
+    def row(i: int) -> ScoredRow:
         chat = chats[i]
-        return Judged(
+        return ScoredRow(
             line=i + 1,
             prompt_id=chat.prompt_id,
             slice=chat.slice,
@@ -36,29 +61,22 @@ def judged_rows(chats: "Sequence[Chat]", base: Sequence[Record], tuned: Sequence
 
 def graded_rows(
     chats: "Sequence[Chat]", records: Sequence[Record], scores: Callable[[int], Scores | None]
-) -> Lazy[Graded]:
-    """The same for one model; `scores` are those of the chat at a position, from 0."""
+) -> Lazy[GradedRow]:
+    """One row for each chat and one model; `scores(i)` are those of chat `i`, from 0."""
 
-    def row(i: int) -> Graded:
+    def row(i: int) -> GradedRow:
         chat, record = chats[i], records[i]
-        return Graded(
-            line=i + 1,
-            prompt_id=chat.prompt_id,
-            slice=chat.slice,
-            messages=chat.prompt,
-            reference=chat.reference,
-            answer=record.answer,
-            error=None if record.answer is not None else record.error,
-            scores=scores(i),
-        )
+        error = None if record.answer is not None else record.error
+        about = (i + 1, chat.prompt_id, chat.slice, chat.prompt, chat.reference)
+        return GradedRow(*about, record.answer, error, scores(i))
 
     return Lazy(len(chats), row)
 
 
 def say_failures(name: str, records: Iterable[Record]) -> None:
-    """How many of a model's lines failed, by error."""
+    """Print how many of a model's lines failed, for each error."""
     counts = Counter(
-        None if record.answer is not None else record.error or "no reason is recorded" for record in records
+        None if record.answer is not None else record.error or "no error is recorded" for record in records
     )
     for error, count in counts.most_common():
         if error is not None:

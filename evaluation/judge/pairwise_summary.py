@@ -14,7 +14,7 @@ from evaluation.judge.pairwise import Judgment
 from evaluation.statistics.formats import percent
 from evaluation.statistics.intervals import Interval, wilson
 from evaluation.statistics.win_rate import Preference, WinRate, win_rate
-from evaluation.verdict.decision import Word
+from evaluation.verdict.decision import Decision
 from evaluation.verdict.gate import Gate
 from evaluation.verdict.preference_verdict import decide_preference
 
@@ -55,7 +55,7 @@ class Judging:
     order: Order
     length: Length
     biases: list[str]
-    verdict: Word
+    verdict: Decision
     reasons: list[str]
     rows_needed: int | None
     grades: dict[str, GradeContrast]
@@ -84,7 +84,7 @@ def sum_up(
         order=order,
         length=length,
         biases=_biases(order, length, rate),
-        verdict=verdict.word,
+        verdict=verdict.decision,
         reasons=verdict.reasons,
         rows_needed=verdict.rows_needed,
         grades=dict(grades or {}),

@@ -6,18 +6,36 @@ Of each row the mean over the reference's tokens, in nats: a row counts once, ho
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from evaluation.answer_metrics import declines
-from evaluation.metrics.reference_likelihood import Token, score_reference
-from evaluation.rows import Judged, answered_pairs
+from evaluation.rows import ScoredRow, answered_pairs
 from evaluation.statistics.scores import Column
 from phi3flow.core.console import say
-from phi3flow.phi3_contract import Endpoint, EndpointError
+from phi3flow.phi3_contract import (
+    Endpoint,
+    EndpointError,
+    Garbled,
+    Message,
+    Rejected,
+    Sampling,
+    Unsupported,
+    openai_body,
+)
 
 ROWS = 250  # each costs four requests that read a prompt; they are spread evenly over the file
+ENDS_OF_TURN = ("<|end|>", "<|im_end|>", "<|endoftext|>")  # of Phi-3, 3.5 and 4-mini; of Phi-4
+ONE_TOKEN = Sampling(max_tokens=1)
+
+
+class Token(NamedTuple):
+    """A token of the answer; `logprob` in nats."""
+
+    id: int
+    logprob: float
+    text: str
 
 
 class Likelihoods(NamedTuple):
@@ -34,7 +52,7 @@ class _Row(NamedTuple):
 
 
 def reference_likelihoods(
-    rows: Sequence[Judged], base: Endpoint, tuned: Endpoint, *, workers: int
+    rows: Sequence[ScoredRow], base: Endpoint, tuned: Endpoint, *, workers: int
 ) -> Likelihoods:
     """Of `ROWS` lines that count at most. A line that fails is counted, told, and left out."""
     usable = [pair.row for pair in answered_pairs(rows[:: math.ceil(len(rows) / ROWS) or 1])]
@@ -55,7 +73,7 @@ def reference_likelihoods(
     return Likelihoods(Column(*columns), None)
 
 
-def _score(row: Judged, base: Endpoint, tuned: Endpoint) -> _Row:
+def _score(row: ScoredRow, base: Endpoint, tuned: Endpoint) -> _Row:
     sides: list[list[Token]] = []
     for name, endpoint in (("base", base), ("tuned", tuned)):
         try:
@@ -66,3 +84,46 @@ def _score(row: Judged, base: Endpoint, tuned: Endpoint) -> _Row:
         return _Row(math.nan, math.nan, "the two models split the reference into other tokens")
     was, now = (sum(token.logprob for token in side) / len(side) for side in sides)
     return _Row(was, now, None)
+
+
+def score_reference(endpoint: Endpoint, prompt: Sequence[Message], reference: str) -> list[Token]:
+    """The reference's tokens with its end, as the endpoint's model sees them after `prompt`.
+
+    Raises Unsupported or Rejected where the endpoint cannot tell, and any other EndpointError.
+    """
+    if endpoint.contract != "openai":
+        raise Unsupported(f"contract {endpoint.contract} carries no log-likelihoods")
+    asked = endpoint.ask(prompt, ONE_TOKEN, token_ids=True)
+    if asked.prompt_tokens is None:
+        raise Garbled("the endpoint does not tell how many tokens a prompt has")
+    body = openai_body(endpoint, [*prompt, {"role": "assistant", "content": reference}], ONE_TOKEN, False)
+    body |= {"prompt_logprobs": 0, "add_generation_prompt": False}
+    try:
+        tokens = endpoint.exchange(body, _tokens)
+    except Rejected as error:
+        raise Unsupported(f"the endpoint tells no log-likelihoods: {error}") from None
+    if tokens is None:
+        raise Unsupported("the endpoint tells no log-likelihoods")
+    before = asked.prompt_token_ids or []
+    if before[1:] != [token.id for token in tokens[: len(before) - 1]] and before:
+        raise Garbled("the reference changes how the prompt before it is split into tokens")
+    return _until_its_end(tokens[asked.prompt_tokens - 1 :])
+
+
+def _tokens(reply: Any) -> list[Token] | None:
+    """All tokens of the prompt but the first, which follows nothing; None where the reply tells of none."""
+    entries = reply.get("prompt_logprobs")
+    if not entries:
+        return None
+    tokens = []
+    for entry in entries[1:]:
+        ((token, told),) = entry.items()
+        tokens.append(Token(int(token), float(told["logprob"]), str(told["decoded_token"])))
+    return tokens
+
+
+def _until_its_end(tokens: Sequence[Token]) -> list[Token]:
+    for position, token in enumerate(tokens):
+        if token.text in ENDS_OF_TURN:
+            return [*tokens[: position + 1]]
+    raise Garbled("the reference's end is not among the tokens")

@@ -1,110 +1,70 @@
-"""ROUGE-L, BLEU, GLEU, METEOR and F1 as Microsoft's evaluation packages compute them, with nothing missing.
+"""ROUGE-L, BLEU, GLEU, METEOR and F1 as Microsoft's evaluation packages compute them.
 
-The packages leave out what they cannot compute without a word. Here every metric comes for every answer, or
-the run ends and names the one that does not.
+The packages silently leave out what they cannot compute. Here a metric is either there for every line that
+counts, or not available with the reason.
 """
 
-import json
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from evaluation.answer_metrics import declines
-from evaluation.metrics.text_metrics_child import EVALS, EVALUATORS
-from evaluation.rows import Judged
-from evaluation.statistics.scores import Column
-from phi3flow.core.children import last_line, module_command, run_child
+from evaluation.metrics.grader import (
+    AZURE,
+    EVALS,
+    Grades,
+    is_installed,
+    require_package,
+    run_grader,
+    sides_of,
+)
+from evaluation.metrics.grader_child import METRICS
+from evaluation.rows import AnsweredPair, ScoredRow
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_json
-from phi3flow.core.jsonl import write_jsonl
 
-AZURE = "azure-ai-evaluation"
 BACKENDS = (AZURE, EVALS)
-
-
-class TextMetrics(NamedTuple):
-    """Columns over all lines, NaN where a line does not count; `made_by` is for the lineage."""
-
-    columns: dict[str, Column]
-    made_by: dict[str, Any]
+TEXT_METRICS = tuple(METRICS["text"])
 
 
 def default_backend() -> str | None:
-    """azure-ai-evaluation where it is installed."""
-    return AZURE if _installed(AZURE) else None
+    """azure-ai-evaluation if it is installed."""
+    return AZURE if is_installed(AZURE) else None
 
 
-def score_texts(rows: Sequence[Judged], backend: str, out: Path) -> TextMetrics:
-    """Score both answers of every line that counts. Works in a new folder below `out/text-metrics`.
+def score_texts(rows: Sequence[ScoredRow], backend: str, out: Path) -> Grades:
+    """Score both answers of every line that counts; the files stay below `out/text-metrics`.
 
-    Raises Phi3flowError when the package is missing or fails, and when it leaves a metric out.
+    Raises BadInput if the package is not installed, Phi3flowError if it fails or leaves out a score.
     """
-    if not _installed(backend):
-        raise Phi3flowError(
-            f"{backend} is not installed", hint=f"pip install {backend}, or --text-metrics none"
-        )
-    parent = out / "text-metrics"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{backend}-", dir=parent))
-    write_jsonl(folder / "pairs.jsonl", (pair for row in rows for pair in _pairs(row)))
+    require_package(backend)
     say(f"scoring texts with {backend}")
-    _run(backend, folder)
-    columns = read_scores(rows, folder / "scores.jsonl", backend)
-    return TextMetrics(columns, read_json(folder / "backend.json"))
+    answers = (answer for pair in _counted(rows) for answer in _answers(pair))
+    request = {"package": backend, "kind": "text", "metrics": TEXT_METRICS, "workers": 1}
+    grades = run_grader(out / "text-metrics", answers, request, lines=len(rows))
+    require_complete(rows, grades)
+    return grades
 
 
-def _installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
+def _counted(rows: Iterable[ScoredRow]) -> Iterator[AnsweredPair]:
+    """The lines that both models answered and whose reference does not decline."""
+    for row in rows:
+        if row.base is not None and row.tuned is not None and not declines(row.reference):
+            yield AnsweredPair(row, row.base, row.tuned)
 
 
-def _pairs(row: Judged) -> Iterator[dict[str, str]]:
-    """Base's answer, then tuned's, of a line that counts."""
-    if row.base is not None and row.tuned is not None and not declines(row.reference):
-        for answer in (row.base, row.tuned):
-            yield {"answer": answer.text, "reference": row.reference}
+def _answers(pair: AnsweredPair) -> Iterator[dict[str, Any]]:
+    for name, text in sides_of(pair):
+        yield {**name, "response": text, "ground_truth": pair.row.reference}
 
 
-def _run(backend: str, folder: Path) -> None:
-    log, scores = folder / "log.txt", folder / "scores.jsonl"
-    command = module_command("evaluation.metrics.text_metrics_child", backend, folder)
-    if run_child(command, log, report=lambda: say(f"{backend}: {_count_lines(scores)} texts scored")):
-        raise Phi3flowError(
-            f"{backend} failed: {last_line(log)}", hint=f"its log is {log}; --text-metrics none goes without"
-        )
-
-
-def _count_lines(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as stream:
-        return sum(1 for _ in stream)
-
-
-def read_scores(rows: Iterable[Judged], path: Path, backend: str) -> dict[str, Column]:
-    """The child's scores by metric. Raises Phi3flowError that names a missing metric and its line."""
-    sides: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in EVALUATORS}
-    with path.open(encoding="utf-8") as scores:
-        for row in rows:
-            found = [json.loads(scores.readline() or "{}") for _ in _pairs(row)]
-            for name, columns in sides.items():
-                for side, column in enumerate(columns):
-                    column.append(_checked(found[side].get(name), name, row, backend) if found else math.nan)
-    return {name: Column(*(np.array(side) for side in columns)) for name, columns in sides.items()}
-
-
-def _checked(value: Any, metric: str, row: Judged, backend: str) -> float:
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise Phi3flowError(
-            f"{backend} gave no {metric} for line {row.line}", hint="--text-metrics none goes without"
-        )
-    return value
+def require_complete(rows: Iterable[ScoredRow], grades: Grades) -> None:
+    """Raises Phi3flowError that names the first line and metric without a score."""
+    for pair in _counted(rows):
+        for name, column in grades.columns.items():
+            if math.isnan(column.base[pair.row.line - 1] + column.tuned[pair.row.line - 1]):
+                raise Phi3flowError(
+                    f"{grades.package} gave no {name} for line {pair.row.line}",
+                    hint="--text-metrics none leaves these metrics out",
+                )

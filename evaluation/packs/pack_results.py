@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.packs import PackRow, load_pack
-from evaluation.rows import Answer, Judged, answered_pairs
+from evaluation.rows import Answer, ScoredRow, answered_pairs
 from evaluation.statistics.intervals import Interval, paired_proportions
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
@@ -61,7 +61,7 @@ def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, Pac
             pool.map(_ask, [endpoint] * len(rows), rows) for endpoint in (base, tuned)
         )
         judged = [
-            Judged(number, row.id, row.slice, row.messages, "", was, now)
+            ScoredRow(number, row.id, row.slice, row.messages, "", was, now)
             for number, (row, was, now) in enumerate(
                 zip(rows, base_answers, tuned_answers, strict=True), start=1
             )
@@ -76,7 +76,7 @@ def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
         return None
 
 
-def score_pack(rows: Sequence[PackRow], judged: Sequence[Judged]) -> PackResult:
+def score_pack(rows: Sequence[PackRow], judged: Sequence[ScoredRow]) -> PackResult:
     """Check both answers of every row; they are found by the row's id, and left out where a side failed."""
     pairs = {pair.row.prompt_id: pair for pair in answered_pairs(judged)}
     checked = [

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from evaluation.report import svg
 from evaluation.statistics.formats import percent, points
 from evaluation.statistics.intervals import Interval
 
+_EDGE = 1.5  # percent of the width kept free at both ends, for round ends and tick labels
 _ROW = 58  # pixels: a line of text above a bar
 _AXIS = 26
 _LABEL_LETTERS = 22  # more would run into the figures on a phone; the tables have the full name
@@ -40,7 +40,7 @@ def bar_chart(name: str, title: str, bars: Sequence[Bar]) -> Markup:
     height = _ROW * len(bars)
     parts = [_bar(bar, top=_ROW * i) for i, bar in enumerate(bars)]
     said = "; ".join(f"{bar.label} {percent(bar.value)}{_said_interval(bar.interval)}" for bar in bars)
-    return svg.chart(name, title, said, height + _AXIS, [*parts, _share_axis(height)])
+    return _chart(name, title, said, height + _AXIS, [*parts, _share_axis(height)])
 
 
 def _bar(bar: Bar, top: float) -> Markup:
@@ -50,10 +50,10 @@ def _bar(bar: Bar, top: float) -> Markup:
         shown += f"  ({100 * bar.interval.low:.1f} to {100 * bar.interval.high:.1f})"
     return Markup("").join(
         [
-            svg.text(svg.EDGE, top + 18, bar.label, "label"),
-            svg.text(100 - svg.EDGE, top + 18, shown, "value", anchor="end"),
-            svg.rect(svg.x_of(0), svg.x_of(1), y, "track"),
-            svg.rect(svg.x_of(0), svg.x_of(bar.value), y, bar.style),
+            _text(_EDGE, top + 18, bar.label, "label"),
+            _text(100 - _EDGE, top + 18, shown, "value", anchor="end"),
+            _rect(_x_of(0), _x_of(1), y, "track"),
+            _rect(_x_of(0), _x_of(bar.value), y, bar.style),
             _whisker(bar.interval, y + 8) if bar.interval else Markup(""),
         ]
     )
@@ -64,22 +64,22 @@ def dumbbell_chart(name: str, title: str, rows: Sequence[Dumbbell]) -> Markup:
     height = _ROW * len(rows)
     parts = [_dumbbell(row, top=_ROW * i) for i, row in enumerate(rows)]
     said = "; ".join(f"{row.label}: base {percent(row.base)}, tuned {percent(row.tuned)}" for row in rows)
-    return svg.chart(name, title, said, height + _AXIS, [*parts, _share_axis(height)])
+    return _chart(name, title, said, height + _AXIS, [*parts, _share_axis(height)])
 
 
 def _dumbbell(row: Dumbbell, top: float) -> Markup:
     y = top + 36
-    base, tuned = svg.x_of(row.base), svg.x_of(row.tuned)
+    base, tuned = _x_of(row.base), _x_of(row.tuned)
     return Markup("").join(
         [
-            svg.text(svg.EDGE, top + 18, _short(row.label), "label"),
-            svg.text(
-                100 - svg.EDGE, top + 18, f"{percent(row.base)} → {percent(row.tuned)}", "value", anchor="end"
+            _text(_EDGE, top + 18, _short(row.label), "label"),
+            _text(
+                100 - _EDGE, top + 18, f"{percent(row.base)} → {percent(row.tuned)}", "value", anchor="end"
             ),
-            svg.line(svg.x_of(0), svg.x_of(1), y, y, "track"),
-            svg.line(base, tuned, y, y, "better" if row.tuned >= row.base else "worse"),
-            svg.dot(base, y, "base"),
-            svg.dot(tuned, y, "tuned"),
+            _line(_x_of(0), _x_of(1), y, y, "track"),
+            _line(base, tuned, y, y, "better" if row.tuned >= row.base else "worse"),
+            _dot(base, y, "base"),
+            _dot(tuned, y, "tuned"),
         ]
     )
 
@@ -89,23 +89,23 @@ def difference_chart(name: str, title: str, difference: float, interval: Interva
     low, high = _around(min(interval.low, margin, 0), max(interval.high, margin, 0))
 
     def x(value: float) -> float:
-        return svg.x_of((value - low) / (high - low))
+        return _x_of((value - low) / (high - low))
 
     y, bottom = 52, 84
     parts = [
         Markup('<rect class="promoting" x="{:.2f}%" y="24" width="{:.2f}%" height="{}"/>').format(
             x(margin), x(high) - x(margin), bottom - 24
         ),
-        svg.line(x(low), x(high), bottom, bottom, "axis"),
+        _line(x(low), x(high), bottom, bottom, "axis"),
         *[_tick(x(value), bottom, points(value)) for value in _ticks(low, high)],
-        svg.line(x(margin), x(margin), 24, bottom, "margin"),
-        svg.text(x(margin), 16, f"margin {points(margin)}", "margin-label", anchor=_anchor(x(margin))),
-        svg.line(x(interval.low), x(interval.high), y, y, "interval"),
-        *[svg.line(x(end), x(end), y - 8, y + 8, "interval") for end in interval],
-        svg.dot(x(difference), y, "tuned"),
+        _line(x(margin), x(margin), 24, bottom, "margin"),
+        _text(x(margin), 16, f"margin {points(margin)}", "margin-label", anchor=_anchor(x(margin))),
+        _line(x(interval.low), x(interval.high), y, y, "interval"),
+        *[_line(x(end), x(end), y - 8, y + 8, "interval") for end in interval],
+        _dot(x(difference), y, "tuned"),
     ]
     said = f"{points(difference)} points{_said_interval(interval)}; margin {points(margin)} points"
-    return svg.chart(name, title, said, bottom + _AXIS, parts)
+    return _chart(name, title, said, bottom + _AXIS, parts)
 
 
 def _around(low: float, high: float) -> Interval:
@@ -136,16 +136,51 @@ def _said_interval(interval: Interval | None) -> str:
 
 
 def _share_axis(y: float) -> Markup:
-    return Markup("").join(_tick(svg.x_of(k / 4), y + 2, f"{25 * k}") for k in range(5))
+    return Markup("").join(_tick(_x_of(k / 4), y + 2, f"{25 * k}") for k in range(5))
 
 
 def _tick(x: float, y: float, label: str) -> Markup:
     anchor = "start" if x < 3 else "end" if x > 97 else "middle"
-    return svg.line(x, x, y, y + 5, "axis") + svg.text(x, y + 20, label, "tick", anchor=anchor)
+    return _line(x, x, y, y + 5, "axis") + _text(x, y + 20, label, "tick", anchor=anchor)
 
 
 def _whisker(interval: Interval, y: float) -> Markup:
     """Drawn twice, first wider in the page's colour, so that it stands out on the bar and beside it."""
-    low, high = svg.x_of(interval.low), svg.x_of(interval.high)
+    low, high = _x_of(interval.low), _x_of(interval.high)
     lines = [(low, high, y, y), (low, low, y - 5, y + 5), (high, high, y - 5, y + 5)]
-    return Markup("").join(svg.line(*ends, style) for style in ("casing", "whisker") for ends in lines)
+    return Markup("").join(_line(*ends, style) for style in ("casing", "whisker") for ends in lines)
+
+
+def _x_of(share: float) -> float:
+    """Where a share of 0..1 lies, in percent of the width."""
+    return _EDGE + (100 - 2 * _EDGE) * min(max(share, 0.0), 1.0)
+
+
+def _chart(name: str, title: str, description: str, height: float, parts: Sequence[Markup]) -> Markup:
+    """A labelled picture; screen readers hear the title and the description."""
+    return Markup(
+        '<svg role="img" width="100%" height="{height}" aria-labelledby="{name}-title {name}-desc">'
+        '<title id="{name}-title">{title}</title><desc id="{name}-desc">{description}</desc>{parts}</svg>'
+    ).format(name=name, title=title, description=description, height=height, parts=Markup("").join(parts))
+
+
+def _rect(x1: float, x2: float, y: float, style: str) -> Markup:
+    return Markup('<rect class="{}" x="{:.2f}%" y="{}" width="{:.2f}%" height="16" rx="4"/>').format(
+        style, x1, y, x2 - x1
+    )
+
+
+def _line(x1: float, x2: float, y1: float, y2: float, style: str) -> Markup:
+    return Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="{}" y2="{}"/>').format(
+        style, x1, x2, y1, y2
+    )
+
+
+def _dot(x: float, y: float, style: str) -> Markup:
+    return Markup('<circle class="{}" cx="{:.2f}%" cy="{}" r="7"/>').format(style, x, y)
+
+
+def _text(x: float, y: float, text: str, style: str, anchor: str = "start") -> Markup:
+    return Markup('<text class="{}" x="{:.2f}%" y="{}" text-anchor="{}">{}</text>').format(
+        style, x, y, anchor, text
+    )

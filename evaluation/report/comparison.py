@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from evaluation.judge.pairwise_summary import Judging
 from evaluation.packs.pack_results import PackResult
-from evaluation.rows import Judged
+from evaluation.rows import ScoredRow
 from evaluation.statistics.contrasts import (
     Declined,
     Latency,
@@ -21,7 +21,7 @@ from evaluation.statistics.contrasts import (
 )
 from evaluation.statistics.intervals import Interval, rows_needed
 from evaluation.statistics.scores import Column, Scores, clusters_of, score_rows, with_metrics
-from evaluation.verdict.decision import Evidence, Verdict, Word, decide
+from evaluation.verdict.decision import Decision, Evidence, Verdict, decide
 from evaluation.verdict.gate import WIN_RATE, Gate
 
 SCHEMA = "phi3flow/report/1"
@@ -51,7 +51,7 @@ class Report:
     slices: dict[str, SliceContrast]
     declined: Declined
     mcnemar_p: float | None
-    verdict: Word
+    verdict: Decision
     reasons: list[str]
     rows_needed: int | None
     seconds: dict[str, Latency]
@@ -74,7 +74,7 @@ class _Primary(NamedTuple):
 
 
 def compare_rows(
-    rows: Iterable[Judged],
+    rows: Iterable[ScoredRow],
     gate: Gate,
     *,
     seed: int = 0,
@@ -112,7 +112,7 @@ def compare_rows(
         slices=slice_contrasts(scores, gate.answer_metric, seed),
         declined=declined_of(scores),
         mcnemar_p=None if clusters is not None else metrics["exact_match"].p,
-        verdict=verdict.word,
+        verdict=verdict.decision,
         reasons=verdict.reasons,
         rows_needed=primary.rows_needed,
         seconds={"base": latency_of(scores.seconds.base), "tuned": latency_of(scores.seconds.tuned)},

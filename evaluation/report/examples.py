@@ -1,13 +1,25 @@
 """The rows worth reading: where tuning cost most, and where it gained most."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
 
 from evaluation.answer_metrics import declines, score_answer
-from evaluation.report.word_diff import SideBySide, word_diff
-from evaluation.rows import Judged
+from evaluation.rows import ScoredRow
 
 SHOWN = 8
+SHOWN_WORDS = 200  # matching is quadratic in the number of words
+
+
+class SideBySide(NamedTuple):
+    """Both texts as HTML: what only the first has in `del`, what only the second has in `ins`."""
+
+    before: Markup
+    after: Markup
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Examples:
     gained: int
 
 
-def pick_examples(rows: Sequence[Judged], primary: str) -> Examples:
+def pick_examples(rows: Sequence[ScoredRow], primary: str) -> Examples:
     """Rank by the primary metric, then by token F1; rows that score alike are neither loss nor gain.
 
     Only the rows to be shown are held in memory.
@@ -50,7 +62,7 @@ def pick_examples(rows: Sequence[Judged], primary: str) -> Examples:
     )
 
 
-def _change(row: Judged, primary: str) -> tuple[float, float]:
+def _change(row: ScoredRow, primary: str) -> tuple[float, float]:
     """Tuned minus base in the primary metric and in token F1; 0 for rows that do not count."""
     if row.base is None or row.tuned is None or declines(row.reference):
         return 0.0, 0.0
@@ -58,7 +70,7 @@ def _change(row: Judged, primary: str) -> tuple[float, float]:
     return tuned[primary] - base[primary], tuned["token_f1"] - base["token_f1"]
 
 
-def _example(row: Judged) -> Example:
+def _example(row: ScoredRow) -> Example:
     assert row.base is not None  # noqa: S101 - rows that changed have both answers; said for the type checker
     assert row.tuned is not None  # noqa: S101
     return Example(
@@ -69,3 +81,31 @@ def _example(row: Judged) -> Example:
         reference=row.reference,
         answers=word_diff(row.base.text, row.tuned.text),
     )
+
+
+def word_diff(before: str, after: str) -> SideBySide:
+    """Mark the words in which two texts differ. Everything is escaped; long texts end in an ellipsis."""
+    old, new = _words(before), _words(after)
+    left, right = [], []
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            left.append(_plain(old[i1:i2]))
+            right.append(_plain(new[j1:j2]))
+        else:
+            left.append(_marked("del", old[i1:i2]))
+            right.append(_marked("ins", new[j1:j2]))
+    return SideBySide(Markup("").join(left), Markup("").join(right))
+
+
+def _words(text: str) -> list[str]:
+    """Words with the whitespace that follows them, at most `SHOWN_WORDS`."""
+    words = re.findall(r"\S+\s*", text)
+    return words if len(words) <= SHOWN_WORDS else [*words[:SHOWN_WORDS], "…"]
+
+
+def _plain(words: Sequence[str]) -> Markup:
+    return escape("".join(words))
+
+
+def _marked(tag: str, words: Sequence[str]) -> Markup:
+    return Markup("<{0}>{1}</{0}>").format(tag, "".join(words)) if words else Markup("")

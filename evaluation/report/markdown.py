@@ -6,7 +6,7 @@ from evaluation.judge.grades import GradeContrast
 from evaluation.judge.pairwise_summary import Judging
 from evaluation.packs.pack_results import PackResult
 from evaluation.report.comparison import Report
-from evaluation.statistics import formats as figures
+from evaluation.statistics import formats
 from evaluation.statistics.intervals import Interval
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
@@ -27,7 +27,7 @@ def _body(report: Report, metric_rows: Sequence[Sequence[str]], remarks: Sequenc
         yield from [*(f"- {_plain(remark)}" for remark in remarks), ""]
     if report.slices:
         rows = [
-            [_plain(name), figures.percent(one.base), figures.percent(one.tuned), str(one.n)]
+            [_plain(name), formats.percent(one.base), formats.percent(one.tuned), str(one.n)]
             for name, one in report.slices.items()
         ]
         yield from _table(
@@ -55,10 +55,10 @@ def pack_cells(name: str, result: PackResult) -> list[str]:
     """The cells name, base, tuned, difference, interval, rows, failed."""
     return [
         name,
-        figures.percent(result.base),
-        figures.percent(result.tuned),
-        figures.points(result.difference),
-        _interval(result.difference_ci, figures.points),
+        formats.percent(result.base),
+        formats.percent(result.tuned),
+        formats.points(result.difference),
+        _interval(result.difference_ci, formats.points),
         str(result.n),
         str(result.failed),
     ]
@@ -68,17 +68,17 @@ def grade_cells(name: str, grade: GradeContrast) -> list[str]:
     """The same cells for a judge's grade."""
     return [
         name,
-        figures.number(grade.base),
-        figures.number(grade.tuned),
-        figures.signed(grade.difference),
-        _interval(grade.difference_ci, figures.signed),
+        formats.number(grade.base),
+        formats.number(grade.tuned),
+        formats.signed(grade.difference),
+        _interval(grade.difference_ci, formats.signed),
         str(grade.n),
         str(grade.failed),
     ]
 
 
 def _interval(interval: Interval | None, shown: Callable[[float], str]) -> str:
-    return f"{shown(interval.low)} to {shown(interval.high)}" if interval else figures.NOT_MEASURED
+    return f"{shown(interval.low)} to {shown(interval.high)}" if interval else formats.NOT_MEASURED
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -16,11 +16,11 @@ from evaluation.report import charts
 from evaluation.report.comparison import Report
 from evaluation.report.examples import pick_examples
 from evaluation.report.markdown import grade_cells, pack_cells, render_markdown
-from evaluation.rows import Judged
-from evaluation.statistics import formats as figures
+from evaluation.rows import ScoredRow
+from evaluation.statistics import formats
 from evaluation.statistics.contrasts import UNBOUNDED, Contrast
 from evaluation.statistics.intervals import Interval
-from evaluation.verdict.decision import Word
+from evaluation.verdict.decision import Decision
 from evaluation.verdict.gate import WIN_RATE
 from phi3flow.core.console import table
 from phi3flow.core.files import write_json, write_text
@@ -31,9 +31,9 @@ REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 REPORT_MD = "report.md"
 HEADLINES = {
-    Word.PROMOTE: "Promote the tuned model",
-    Word.HOLD: "Hold: keep the base model",
-    Word.NOT_ENOUGH_DATA: "Not enough data to decide",
+    Decision.PROMOTE: "Promote the tuned model",
+    Decision.HOLD: "Hold: keep the base model",
+    Decision.NOT_ENOUGH_DATA: "Not enough data to decide",
 }
 LABELS = {
     "exact_match": "Exact match",
@@ -51,7 +51,7 @@ LABELS = {
 
 
 def write_report(
-    report: Report, rows: Sequence[Judged], folder: Path, *, loss_curve: Path | None = None
+    report: Report, rows: Sequence[ScoredRow], folder: Path, *, loss_curve: Path | None = None
 ) -> None:
     """Write `report.json`, `report.html` and `report.md`; `loss_curve` is a PNG to put inside the page."""
     page = render_html(report, rows, loss_curve=loss_curve)
@@ -63,17 +63,17 @@ def write_report(
     )
 
 
-def render_html(report: Report, rows: Sequence[Judged], *, loss_curve: Path | None = None) -> str:
+def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path | None = None) -> str:
     """The page as text."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "p_value": figures.p_value,
-        "percent": figures.percent,
-        "points": figures.points,
-        "seconds": figures.seconds,
-        "short_hash": figures.short_hash,
+        "p_value": formats.p_value,
+        "percent": formats.percent,
+        "points": formats.points,
+        "seconds": formats.seconds,
+        "short_hash": formats.short_hash,
     }
     environment.globals |= {"labels": LABELS, "figures": _figures, "interval": _interval}
     environment.globals |= {"grade_cells": grade_cells, "pack_cells": pack_cells}
@@ -111,7 +111,7 @@ def _unavailable(report: Report) -> list[str]:
 def _metric_rows(report: Report) -> list[list[str]]:
     rows = [[LABELS[name].lower(), *_figures(name, contrast)] for name, contrast in report.metrics.items()]
     if report.declined.n:
-        both = [figures.percent(report.declined.base), figures.percent(report.declined.tuned)]
+        both = [formats.percent(report.declined.base), formats.percent(report.declined.tuned)]
         rows.append(["declines the unanswerable", *both, "", "", str(report.declined.n)])
     return rows
 
@@ -131,14 +131,14 @@ def _figures(metric: str, contrast: Contrast) -> list[str]:
 def _formats(metric: str) -> tuple[Shown, Shown]:
     """How a mean of the metric is shown, and how a difference."""
     if metric == "log_likelihood":
-        return figures.nats, figures.signed_nats
+        return formats.nats, formats.signed_nats
     if metric in UNBOUNDED:
-        return figures.number, figures.signed
-    return figures.percent, figures.points
+        return formats.number, formats.signed
+    return formats.percent, formats.points
 
 
-def _interval(interval: Interval | None, shown: Callable[[float], str] = figures.points) -> str:
-    return f"{shown(interval.low)} to {shown(interval.high)}" if interval else figures.NOT_MEASURED
+def _interval(interval: Interval | None, shown: Callable[[float], str] = formats.points) -> str:
+    return f"{shown(interval.low)} to {shown(interval.high)}" if interval else formats.NOT_MEASURED
 
 
 def _charts(report: Report) -> dict[str, Markup | None]:

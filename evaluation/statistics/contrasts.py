@@ -87,7 +87,7 @@ def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
     adjusted = holm({name: estimate.p for name, estimate in estimates.items()})
     return {
         name: MetricContrast(
-            **vars(_contrast(columns[name], estimate.interval)),
+            **vars(contrast_of(columns[name], estimate.interval)),
             p=estimate.p,
             p_holm=adjusted[name],
         )
@@ -105,7 +105,7 @@ def _estimate(metric: str, column: Column, clusters: Clusters, seed: int) -> Est
     return Estimate(paired_proportions(column.base, column.tuned, clusters=clusters), p)
 
 
-def _contrast(column: Column, interval: Interval | None) -> Contrast:
+def contrast_of(column: Column, interval: Interval | None) -> Contrast:
     n = len(column.base)
     if not n:
         return Contrast(0, None, None, None, None)
@@ -131,7 +131,7 @@ def slice_contrasts(scores: Scores, metric: str, seed: int) -> dict[str, SliceCo
         counted = inside.where(inside.counted)
         column = counted.metrics[metric]
         interval = _estimate(metric, column, clusters_of(counted), seed).interval
-        slices[name] = SliceContrast(**vars(_contrast(column, interval)), declined=declined_of(inside))
+        slices[name] = SliceContrast(**vars(contrast_of(column, interval)), declined=declined_of(inside))
     return slices
 
 

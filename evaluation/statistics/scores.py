@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.answer_metrics import declines, score_answer
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -95,7 +95,7 @@ class Scores:
         )
 
 
-def score_rows(rows: Iterable[Judged]) -> Scores:
+def score_rows(rows: Iterable[ScoredRow]) -> Scores:
     """Score every line once."""
     slices, clusters = _Codes(), _Codes()
     columns = {name: (array("d"), array("d")) for name in ("failed", "seconds", "declined", *METRICS)}

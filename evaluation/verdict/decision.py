@@ -13,7 +13,7 @@ from evaluation.verdict.gate import WIN_RATE, Gate
 DONE_WITH_FAILED_LINES = 5
 
 
-class Word(StrEnum):
+class Decision(StrEnum):
     """A verdict, as `report.json` spells it."""
 
     PROMOTE = "promote"
@@ -21,7 +21,7 @@ class Word(StrEnum):
     NOT_ENOUGH_DATA = "not_enough_data"
 
 
-_EXIT_CODES = {Word.PROMOTE: 0, Word.HOLD: 3, Word.NOT_ENOUGH_DATA: 4}
+_EXIT_CODES = {Decision.PROMOTE: 0, Decision.HOLD: 3, Decision.NOT_ENOUGH_DATA: 4}
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Evidence:
 class Verdict:
     """The word, and why, most important first."""
 
-    word: Word
+    decision: Decision
     reasons: list[str]
 
 
 NOBODY_ASKED = Verdict(
-    Word.NOT_ENOUGH_DATA, ["The gate goes by a judge's preferences, and no judge was asked."]
+    Decision.NOT_ENOUGH_DATA, ["The gate goes by a judge's preferences, and no judge was asked."]
 )
 
 
@@ -67,20 +67,20 @@ def decide(evidence: Evidence, gate: Gate) -> Verdict:
     broken = _broken_limits(evidence, gate)
     if gate.primary == WIN_RATE:
         preferred = evidence.preferred or NOBODY_ASKED
-        word, reasons = preferred.word, [*preferred.reasons]
+        word, reasons = preferred.decision, [*preferred.reasons]
     else:
         word, reasons = _by_interval(evidence, gate)
     if broken:
-        return Verdict(Word.HOLD, broken + reasons)
+        return Verdict(Decision.HOLD, broken + reasons)
     if evidence.failed:
         reasons.append(f"{evidence.failed} of {evidence.expected} lines failed and are left out.")
     reasons += [change.sentence for change in _pack_changes(evidence, gate)]
     return Verdict(word, reasons)
 
 
-def exit_code(word: Word, failed: int) -> int:
+def exit_code(decision: Decision, failed: int) -> int:
     """The process's exit code. A promotion with failed lines is 5, so that a script stops for a look."""
-    return DONE_WITH_FAILED_LINES if word is Word.PROMOTE and failed else _EXIT_CODES[word]
+    return DONE_WITH_FAILED_LINES if decision is Decision.PROMOTE and failed else _EXIT_CODES[decision]
 
 
 def _broken_limits(evidence: Evidence, gate: Gate) -> list[str]:
@@ -129,9 +129,9 @@ def _pack_changes(evidence: Evidence, gate: Gate) -> list[_PackChange]:
     return changes
 
 
-def _by_interval(evidence: Evidence, gate: Gate) -> tuple[Word, list[str]]:
+def _by_interval(evidence: Evidence, gate: Gate) -> tuple[Decision, list[str]]:
     if evidence.interval is None or evidence.difference is None:
-        return Word.NOT_ENOUGH_DATA, ["No question with a known answer was answered by both models."]
+        return Decision.NOT_ENOUGH_DATA, ["No question with a known answer was answered by both models."]
     low, high = evidence.interval
     seen = (
         f"Tuned minus base is {points(evidence.difference)} points in {_words(gate.primary)} "
@@ -140,15 +140,15 @@ def _by_interval(evidence: Evidence, gate: Gate) -> tuple[Word, list[str]]:
     )
     margin = f"the margin of {points(gate.margin)}"
     if high <= gate.margin:
-        return Word.HOLD, [f"{seen}: the interval does not reach above {margin}."]
+        return Decision.HOLD, [f"{seen}: the interval does not reach above {margin}."]
     independent = evidence.n if evidence.clusters is None else evidence.clusters
     if low > gate.margin and independent >= gate.min_rows:
-        return Word.PROMOTE, [f"{seen}: the whole interval lies above {margin}."]
+        return Decision.PROMOTE, [f"{seen}: the whole interval lies above {margin}."]
     if low > gate.margin:
         why = f"{seen}: above {margin}, but the gate asks for at least {gate.min_rows} {_units(evidence)}."
     else:
         why = f"{seen}: the interval still contains {margin}."
-    return Word.NOT_ENOUGH_DATA, [why, _what_would_settle(evidence, independent, gate)]
+    return Decision.NOT_ENOUGH_DATA, [why, _what_would_settle(evidence, independent, gate)]
 
 
 def _what_would_settle(evidence: Evidence, independent: int, gate: Gate) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from evaluation.statistics.formats import counted, percent
 from evaluation.statistics.intervals import Interval
 from evaluation.statistics.win_rate import WinRate, rows_to_clear
-from evaluation.verdict.decision import Verdict, Word
+from evaluation.verdict.decision import Decision, Verdict
 from evaluation.verdict.gate import Gate
 
 SHOWN = 3  # reasons of failed rows
@@ -16,7 +16,7 @@ SHOWN = 3  # reasons of failed rows
 class PreferenceVerdict:
     """The word and why, and the rows at which it would be settled where more rows would do."""
 
-    word: Word
+    decision: Decision
     reasons: list[str]
     rows_needed: int | None
 
@@ -34,13 +34,13 @@ def decide_preference(
     bound = 0.5 + gate.margin
     needed = rows_to_clear(rate, bound, gate.min_rows)
     verdict = _by_intervals(rate, bound, gate)
-    if verdict.word is Word.NOT_ENOUGH_DATA and rate.n:
+    if verdict.decision is Decision.NOT_ENOUGH_DATA and rate.n:
         verdict.reasons.append(_what_would_settle(rate, needed, gate))
-    word, lost = verdict.word, sum((failures or {}).values())
+    word, lost = verdict.decision, sum((failures or {}).values())
     told = f"{lost} of {rate.n + lost} rows have no preference{_why(failures or {})}"
     if lost > gate.max_failed_share * (rate.n + lost):
         first = f"{told}, more than the {percent(gate.max_failed_share)} that the gate allows."
-        word = Word.NOT_ENOUGH_DATA if word is Word.PROMOTE else word
+        word = Decision.NOT_ENOUGH_DATA if word is Decision.PROMOTE else word
         return PreferenceVerdict(word, [first, *verdict.reasons], needed)
     return PreferenceVerdict(word, verdict.reasons + ([f"{told}."] if lost else []), needed)
 
@@ -55,20 +55,22 @@ def _why(failures: Mapping[str, int]) -> str:
 def _by_intervals(rate: WinRate, bound: float, gate: Gate) -> Verdict:
     overall, length = rate.win_rate_ci, rate.length
     if overall is None:
-        return Verdict(Word.NOT_ENOUGH_DATA, ["There is no preference to count."])
+        return Verdict(Decision.NOT_ENOUGH_DATA, ["There is no preference to count."])
     seen = [_seen("Tuned wins", rate.win_rate, overall) + f", {counted(rate.n, 'row')}, ties half."]
     if length.win_rate_ci is None:
         why = f"There is no win rate at equal length: {length.note}."
-        return Verdict(Word.NOT_ENOUGH_DATA, [*seen, why])
+        return Verdict(Decision.NOT_ENOUGH_DATA, [*seen, why])
     seen.append(_seen("At equal length it would win", length.win_rate, length.win_rate_ci) + ".")
     against = f"{percent(bound)}, one half plus the gate's margin"
     if length.win_rate_ci.high <= bound:
-        return Verdict(Word.HOLD, [*seen, f"At equal length the interval does not reach above {against}."])
+        return Verdict(
+            Decision.HOLD, [*seen, f"At equal length the interval does not reach above {against}."]
+        )
     if min(overall.low, length.win_rate_ci.low) <= bound:
-        return Verdict(Word.NOT_ENOUGH_DATA, [*seen, f"Not both intervals lie above {against}."])
+        return Verdict(Decision.NOT_ENOUGH_DATA, [*seen, f"Not both intervals lie above {against}."])
     if rate.n < gate.min_rows:
-        return Verdict(Word.NOT_ENOUGH_DATA, [*seen, f"The gate asks for at least {gate.min_rows} rows."])
-    return Verdict(Word.PROMOTE, [*seen, f"Both intervals lie above {against}."])
+        return Verdict(Decision.NOT_ENOUGH_DATA, [*seen, f"The gate asks for at least {gate.min_rows} rows."])
+    return Verdict(Decision.PROMOTE, [*seen, f"Both intervals lie above {against}."])
 
 
 def _seen(what: str, share: float | None, interval: Interval) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from evaluation.asking.runners import PROMPT_FLOW
+from evaluation.asking.direct_batch import PROMPT_FLOW
 from evaluation.compare import Options, compare
 from evaluation.report.comparison import Report
 from phi3flow.app.local_endpoints import local_endpoints

@@ -54,7 +54,7 @@ def test_a_module_in_the_current_folder_shadows_nothing(tmp_path, monkeypatch):
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "__init__.py").write_text("raise SystemExit('the wrong evaluation')\n")
     monkeypatch.chdir(tmp_path)
-    assert run_child(module_command("evaluation.metrics.text_metrics_child"), tmp_path / "log") == 1
+    assert run_child(module_command("evaluation.metrics.grader_child"), tmp_path / "log") == 1
     assert "IndexError" in last_line(tmp_path / "log")  # it was found, and misses its arguments
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.report.comparison import compare_rows
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 from evaluation.statistics.intervals import (
     LARGE,
     design_effect,
@@ -24,7 +24,7 @@ def judged(base, tuned, clusters=None):
     """Rows from columns of right (1) and wrong (0)."""
     texts = (WRONG, RIGHT)
     return [
-        Judged(
+        ScoredRow(
             line=i + 1,
             prompt_id=None,
             slice=None,

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from evaluation.metrics.content_safety import PACK, grade_safety, parse_project
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, summary_table
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.errors import BadInput
 
@@ -110,7 +110,7 @@ def project(tmp_path, monkeypatch):
 def rows(*tuned):
     prompt = [{"role": "user", "content": "Where is it?"}]
     return [
-        Judged(i, f"q{i}", None, prompt, HARMLESS, Answer(HARMLESS, None), Answer(text, None))
+        ScoredRow(i, f"q{i}", None, prompt, HARMLESS, Answer(HARMLESS, None), Answer(text, None))
         for i, text in enumerate(tuned, 1)
     ]
 

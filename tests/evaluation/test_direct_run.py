@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from evaluation.asking.answer_file import Record
-from evaluation.asking.direct_run import Side, chat_function, compare_function, pause_note, run_direct
-from evaluation.asking.in_flight import in_flight
-from evaluation.asking.lazy import Lazy, chats_in
-from evaluation.asking.recorded import judged_rows
-from evaluation.rows import Answer
+from evaluation.asking.direct_run import AskedSide, chat_function, compare_function, pause_note, run_direct
+from evaluation.asking.joined import chats_in, scored_rows
+from evaluation.in_flight import in_flight
+from evaluation.rows import Answer, Lazy
 from phi3flow.core.errors import BadInput
 from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, Pause, Sampling
@@ -90,7 +89,7 @@ def write_chats(path, questions):
 
 def run(data, urls, folder, *, ask=None, workers=4, sha256="data", timeout=5.0):
     chats = chats_in(data)
-    sides = [Side(name, Endpoint(url, "key", timeout=timeout)) for name, url in urls.items()]
+    sides = [AskedSide(name, Endpoint(url, "key", timeout=timeout)) for name, url in urls.items()]
     ask = ask or compare_function()
     return chats, run_direct(
         chats, sides, ask, folder, sampling=SAMPLING, data_sha256=sha256, workers=workers
@@ -105,7 +104,7 @@ def test_every_line_is_answered_or_says_why_not(tmp_path, model):
     questions = ["one", "refused", "line\u2028separator", *map(str, range(20))]
     data = write_chats(tmp_path / "test.jsonl", questions)
     chats, records = run(data, {"base": model.url, "tuned": model.url}, tmp_path / "direct")
-    rows = judged_rows(chats, records["base"], records["tuned"])
+    rows = scored_rows(chats, records["base"], records["tuned"])
     assert len(rows) == len(questions)
     for i, (row, question) in enumerate(zip(rows, questions, strict=True)):
         assert (row.line, row.prompt_id, row.cluster) == (i + 1, f"p{i}", "c")

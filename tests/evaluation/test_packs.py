@@ -13,7 +13,7 @@ from evaluation.packs.pack_results import PACKS, run_packs, score_pack
 from evaluation.report.comparison import compare_rows
 from evaluation.report.markdown import render_markdown
 from evaluation.report.render import render_html, summary_table
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint
 from training.toy.everyday_pack import everyday_pack
@@ -35,14 +35,16 @@ def result(name, *, lost=0, gained=0, wrong=0, failed=0):
         if i >= len(rows) - lost:
             tuned = bad
         answers = [None if i < failed else Answer(text, None) for text in (base, tuned)]
-        judged.append(Judged(i + 1, row.id, row.slice, row.messages, "", *answers))
+        judged.append(ScoredRow(i + 1, row.id, row.slice, row.messages, "", *answers))
     return score_pack(rows, judged)
 
 
 def better_rows():
     """Rows on which tuned is clearly better in the primary metric."""
     prompt = [{"role": "user", "content": "Where?"}]
-    return [Judged(i, None, None, prompt, RIGHT, Answer(WRONG, None), Answer(RIGHT, None)) for i in range(60)]
+    return [
+        ScoredRow(i, None, None, prompt, RIGHT, Answer(WRONG, None), Answer(RIGHT, None)) for i in range(60)
+    ]
 
 
 def test_the_packaged_packs_are_sound():
@@ -131,7 +133,9 @@ def test_the_limits_are_the_gates():
 
 def test_the_base_served_as_tuned_is_held_whatever_the_margin():
     prompt = [{"role": "user", "content": "Where?"}]
-    same = [Judged(i, None, None, prompt, RIGHT, Answer(WRONG, None), Answer(WRONG, None)) for i in range(60)]
+    same = [
+        ScoredRow(i, None, None, prompt, RIGHT, Answer(WRONG, None), Answer(WRONG, None)) for i in range(60)
+    ]
     for margin in (0.0, -0.1):
         report = compare_rows(same, replace(load_gate(), margin=margin))
         assert report.verdict == "hold"

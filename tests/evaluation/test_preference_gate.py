@@ -11,7 +11,7 @@ from evaluation.judge.pairwise_summary import judgment_rows, sum_up
 from evaluation.report.comparison import compare_rows
 from evaluation.report.markdown import render_markdown
 from evaluation.report.render import render_html, summary_table
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
 from phi3flow.core.jsonl import write_jsonl
@@ -36,7 +36,7 @@ def judged(**counts):
 def rows(n):
     """Rows that no metric can tell apart, of which every answer differs."""
     return [
-        Judged(i + 1, None, None, PROMPT, "Paris.", Answer(f"Rome {i}.", None), Answer(f"Oslo {i}.", None))
+        ScoredRow(i + 1, None, None, PROMPT, "Paris.", Answer(f"Rome {i}.", None), Answer(f"Oslo {i}.", None))
         for i in range(n)
     ]
 
@@ -83,7 +83,7 @@ def test_the_report_says_what_decided():
 
 def test_a_limit_holds_what_the_judge_prefers():
     lost = rows(98) + [
-        Judged(i, None, None, PROMPT, "Paris.", Answer("Rome.", None), None) for i in (99, 100)
+        ScoredRow(i, None, None, PROMPT, "Paris.", Answer("Rome.", None), None) for i in (99, 100)
     ]
     preferred = sum_up("phi3-judge", judged(wins=90, losses=8), GATE)
     found = compare_rows(lost, GATE, judge=preferred)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from evaluation.asking.recorded import recorded_rows
+from evaluation.compare import recorded_rows
 from evaluation.rows import Answer
 from phi3flow.app.cli import main
 from phi3flow.core.errors import BadInput

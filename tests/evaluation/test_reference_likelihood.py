@@ -6,11 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from evaluation.metrics.likelihood import reference_likelihoods
-from evaluation.metrics.reference_likelihood import score_reference
+from evaluation.metrics.likelihood import reference_likelihoods, score_reference
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, summary_table
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint, EndpointError, Garbled, Unsupported
 
@@ -95,7 +94,7 @@ def at():
 
 def rows(n, *, failing=()):
     return [
-        Judged(
+        ScoredRow(
             i + 1,
             None,
             None,
@@ -179,7 +178,7 @@ def test_what_an_endpoint_does_not_tell_is_said_and_fails_nothing(at, base, tune
 
 def test_tokens_of_answers_are_a_metric_where_both_models_tell_them():
     told = [Answer("a b", None, 2), Answer("a b c", None, 3)]
-    made = [Judged(i, None, None, PROMPT, "x", *told) for i in range(1, 5)]
+    made = [ScoredRow(i, None, None, PROMPT, "x", *told) for i in range(1, 5)]
     report = compare_rows(made, load_gate())
     assert (report.metrics["answer_tokens"].base, report.metrics["answer_tokens"].tuned) == (2.0, 3.0)
     silent = compare_rows(rows(4), load_gate())

@@ -6,7 +6,7 @@ from tiny import CHAT, KEY, listening, lively_model, new_tokenizer
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
 from deploy.scoring.http.service import LoadedModel, Service
-from evaluation.metrics.reference_likelihood import score_reference
+from evaluation.metrics.likelihood import score_reference
 from phi3flow.chats.chat_template import encode_example
 from phi3flow.phi3_contract import Endpoint, Unsupported
 

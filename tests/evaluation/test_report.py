@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 import pytest
 
 from evaluation.report.comparison import compare_rows
+from evaluation.report.examples import word_diff
 from evaluation.report.render import render_html, summary_table, write_report
-from evaluation.report.word_diff import word_diff
-from evaluation.rows import Answer, Judged
+from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/a.png onerror=alert(1)>"
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 def row(line, base, tuned, reference="It is in Paris.", *, question="Where?", name="plain"):
     answers = [None if text is None else Answer(text, 0.25) for text in (base, tuned)]
-    return Judged(line, f"p{line}", name, [{"role": "user", "content": question}], reference, *answers)
+    return ScoredRow(line, f"p{line}", name, [{"role": "user", "content": question}], reference, *answers)
 
 
 def hostile_rows():

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from evaluation.report.comparison import compare_rows
-from evaluation.rows import Answer, Judged
-from evaluation.verdict.decision import Word, exit_code
+from evaluation.rows import Answer, ScoredRow
+from evaluation.verdict.decision import Decision, exit_code
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.errors import BadInput
 
@@ -15,7 +15,7 @@ RIGHT, WRONG, UNKNOWN = "It is in Paris.", "It is in Rome.", "Sorry, I do not kn
 def row(line, base, tuned, reference=RIGHT):
     """A row whose answers are given as text; None failed."""
     answers = [None if text is None else Answer(text, None) for text in (base, tuned)]
-    return Judged(line, None, None, [{"role": "user", "content": "Where?"}], reference, *answers)
+    return ScoredRow(line, None, None, [{"role": "user", "content": "Where?"}], reference, *answers)
 
 
 def rows(**counts):
@@ -65,7 +65,7 @@ def test_verdict(counts, changes, word):
 
 def test_ten_rows_are_not_enough_and_the_number_that_would_be_is_named():
     report = compare_rows(rows(gained=3, lost=1, both=4, neither=2), load_gate())
-    assert report.verdict is Word.NOT_ENOUGH_DATA
+    assert report.verdict is Decision.NOT_ENOUGH_DATA
     assert report.rows_needed == 71  # 7.849 * 0.36 / 0.2^2
     assert "71 rows" in " ".join(report.reasons)
 
@@ -79,8 +79,8 @@ def test_models_without_a_difference_are_rarely_promoted():
         for kind in rng.choices(list(counts), weights=[1, 1, 4, 4], k=60):
             counts[kind] += 1
         words.append(compare_rows(rows(**counts), gate).verdict)
-    assert words.count(Word.PROMOTE) <= 5  # 2.5 % of 80 is 2
-    assert words.count(Word.NOT_ENOUGH_DATA) > 70
+    assert words.count(Decision.PROMOTE) <= 5  # 2.5 % of 80 is 2
+    assert words.count(Decision.NOT_ENOUGH_DATA) > 70
 
 
 def test_failed_lines_are_counted_and_left_out():
@@ -103,7 +103,7 @@ def test_unanswerable_rows_are_kept_out_of_the_metrics():
     [("promote", 0, 0), ("promote", 2, 5), ("hold", 2, 3), ("not_enough_data", 2, 4)],
 )
 def test_exit_codes(word, failed, code):
-    assert exit_code(Word(word), failed) == code
+    assert exit_code(Decision(word), failed) == code
 
 
 def test_a_gate_file_names_only_what_differs(tmp_path):

@@ -119,7 +119,7 @@ def _way(args: argparse.Namespace) -> "Callable[[argparse.Namespace, Options, Se
 
 
 def _compare_run(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
-    from evaluation.asking.runners import runner_for
+    from evaluation.asking.direct_batch import runner_for
     from phi3flow.app.run_comparison import compare_run, require_run, served, test_file
 
     require_run(args.folder)
@@ -130,7 +130,7 @@ def _compare_run(args: argparse.Namespace, options: "Options", settings: Setting
 
 def _compare(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
     from custom_connections.promptflow_home import enter_home
-    from evaluation.asking.runners import runner_for
+    from evaluation.asking.direct_batch import runner_for
     from evaluation.compare import compare
 
     enter_home(settings)

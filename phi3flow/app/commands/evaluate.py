@@ -13,7 +13,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
-    from evaluation.rows import Graded
+    from evaluation.rows import GradedRow
 
 SENTENCE = "Ask one endpoint every question of a test file through the chat flow, and grade the answers."
 EXAMPLE = (
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     from custom_connections.promptflow_home import enter_home
     from evaluation.asking import batch, direct_batch
-    from evaluation.asking.runners import DIRECT, PROMPT_FLOW, runner_for
+    from evaluation.asking.direct_batch import DIRECT, PROMPT_FLOW, runner_for
     from phi3flow.core.lineage import Artifact, new_output, write_manifest
 
     path = new_output(args.out / "evaluation.json")
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
     return Outcome(summary | {"path": str(path)}, text, _exit_code(result.answered, result.failed))
 
 
-def _write(path: Path, summary: dict[str, Any], rows: "Sequence[Graded]") -> None:
+def _write(path: Path, summary: dict[str, Any], rows: "Sequence[GradedRow]") -> None:
     """One object, whose rows are written one after the other: there may be any number."""
     from phi3flow.core.files import replacing
 

@@ -43,9 +43,9 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         "n": rate.n,
         "failed": sum(judgments.failures.values()),
         "failures": judgments.failures,
-        "verdict": verdict.word,
+        "verdict": verdict.decision,
         "reasons": verdict.reasons,
         "rows_needed": verdict.rows_needed,
     }
-    text = "\n".join([*verdict.reasons, f"verdict: {verdict.word}"])
-    return Outcome(data, text, exit_code(verdict.word, failed=0))
+    text = "\n".join([*verdict.reasons, f"verdict: {verdict.decision}"])
+    return Outcome(data, text, exit_code(verdict.decision, failed=0))

@@ -1,8 +1,7 @@
-"""Just enough of NLTK's data for BLEU, GLEU and METEOR on a machine that cannot download it.
+"""Files in the shape of NLTK's data, for tests of what happens where that data is installed.
 
-NLTK finds these files like its own. They hold rules without what is learned from text: sentences end at
-every full stop, even after "Dr."; unicode's own classes separate what is not ASCII; METEOR knows stems, but
-no synonyms. Where NLTK's data is installed it is used, and the report's lineage says which.
+Nothing in them is learned from text: sentences end at every full stop, unicode's classes separate what is not
+ASCII, and METEOR knows no synonyms.
 """
 
 import unicodedata
@@ -10,13 +9,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-NEEDED = ("tokenizers/punkt", "tokenizers/punkt_tab", "misc/perluniprops", "corpora/wordnet")
+from evaluation.metrics.grader_child import NLTK_DATA
+
 _PUNKT = ("abbrev_types.txt", "collocations.tab", "sent_starters.txt", "ortho_context.tab")
 _PARTS_OF_SPEECH = ("adj", "adv", "noun", "verb")
 
 
-def write_stand_in(folder: Path) -> None:
-    """Write the `NEEDED` archives below `folder`."""
+def write_nltk_data(folder: Path) -> None:
+    """Write an archive for each of `NLTK_DATA` below `folder`."""
     words = [f"{kind}.{part}" for kind in ("index", "data") for part in _PARTS_OF_SPEECH]
     words += ["lexnames", "index.sense", *(f"{part}.exc" for part in _PARTS_OF_SPEECH)]
     contents: dict[str, Mapping[str, str]] = {
@@ -29,7 +29,7 @@ def write_stand_in(folder: Path) -> None:
         },
         "corpora/wordnet": dict.fromkeys(words, ""),
     }
-    for name in NEEDED:
+    for name in NLTK_DATA:
         path = folder / f"{name}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w") as archive:

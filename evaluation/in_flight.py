@@ -15,10 +15,10 @@ class _Raised(NamedTuple):
 
 
 def in_flight(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Results as they come, in any order; `workers` threads, and no item drawn long before its turn.
+    """Call `work` on every item in `workers` threads, and yield results as they arrive, in any order.
 
-    What `work` raises ends the iteration. An interrupted caller does not wait for calls on their way: the
-    threads are daemons.
+    At most `2 * workers` items are read ahead. An exception in `work` ends the iteration. The threads are
+    daemons: Ctrl-C does not wait for calls in flight.
     """
     todo: SimpleQueue[T | None] = SimpleQueue()
     done: SimpleQueue[R | _Raised] = SimpleQueue()
@@ -35,10 +35,10 @@ def in_flight(work: Callable[[T], R], items: Iterable[T], workers: int) -> Itera
     waiting = iter(items)
 
     def send(count: int) -> int:
-        items = list(islice(waiting, count))
-        for item in items:
+        sent = list(islice(waiting, count))
+        for item in sent:
             todo.put(item)
-        return len(items)
+        return len(sent)
 
     try:
         running = send(2 * workers)

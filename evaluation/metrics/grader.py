@@ -1,0 +1,118 @@
+"""Answers graded by Microsoft's evaluation packages, in a child process with a deadline.
+
+The packages import Prompt flow, which fixes its home on import, and they retry for minutes without a
+deadline.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evaluation.rows import AnsweredPair
+from evaluation.statistics.scores import Column
+from phi3flow.core.children import last_line, module_command, run_child
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.jsonl import write_jsonl
+from phi3flow.core.progress import Progress
+from phi3flow.core.sides import BASE, SIDES
+
+AZURE, EVALS = "azure-ai-evaluation", "promptflow-evals"
+START_SECONDS = 120
+
+
+class Grades(NamedTuple):
+    """Grades by metric, as columns over all lines of the test file; NaN where a grade is missing.
+
+    `unavailable` maps each metric that cannot be computed to the reason. `package` has its version.
+    """
+
+    columns: dict[str, Column]
+    unavailable: dict[str, str]
+    package: str
+
+
+def require_package(package: str) -> None:
+    """Raises BadInput unless the package is installed."""
+    if not is_installed(package):
+        raise BadInput(f"{package} is not installed", hint=f"pip install {package}")
+
+
+def is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def sides_of(pair: AnsweredPair) -> Iterator[tuple[dict[str, Any], str]]:
+    """Base, then tuned: the `line` and `side` that name an answer, and its text."""
+    for side, answer in zip(SIDES, (pair.base, pair.tuned), strict=True):
+        yield {"line": pair.row.line, "side": side.name}, answer.text
+
+
+def run_grader(
+    folder: Path,
+    answers: Iterable[Mapping[str, Any]],
+    request: Mapping[str, Any],
+    *,
+    lines: int,
+    seconds: float = math.inf,
+) -> Grades:
+    """Grade `answers` to a test file of `lines` lines; a grade that takes longer than `seconds` has failed.
+
+    `answers` have `line`, `side` and the fields that the graders read. `request` is described in
+    `grader_child`; it goes to the child on standard input, because it may hold a key. The files stay in a new
+    folder below `folder`. Raises Phi3flowError if the package fails as a whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder))
+    asked, graded, log = (work / name for name in ("answers.jsonl", "grades.jsonl", "log.txt"))
+    write_jsonl(asked, answers)
+    package = request["package"]
+    with Progress("answers graded", _count_lines(asked)) as progress:
+        try:
+            code = run_child(
+                module_command("evaluation.metrics.grader_child", work),
+                log,
+                request=request,
+                seconds=START_SECONDS + seconds,
+                report=lambda: progress.reach(max(0, _count_lines(graded) - 1)),
+            )
+        except TimeoutError:
+            say(f"{package} did not return all grades within {START_SECONDS + seconds:.0f} s")
+        else:
+            if code:
+                raise Phi3flowError(f"{package} failed: {last_line(log)}", hint=f"its log is {log}")
+    return read_grades(graded, request["metrics"], lines)
+
+
+def read_grades(path: Path, metrics: Sequence[str], lines: int) -> Grades:
+    """Read what `grader_child` wrote, complete or not."""
+    columns = {name: Column(*np.full((2, lines), np.nan)) for name in metrics}
+    unavailable: dict[str, str] = {}
+    package = ""
+    if path.exists():
+        with path.open(encoding="utf-8") as stream:
+            complete = (json.loads(line) for line in stream if line.endswith("\n"))
+            head: dict[str, Any] = next(complete, {"package": "", "unavailable": {}})
+            unavailable, package = head["unavailable"], head["package"]
+            for row in complete:
+                for name, grade in row["grades"].items():
+                    column = columns[name].base if row["side"] == BASE.name else columns[name].tuned
+                    column[row["line"] - 1] = math.nan if grade is None else grade
+    return Grades({name: columns[name] for name in metrics if name not in unavailable}, unavailable, package)
+
+
+def _count_lines(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("rb") as stream:
+        return sum(1 for _ in stream)
