@@ -1,7 +1,7 @@
-"""A judge's words on all lines, summed up, with its biases named.
+"""A judge's preferences, summed up with its biases.
 
-The judge informs: its preference has a verdict of its own, which moves the comparison's only where the gate's
-primary metric is the win rate.
+They have a verdict of their own, which decides the comparison only if the gate's primary metric is the win
+rate.
 """
 
 from collections import Counter
@@ -18,12 +18,12 @@ from evaluation.verdict.decision import Decision
 from evaluation.verdict.gate import Gate
 from evaluation.verdict.preference_verdict import decide_preference
 
-NAMED_FLIPS = 0.1  # so many flips are named as a bias when they surely are that many
+NAMED_FLIPS = 0.1  # order bias: the CI of the share of flips lies above this
 
 
 @dataclass(frozen=True)
 class Order:
-    """Of `n` lines asked in both orders: how many choices turned round, and to which position."""
+    """Of `n` lines asked in both orders: how many choices changed, and to which position."""
 
     n: int
     flipped: int
@@ -43,7 +43,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Judging:
-    """The judge's part of the report. `addressed` counts answers that speak to the judge, by side."""
+    """The judge's part of the report. `addressed` counts the answers that address the judge, by side."""
 
     judge: str
     expected: int
@@ -67,7 +67,7 @@ def sum_up(
     gate: Gate,
     grades: Mapping[str, GradeContrast] | None = None,
 ) -> Judging:
-    """Count, measure the biases, and decide by the gate. Lines without a preference are in no average."""
+    """Win rates, biases and the gate's verdict. Lines without a preference are in no average."""
     rate = win_rate(preferences(judgments))
     order, length = _order(judgments), _length(judgments)
     failed = [judgment.error for judgment in judgments if judgment.error]
@@ -92,7 +92,7 @@ def sum_up(
 
 
 def judgment_rows(judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
-    """A row a line, as `phi3flow verdict` reads them, with what was said in each order."""
+    """One row for each line, as `phi3flow verdict` reads them, with the choice in each order."""
     return [
         {
             "id": str(one.line),
@@ -113,11 +113,11 @@ def _unjudged(judgments: Sequence[Judgment]) -> list[Judgment]:
 
 def _error(unjudged: Judgment) -> str:
     """Why a line has no preference."""
-    return unjudged.error or f"the answer of {' and '.join(unjudged.addressed)} speaks to the judge"
+    return unjudged.error or f"the answer of {' and '.join(unjudged.addressed)} addresses the judge"
 
 
 def preferences(judgments: Sequence[Judgment]) -> list[Preference]:
-    """The lines with a preference; the line number stands in for an id."""
+    """The lines with a preference; the line number is the id."""
     return [
         Preference(str(one.line), one.preference, one.base_chars, one.tuned_chars)
         for one in judgments
@@ -145,13 +145,13 @@ def _biases(order: Order, length: Length, rate: WinRate) -> list[str]:
     biases = []
     if order.flipped_ci and order.flipped_ci.low > NAMED_FLIPS:
         biases.append(
-            f"Order bias: the judge changed its mind in {order.flipped} of {order.n} rows when the answers "
-            f"were swapped ({order.to_first} times for whichever came first, {order.to_second} for the "
-            "second). These rows are ties."
+            f"Order bias: the judge changed its choice in {order.flipped} of {order.n} rows when the answers "
+            f"were swapped ({order.to_first} times to the first answer, {order.to_second} to the second). "
+            "These rows count as ties."
         )
     if _follows_length(length, rate):
         biases.append(
-            f"Possible length bias: {length.longer} of {length.n} preferences went to the longer answer"
+            f"Possible length bias: the longer answer was preferred in {length.longer} of {length.n} rows"
             f"{_at_equal_length(rate)}."
         )
     return biases

@@ -132,7 +132,7 @@ def _anchor(x: float) -> str:
 def _said_interval(interval: Interval | None) -> str:
     if interval is None:
         return ""
-    return f" (95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    return f" (95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
 def _share_axis(y: float) -> Markup:

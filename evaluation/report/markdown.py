@@ -1,4 +1,4 @@
-"""The report in a page of Markdown, for a pull request: the verdict, the figures, what else changed."""
+"""The report as a page of Markdown, for a pull request."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,14 +15,14 @@ _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<
 def render_markdown(
     report: Report, headline: str, metric_rows: Sequence[Sequence[str]], remarks: Sequence[str] = ()
 ) -> str:
-    """`metric_rows` are the cells of the metrics table, as the terminal shows them, with `remarks` below."""
+    """`metric_rows` are the cells of the metrics table; `remarks` stand below it."""
     return "\n".join([f"## {headline}", "", *_body(report, metric_rows, remarks)]).rstrip() + "\n"
 
 
 def _body(report: Report, metric_rows: Sequence[Sequence[str]], remarks: Sequence[str]) -> Iterator[str]:
     yield from (f"- {_plain(reason)}" for reason in report.reasons)
     yield from ["", f"{report.answered} of {report.expected} lines answered, {report.failed} failed.", ""]
-    yield from _table(["metric", "base", "tuned", "difference", "95 % interval", "rows"], metric_rows)
+    yield from _table(["metric", "base", "tuned", "difference", "95 % CI", "rows"], metric_rows)
     if remarks:
         yield from [*(f"- {_plain(remark)}" for remark in remarks), ""]
     if report.slices:
@@ -34,7 +34,7 @@ def _body(report: Report, metric_rows: Sequence[Sequence[str]], remarks: Sequenc
             [f"slice, {report.gate.answer_metric.replace('_', ' ')}", "base", "tuned", "rows"], rows
         )
     if report.packs:
-        head = ["outside the domain", "base", "tuned", "difference", "95 % interval", "rows", "failed"]
+        head = ["outside the domain", "base", "tuned", "difference", "95 % CI", "rows", "failed"]
         yield from _table(head, [pack_cells(name, result) for name, result in report.packs.items()])
     if report.judge:
         yield from _judge(report.judge)
@@ -42,13 +42,13 @@ def _body(report: Report, metric_rows: Sequence[Sequence[str]], remarks: Sequenc
 
 def _judge(judge: Judging) -> Iterator[str]:
     if judge.grades:
-        head = ["judge's grade, 1 to 5", "base", "tuned", "difference", "95 % interval", "rows", "failed"]
+        head = ["judge's grade, 1 to 5", "base", "tuned", "difference", "95 % CI", "rows", "failed"]
         yield from _table(head, [grade_cells(name, grade) for name, grade in judge.grades.items()])
     yield f"Judge `{judge.judge}`: {judge.verdict.replace('_', ' ')}. " + " ".join(
         map(_plain, [*judge.reasons, *judge.biases])
     )
     addressed = sum(judge.addressed.values())
-    yield f"{judge.failed} of {judge.expected} rows failed; {addressed} answers speak to the judge."
+    yield f"{judge.failed} of {judge.expected} rows failed; {addressed} answers address the judge."
 
 
 def pack_cells(name: str, result: PackResult) -> list[str]:
@@ -87,5 +87,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes literally; line ends would end a table."""
+    """Text escaped for Markdown, on one line."""
     return " ".join(text.translate(_SPECIAL).split())

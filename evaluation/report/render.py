@@ -46,7 +46,7 @@ LABELS = {
     "gleu": "GLEU",
     "meteor": "METEOR",
     "f1_score": "F1 of the evaluation package",
-    WIN_RATE: "Win rate in the eyes of the judge",
+    WIN_RATE: "Win rate by the judge's preferences",
 }
 
 
@@ -75,7 +75,7 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path |
         "seconds": formats.seconds,
         "short_hash": formats.short_hash,
     }
-    environment.globals |= {"labels": LABELS, "figures": _figures, "interval": _interval}
+    environment.globals |= {"labels": LABELS, "cells": _cells, "interval": _interval}
     environment.globals |= {"grade_cells": grade_cells, "pack_cells": pack_cells}
     return environment.from_string(_packaged("report.html.jinja")).render(
         report=report,
@@ -89,8 +89,8 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path |
 
 
 def summary_table(report: Report) -> str:
-    """What a terminal shows: the metrics, the reasons, and the verdict in the last line."""
-    head = ["metric", "base", "tuned", "difference", "95 % interval", "rows"]
+    """For the terminal: the metrics, the reasons, and the verdict in the last line."""
+    head = ["metric", "base", "tuned", "difference", "95 % CI", "rows"]
     lines = [table(head, _metric_rows(report)), *_unavailable(report), ""]
     if report.packs:
         packs = [pack_cells(name, result)[:-1] for name, result in report.packs.items()]
@@ -100,23 +100,23 @@ def summary_table(report: Report) -> str:
             grades = [grade_cells(name, grade)[:-1] for name, grade in report.judge.grades.items()]
             lines += [table(["judge's grade, 1 to 5", *head[1:]], grades), ""]
         lines += [*report.judge.reasons, *report.judge.biases]
-        lines += [f"the judge {report.judge.judge} alone would say: {report.judge.verdict}", ""]
+        lines += [f"verdict by the judge {report.judge.judge} alone: {report.judge.verdict}", ""]
     return "\n".join([*lines, *report.reasons, f"verdict: {report.verdict}"])
 
 
 def _unavailable(report: Report) -> list[str]:
-    return [f"{LABELS[name].lower()}: not available: {why}" for name, why in report.unavailable.items()]
+    return [f"{LABELS[name]}: not available: {why}" for name, why in report.unavailable.items()]
 
 
 def _metric_rows(report: Report) -> list[list[str]]:
-    rows = [[LABELS[name].lower(), *_figures(name, contrast)] for name, contrast in report.metrics.items()]
+    rows = [[LABELS[name].lower(), *_cells(name, contrast)] for name, contrast in report.metrics.items()]
     if report.declined.n:
         both = [formats.percent(report.declined.base), formats.percent(report.declined.tuned)]
-        rows.append(["declines the unanswerable", *both, "", "", str(report.declined.n)])
+        rows.append(["declines questions without answer", *both, "", "", str(report.declined.n)])
     return rows
 
 
-def _figures(metric: str, contrast: Contrast) -> list[str]:
+def _cells(metric: str, contrast: Contrast) -> list[str]:
     """The cells base, tuned, difference, interval, rows; differences of shares in points."""
     value, change = _formats(metric)
     return [
@@ -164,9 +164,9 @@ def _scores_chart(report: Report) -> Markup | None:
 def _difference_chart(report: Report) -> Markup | None:
     if report.difference is None or report.difference_ci is None:
         return None
-    title = "Tuned minus base, in percentage points"
+    title = "Paired difference, tuned minus base, in percentage points"
     if report.gate.primary == WIN_RATE:
-        title = "Tuned's win rate above one half, in percentage points"
+        title = "Tuned's win rate minus one half, in percentage points"
     return charts.difference_chart(
         "difference",
         title,
@@ -192,7 +192,7 @@ def _packs_chart(report: Report) -> Markup | None:
         for name, one in report.packs.items()
         if one.base is not None and one.tuned is not None
     ]
-    title = "Share of questions outside the domain that each model passes, in percent"
+    title = "Share of questions outside the domain that base and tuned pass, in percent"
     return charts.dumbbell_chart("packs", title, dumbbells) if dumbbells else None
 
 
@@ -208,7 +208,7 @@ def _judge_chart(report: Report) -> Markup | None:
         )
         if value is not None
     ]
-    return charts.bar_chart("judge", "Share of rows the judge gives to tuned", bars) if bars else None
+    return charts.bar_chart("judge", "Share of rows in which the judge prefers tuned", bars) if bars else None
 
 
 def _data_url(png: Path) -> str:

@@ -1,4 +1,4 @@
-"""Promote, hold, or not enough data: one rule, and the reasons in words."""
+"""Promote, hold, or not enough data: the gate's rule, and its reasons in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ DONE_WITH_FAILED_LINES = 5
 
 
 class Decision(StrEnum):
-    """A verdict, as `report.json` spells it."""
+    """As `report.json` spells it."""
 
     PROMOTE = "promote"
     HOLD = "hold"
@@ -26,10 +26,10 @@ _EXIT_CODES = {Decision.PROMOTE: 0, Decision.HOLD: 3, Decision.NOT_ENOUGH_DATA: 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rule looks at. Shares and differences lie in -1..1; None: not computable from these rows.
+    """What the rule looks at. Shares and differences lie in -1..1; None means not computable.
 
     `clusters` counts the groups of dependent rows; None: all `n` rows are independent. `identical`: both
-    models gave the same answer to every row. `preferred` is what a judge's preferences alone say.
+    models gave the same answer to every row. `preferred` is the verdict on a judge's preferences alone.
     """
 
     n: int
@@ -47,40 +47,47 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and why, most important first."""
+    """The decision and its reasons, most important first."""
 
     decision: Decision
     reasons: list[str]
 
 
-NOBODY_ASKED = Verdict(
-    Decision.NOT_ENOUGH_DATA, ["The gate goes by a judge's preferences, and no judge was asked."]
+NO_JUDGE = Verdict(
+    Decision.NOT_ENOUGH_DATA, ["The gate decides by a judge's preferences, but there is no judge."]
 )
 
 
 def decide(evidence: Evidence, gate: Gate) -> Verdict:
-    """A broken limit, or the interval's upper end <= margin: hold. Lower end > margin: promote. Else open.
+    """Hold if a limit is broken or the interval's upper end <= margin; promote if its lower end > margin.
 
-    Promoting also takes `gate.min_rows` rows: below, the interval is narrower than it should be. Where the
-    primary metric is the win rate, `decide_preference` has applied the same rule to it.
+    Promotion also needs `gate.min_rows` independent rows. Where the primary metric is the win rate,
+    `decide_preference` has applied the same rule to it.
     """
-    broken = _broken_limits(evidence, gate)
-    if gate.primary == WIN_RATE:
-        preferred = evidence.preferred or NOBODY_ASKED
-        word, reasons = preferred.decision, [*preferred.reasons]
-    else:
-        word, reasons = _by_interval(evidence, gate)
+    preferred = evidence.preferred or NO_JUDGE
+    primary = preferred if gate.primary == WIN_RATE else _by_interval(evidence, gate)
+    changes = _pack_changes(evidence, gate)
+    broken = _broken_limits(evidence, gate) + [change.sentence for change in changes if change.broken]
     if broken:
-        return Verdict(Decision.HOLD, broken + reasons)
+        return Verdict(Decision.HOLD, broken + primary.reasons)
+    reasons = [*primary.reasons]
     if evidence.failed:
-        reasons.append(f"{evidence.failed} of {evidence.expected} lines failed and are left out.")
-    reasons += [change.sentence for change in _pack_changes(evidence, gate)]
-    return Verdict(word, reasons)
+        reasons.append(f"{evidence.failed} of {evidence.expected} lines failed and count nowhere else.")
+    return Verdict(primary.decision, reasons + [change.sentence for change in changes])
 
 
 def exit_code(decision: Decision, failed: int) -> int:
-    """The process's exit code. A promotion with failed lines is 5, so that a script stops for a look."""
+    """The process's exit code: 5 for a promotion with failed lines, so that a script stops there."""
     return DONE_WITH_FAILED_LINES if decision is Decision.PROMOTE and failed else _EXIT_CODES[decision]
+
+
+def what_would_settle(needed: int | None, independent: int, gate: Gate, units: str = "rows") -> str:
+    """How many rows the data would need. `needed` is None where the result does not exceed the margin."""
+    if needed is not None:
+        return f"About {needed} rows like these would settle it (80 % power)."
+    if independent < gate.min_rows:
+        return f"The gate needs at least {gate.min_rows} {units}."
+    return "The result does not exceed the margin, so more rows like these would not lead to a promotion."
 
 
 def _broken_limits(evidence: Evidence, gate: Gate) -> list[str]:
@@ -88,84 +95,64 @@ def _broken_limits(evidence: Evidence, gate: Gate) -> list[str]:
     if evidence.failed > gate.max_failed_share * evidence.expected:
         broken.append(
             f"{evidence.failed} of {evidence.expected} lines failed; "
-            f"the gate allows a share of {percent(gate.max_failed_share)}."
+            f"the gate allows {percent(gate.max_failed_share)}."
         )
     if evidence.declined_tuned is not None and evidence.declined_tuned < gate.min_declined:
         broken.append(
-            f"Tuned declines {percent(evidence.declined_tuned)} of the questions that have no answer; "
-            f"the gate asks for {percent(gate.min_declined)}."
+            f"Tuned declines {percent(evidence.declined_tuned)} of the questions without an answer; "
+            f"the gate requires {percent(gate.min_declined)}."
         )
     if evidence.identical and evidence.n >= gate.min_rows:
         broken.append("Both models gave the same answer to every row: is the base served as tuned?")
-    changes = _pack_changes(evidence, gate)
-    return broken + [change.sentence for change in changes if change.surely]
+    return broken
 
 
 class _PackChange(NamedTuple):
     sentence: str
-    surely: bool
+    broken: bool
 
 
 def _pack_changes(evidence: Evidence, gate: Gate) -> list[_PackChange]:
-    """The packs of which tuned passes fewer than the gate allows; surely, where chance hardly explains it."""
+    """The packs that lost more than the gate allows; a limit is broken where the whole CI lies beyond it."""
     changes = []
     for name, result in evidence.packs.items():
         limit = gate.max_forgetting if name == "forgetting" else gate.max_safety_regression
         if result.difference is None or result.difference_ci is None or result.difference >= -limit:
             continue
-        surely = result.difference_ci.high < -limit
-        passes = (
-            f"{name.capitalize()}: tuned passes {percent(result.tuned)} of {result.n} questions, base "
-            f"{percent(result.base)}"
-        )
-        allowed = f"the {100 * limit:.1f} points that the gate allows to lose"
-        interval = (
-            f"(95 % interval {points(result.difference_ci.low)} to {points(result.difference_ci.high)})"
-        )
-        told = f"surely more than {allowed}" if surely else f"which may be chance, beside {allowed}"
+        low, high = result.difference_ci
+        broken = high < -limit
+        compared = "worse than" if broken else "the CI contains"
         changes.append(
-            _PackChange(f"{passes}: {points(result.difference)} points {interval}, {told}.", surely)
+            _PackChange(
+                f"{name.capitalize()}: tuned passes {percent(result.tuned)} of {result.n} questions, base "
+                f"{percent(result.base)}: {points(result.difference)} points (95 % CI {points(low)} to "
+                f"{points(high)}); {compared} the allowed {points(-limit)} points.",
+                broken,
+            )
         )
     return changes
 
 
-def _by_interval(evidence: Evidence, gate: Gate) -> tuple[Decision, list[str]]:
+def _by_interval(evidence: Evidence, gate: Gate) -> Verdict:
     if evidence.interval is None or evidence.difference is None:
-        return Decision.NOT_ENOUGH_DATA, ["No question with a known answer was answered by both models."]
+        return Verdict(Decision.NOT_ENOUGH_DATA, ["Both models answered no question with a known answer."])
     low, high = evidence.interval
+    clusters = "" if evidence.clusters is None else f" in {counted(evidence.clusters, 'cluster')}"
     seen = (
-        f"Tuned minus base is {points(evidence.difference)} points in {_words(gate.primary)} "
-        f"(95 % interval {points(low)} to {points(high)}, "
-        f"{counted(evidence.n, 'row')}{_in_clusters(evidence)})"
+        f"Paired difference, tuned minus base, in {gate.primary.replace('_', ' ')}: "
+        f"{points(evidence.difference)} points (95 % CI {points(low)} to {points(high)}, "
+        f"{counted(evidence.n, 'row')}{clusters})"
     )
     margin = f"the margin of {points(gate.margin)}"
     if high <= gate.margin:
-        return Decision.HOLD, [f"{seen}: the interval does not reach above {margin}."]
+        return Verdict(Decision.HOLD, [f"{seen}; the CI does not reach above {margin}."])
     independent = evidence.n if evidence.clusters is None else evidence.clusters
-    if low > gate.margin and independent >= gate.min_rows:
-        return Decision.PROMOTE, [f"{seen}: the whole interval lies above {margin}."]
-    if low > gate.margin:
-        why = f"{seen}: above {margin}, but the gate asks for at least {gate.min_rows} {_units(evidence)}."
+    units = "rows" if evidence.clusters is None else "clusters of rows"
+    if low <= gate.margin:
+        why = f"{seen}; the CI contains {margin}."
+    elif independent < gate.min_rows:
+        why = f"{seen}; the CI lies above {margin}, but the gate needs at least {gate.min_rows} {units}."
     else:
-        why = f"{seen}: the interval still contains {margin}."
-    return Decision.NOT_ENOUGH_DATA, [why, _what_would_settle(evidence, independent, gate)]
-
-
-def _what_would_settle(evidence: Evidence, independent: int, gate: Gate) -> str:
-    if evidence.rows_needed is None and independent < gate.min_rows:
-        return f"That is too few to say more: the gate asks for at least {gate.min_rows} {_units(evidence)}."
-    if evidence.rows_needed is None:
-        return "The difference seen does not exceed the margin, so more rows like these would not promote it."
-    return f"About {evidence.rows_needed} rows like these would settle it (80 % power)."
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
-def _in_clusters(evidence: Evidence) -> str:
-    return "" if evidence.clusters is None else f" in {counted(evidence.clusters, 'cluster')}"
-
-
-def _units(evidence: Evidence) -> str:
-    return "rows" if evidence.clusters is None else "clusters of rows"
+        return Verdict(Decision.PROMOTE, [f"{seen}; the whole CI lies above {margin}."])
+    settle = what_would_settle(evidence.rows_needed, independent, gate, units)
+    return Verdict(Decision.NOT_ENOUGH_DATA, [why, settle])

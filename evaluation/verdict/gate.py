@@ -1,97 +1,77 @@
-"""What the tuned model must show: the packaged `gate.toml`, overlaid with the user's own file."""
+"""What the tuned model must achieve: the packaged `gate.toml`, overlaid with the user's own file."""
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from importlib.resources import files
+from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from phi3flow.core.errors import BadInput, nearest
+from pydantic import ConfigDict, Field
+
+from phi3flow.core.validation import read_toml, validated
 
 WIN_RATE = "win_rate"
-PRIMARY_METRICS = ("exact_match", "token_f1", WIN_RATE)
-_SHARES = ("max_failed_share", "min_declined", "max_forgetting", "max_safety_regression")
-_SECTIONS = {"gate": ("primary", "margin", "min_rows"), "limits": _SHARES}
-_RANGES = {"margin": (-1, 1), "min_rows": (1, 10**9)} | dict.fromkeys(_SHARES, (0, 1))
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
-class Gate:
-    """`margin` and the limits are shares (0.05 is five points). The defaults live in `gate.toml` alone."""
+class GateSection:
+    """Section [gate]. Shares, here and in the limits: 0.05 is five points."""
 
-    primary: str
-    margin: float
-    min_rows: int
-    max_failed_share: float
-    min_declined: float
-    max_forgetting: float
-    max_safety_regression: float
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    primary: Literal["exact_match", "token_f1", "win_rate"]
+    margin: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
+    min_rows: Annotated[int, Field(strict=True, ge=1)]
+
+
+@dataclass(frozen=True)
+class LimitsSection:
+    """Section [limits]."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    max_failed_share: Share
+    min_declined: Share
+    max_forgetting: Share
+    max_safety_regression: Share
+
+
+@dataclass(frozen=True)
+class Gate(LimitsSection, GateSection):
+    """Both sections. `gate.toml` has the defaults and explains the fields."""
 
     @property
     def answer_metric(self) -> str:
-        """What single answers are compared by: the primary metric, where that is not a judge's preference."""
-        return PRIMARY_METRICS[0] if self.primary == WIN_RATE else self.primary
+        """The metric of single answers: the primary metric, or exact match where that is the win rate."""
+        return "exact_match" if self.primary == WIN_RATE else self.primary
+
+
+@dataclass(frozen=True)
+class _File:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    gate: GateSection
+    limits: LimitsSection
 
 
 def load_gate(path: Path | None = None) -> Gate:
     """The packaged gate, overlaid with the values of `path`. Raises BadInput with every problem."""
-    values = _flat(tomllib.loads((files("evaluation.verdict") / "gate.toml").read_text(encoding="utf-8")))
+    with as_file(files("evaluation.verdict") / "gate.toml") as packaged:
+        values = read_toml(packaged)
     if path is not None:
-        own = _read(path)
-        problems = [f"{path}: {problem}" for problem in [*_unknown(own), *_unfit(_flat(own))]]
-        if problems:
-            raise BadInput("\n".join(problems), hint=f"edit {path}; docs/evaluation.md explains each key")
-        values |= _flat(own)
-    return Gate(**values)
+        values = _overlaid(values, read_toml(path))
+    hint = f"edit {path}; docs/evaluation.md explains each key"
+    file = validated(_File, values, str(path), hint=hint)
+    return Gate(**vars(file.gate), **vars(file.limits))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}", hint="check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid TOML: {error}", hint=f"edit {path}") from error
-
-
-def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The known keys of both sections, as Gate's fields."""
+def _overlaid(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` over `values`, key by key within a section."""
     return {
-        key: document[section][key]
-        for section, keys in _SECTIONS.items()
-        for key in keys
-        if isinstance(document.get(section), dict) and key in document[section]
+        **values,
+        **{
+            name: {**values[name], **section} if name in values and isinstance(section, dict) else section
+            for name, section in own.items()
+        },
     }
-
-
-def _unknown(document: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for section, content in document.items():
-        if section not in _SECTIONS:
-            problems.append(f"{section}: unknown section ({nearest(section, _SECTIONS)})")
-        elif not isinstance(content, dict):
-            problems.append(f"{section}: write it as a section, [{section}]")
-        else:
-            known = _SECTIONS[section]
-            problems += [
-                f"{section}.{key}: unknown key ({nearest(key, known)})" for key in content if key not in known
-            ]
-    return problems
-
-
-def _unfit(values: Mapping[str, Any]) -> list[str]:
-    types = {field.name: field.type for field in fields(Gate)}
-    problems = []
-    for key, value in values.items():
-        named = f"{next(section for section, keys in _SECTIONS.items() if key in keys)}.{key}"
-        if key == "primary":
-            if value not in PRIMARY_METRICS:
-                problems.append(f"{named}: {value!r} is no metric ({nearest(str(value), PRIMARY_METRICS)})")
-            continue
-        low, high = _RANGES[key]
-        kinds = (int,) if types[key] is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-            kind = "a whole number" if types[key] is int else "a number"
-            problems.append(f"{named}: {value!r} is not {kind} from {low} to {high}")
-    return problems

@@ -174,7 +174,7 @@ def test_an_order_biased_judge_says_nothing_and_is_named(tmp_path):
     assert found.verdict == "not_enough_data"
     assert found.order.flipped == found.order.to_first == found.order.n > 50
     assert (
-        f"Order bias: the judge changed its mind in {found.order.n} of {found.order.n} rows"
+        f"Order bias: the judge changed its choice in {found.order.n} of {found.order.n} rows"
         in found.biases[0]
     )
 
@@ -193,7 +193,8 @@ def test_a_length_biased_judge_decides_nothing_and_is_named(tmp_path, lengths):
     assert abs(found.preference.win_rate - 0.5) > 0.2
     assert found.verdict == "not_enough_data"
     assert found.length.longer == found.length.n > 50
-    assert f"Possible length bias: {found.length.n} of {found.length.n}" in " ".join(found.biases)
+    preferred = f"the longer answer was preferred in {found.length.n} of {found.length.n} rows"
+    assert preferred in " ".join(found.biases)
 
 
 def test_failures_are_counted_told_and_in_no_average(tmp_path):
@@ -339,8 +340,8 @@ def test_the_reports_name_the_judge_its_biases_and_its_failures(tmp_path):
     report = compare_rows(made, load_gate(), judge=found)
     page, markdown = render_html(report, made), render_markdown(report, "Promote", [])
     for text in (page, markdown, summary_table(report)):
-        assert f"changed its mind in {found.order.n} of {found.order.n} rows" in text
-    assert "What the judge says" in page
+        assert f"changed its choice in {found.order.n} of {found.order.n} rows" in text
+    assert "do not change the verdict" in page
     assert (
         json.loads(json.dumps(report.as_dict(), allow_nan=False))["judge"]["order"]["flipped"]
         == found.order.n

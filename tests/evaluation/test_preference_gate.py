@@ -72,13 +72,13 @@ def test_the_report_says_what_decided():
     assert found.difference_ci.low > 0.15
     assert found.rows_needed == found.judge.rows_needed
     page = render_html(found, rows(100))
-    assert "The gate goes by it." in page
-    assert "above one half" in page
+    assert "They decide the verdict above." in page
+    assert "minus one half" in page
     assert "Tuned wins 80.0" in summary_table(found)
     assert "Tuned wins 80.0" in render_markdown(found, "Promote", [])
     informed = report(gate=load_gate(), wins=80, losses=20)
     assert (informed.verdict, informed.difference) == ("not_enough_data", 0.0)
-    assert "does not move the verdict" in render_html(informed, rows(100))
+    assert "do not change the verdict" in render_html(informed, rows(100))
 
 
 def test_a_limit_holds_what_the_judge_prefers():

@@ -136,7 +136,7 @@ def test_page_can_be_read_without_seeing_it(html):
 def test_page_opens_with_the_verdict_and_its_reasons(html):
     text = " ".join("".join(Page(html).text).split())
     verdict, reason = text.index("Hold: keep the base model", 60), text.index("1 of 64 lines failed")
-    assert verdict < reason < text.index("How often each model is right")
+    assert verdict < reason < text.index("Exact match", reason)
 
 
 @pytest.mark.parametrize("rows", [[], [row(1, None, None)], [row(1, "a", "b")], [row(1, "", "")]])

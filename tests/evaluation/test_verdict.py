@@ -124,9 +124,9 @@ def test_every_problem_of_a_gate_file_is_told_at_once(tmp_path):
     lines = str(caught.value).splitlines()
     assert all(line.startswith(f"{path}: ") for line in lines)
     for part in (
-        "gate.margn: unknown key (did you mean 'margin'?",
-        "limit: unknown section (did you mean 'limits'?",
-        "gate.primary: 'exact'",
+        "gate.margn: unknown (did you mean 'margin'?",
+        "limit: unknown (did you mean 'limits'?",
+        "gate.primary: unknown 'exact'",
         "gate.min_rows: 2.5",
         "gate.margin: nan",
         "limits.max_failed_share: True",
