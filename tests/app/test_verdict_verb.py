@@ -66,7 +66,7 @@ def test_votes_of_the_chat_page_are_read(run):
 def test_so_few_votes_are_no_word_against_the_model(run):
     result = json.loads(run([row(1, 1, tuned_chars=90)])[1])
     told = " ".join(result["reasons"])
-    assert ", 1 row, ties half" in told
+    assert ", 1 row, ties count half" in told
     assert "at least 30 rows" in told and "would not promote" not in told
     many = json.loads(run(better(50, 50))[1])
     assert (many["verdict"], many["rows_needed"]) == ("not_enough_data", None)
