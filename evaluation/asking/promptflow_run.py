@@ -1,9 +1,8 @@
-"""`pf run` in a process of its own, bounded in time.
+"""`pf run` in a child process, with a deadline.
 
-Prompt flow fixes its home when it is imported, starts workers, and hangs when the script that calls it has no
-main guard. A child with a guard, and a home inside the run's folder, avoids all three. The request goes to it
-on standard input because it holds the endpoints' keys; the store's encryption key is made in the child and
-forgotten at its end. Results are the files that `pf run` leaves below `runs/NAME/`.
+Prompt flow fixes its home on import, starts workers, and hangs if the calling script has no main guard. So it
+runs in a child with a guard and with a home inside the run's folder. The request goes there on standard
+input, because it holds the endpoints' keys. `pf run` leaves its results below `runs/NAME/`.
 """
 
 import json
@@ -22,14 +21,14 @@ from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.phi3_contract import Endpoint
 
-START_SECONDS = 120  # for Prompt flow itself; each flow needs about seven on two idle cores
+START_SECONDS = 120  # Prompt flow itself; a flow needs about seven on two idle cores
 
-Columns = Mapping[str, Mapping[str, Any]]  # flow -> its input -> where `pf run` takes it from
+Columns = Mapping[str, Mapping[str, Any]]  # flow -> input -> its column mapping
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`workers` lines at a time, and the seconds that one line and the whole run may take."""
+    """`workers` lines at a time; seconds for one line and for the whole run."""
 
     workers: int
     line: int
@@ -37,11 +36,11 @@ class Limits:
 
 
 def run_flows(folder: Path, endpoints: Mapping[str, Endpoint], columns: Columns, limits: Limits) -> None:
-    """Run the flows named in `columns`, each over `folder/inputs.jsonl` and the outputs of the one before it.
+    """Run the flows named in `columns`, each over `folder/inputs.jsonl` and the previous flow's outputs.
 
-    `endpoints` are stored as connections under their names, a judge's as one of type OpenAI. Returns when the
-    child has ended; lines that failed are not an error here. Raises Phi3flowError when the run as a whole
-    failed or took too long; no process of it is left behind either way.
+    `endpoints` are stored as connections under their names, a judge's with type OpenAI. Failed lines are no
+    error. Raises Phi3flowError if the run as a whole fails or takes too long; no process of it is left
+    behind.
     """
     request = {
         "folder": str(folder.resolve()),
@@ -75,8 +74,8 @@ def outputs_of(folder: Path, name: str) -> dict[int, dict[str, Any]]:
 
 
 def errors_of(folder: Path, name: str) -> dict[int, str]:
-    """What Prompt flow says of each line that failed, by line number from 0."""
-    pages = folder.glob(f"runs/{name}/flow_artifacts/*.jsonl")  # of one line here, of 25 from the cloud
+    """Prompt flow's error for each line that failed, by line number from 0."""
+    pages = folder.glob(f"runs/{name}/flow_artifacts/*.jsonl")  # one line each from here, 25 from the cloud
     records = [record for page in pages for record in read_jsonl(page)]
     return {
         record["line_number"]: record["run_info"]["error"]["message"]
@@ -106,7 +105,7 @@ def _enter_home(home: Path, limits: Limits) -> None:
 
 
 def _run_in_order(folder: Path, columns: Columns) -> None:
-    """Each flow but the first reads the run before it; it is left out when that answered nothing."""
+    """Each flow but the first reads the previous run; it is skipped if that has no outputs."""
     from promptflow.client import PFClient
 
     client = PFClient(config={"run.output_path": str(folder / "runs")})

@@ -1,4 +1,4 @@
-"""The grade flow's judge node, given a judge: an OpenAI-compatible endpoint in a connection of that type."""
+"""Switches on the grade flow's judge node, with an OpenAI-compatible endpoint as the judge."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,17 +14,17 @@ CHAT_PATH = "/chat/completions"
 
 
 def check_judge(judge: Endpoint) -> str:
-    """The URL that OpenAI's clients want, which add the path. Raises BadInput for any other contract."""
+    """The base URL for OpenAI's clients, which add the path. Raises BadInput for another contract."""
     if judge.contract != "openai" or not judge.url.endswith(CHAT_PATH):
         raise BadInput(
-            "this takes a judge of contract openai",
+            "the judge's contract must be openai",
             hint=f"phi3flow connect NAME --contract openai --endpoint https://HOST/v1{CHAT_PATH}",
         )
     return judge.url.removesuffix(CHAT_PATH)
 
 
 def give_judge(flow: Path, judge: Endpoint) -> None:
-    """Switch the judge node of a resolved grade flow on. Raises BadInput without the package it takes."""
+    """Switch on the judge node of a resolved grade flow. Raises BadInput if promptflow-tools is missing."""
     from ruamel.yaml import YAML
 
     try:
@@ -40,7 +40,7 @@ def give_judge(flow: Path, judge: Endpoint) -> None:
 
 
 def store_judge(judge: Endpoint) -> None:
-    """As a connection of the type that promptflow-tools' OpenAI tool takes. Call it in a home of its own."""
+    """Store the judge as a connection of type OpenAI, in the Prompt flow home that was entered."""
     from promptflow.client import PFClient
     from promptflow.entities import OpenAIConnection
 

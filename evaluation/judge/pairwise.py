@@ -1,9 +1,8 @@
 """Which of two answers a judge model prefers, asked in both orders.
 
 Zheng et al. 2023, "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", section 3.4: a judge may prefer
-whichever answer comes first; asked twice with the order swapped, only a preference that stays counts, and
-everything else is a tie. What the judge says is kept by the hash of all it was asked, so that a second run
-over the same answers asks nothing.
+whichever answer comes first. So only a choice that stays the same when the answers are swapped counts;
+everything else is a tie. Choices are cached by the hash of the whole question.
 """
 
 import hashlib
@@ -22,8 +21,8 @@ from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.files import write_json
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
 
-TRIES = 2  # a reply without a choice is asked for once more, under a new random word
-GIVE_UP_AFTER = 20  # failures in a row: the judge is down, and every further line would cost its deadline
+TRIES = 2  # after a reply without a choice, under a new random word
+GIVE_UP_AFTER = 20  # failures in a row
 MAX_TOKENS = 64
 UNREADABLE = "the judge's reply names no choice"
 GAVE_UP = f"not asked: the judge failed {GIVE_UP_AFTER} times in a row"
@@ -31,11 +30,11 @@ GAVE_UP = f"not asked: the judge failed {GIVE_UP_AFTER} times in a row"
 
 @dataclass(frozen=True)
 class Judgment:
-    """A judge's word on one line. `preference` is 1 for tuned, 0 for base, 0.5 for a tie, None without one.
+    """A judge's preference on one line: 1 for tuned, 0 for base, 0.5 for a tie, None if there is none.
 
-    `first_order` and `second_order` say whom it chose (base, tuned, tie) with base and with tuned first, None
-    where it was not asked. `addressed` names the sides whose answer speaks to the judge: such a line is not
-    sent. `error` says why a line failed.
+    `first_order` and `second_order` are its choices (base, tuned, tie) with base and with tuned first, None
+    if it was not asked. `addressed` names the sides whose answer addresses the judge: such a line is not
+    sent. `error` is the reason of a failure.
     """
 
     line: int
@@ -50,11 +49,11 @@ class Judgment:
 
 
 class JudgeFailed(Exception):
-    """The judge gave no usable reply; the text says why."""
+    """The judge gave no usable reply."""
 
 
 class Judge:
-    """A judge behind an endpoint. `name` is its connection; `cache` a folder of one file a question."""
+    """A judge behind an endpoint. `name` is its connection, `cache` a folder of its choices."""
 
     def __init__(self, name: str, endpoint: Endpoint, cache: Path) -> None:
         self.name, self.endpoint = name, endpoint
@@ -63,7 +62,7 @@ class Judge:
         self._lock = threading.Lock()
 
     def compare(self, pairs: Sequence[AnsweredPair], *, workers: int) -> list[Judgment]:
-        """Judge every pair, in order. A line that fails is recorded, never raised."""
+        """Judge every pair, in order. A failure is recorded in its judgment."""
         say(f"asking {self.name} about {len(pairs)} pairs of answers, in both orders")
         with ThreadPoolExecutor(max_workers=workers) as pool:
             return list(pool.map(self._judge, pairs))
@@ -102,7 +101,7 @@ class Judge:
             if kept in CHOICES:
                 return str(kept)
         except (FileNotFoundError, ValueError, LookupError, TypeError):
-            pass  # nothing there, or cut off: ask
+            pass  # not there, or damaged
         choice = self._ask(pair, first, second)
         write_json(path, {"choice": choice})
         return choice
@@ -135,9 +134,9 @@ class Judge:
 
 
 def load_judge(name: str, cache: Path) -> Judge:
-    """The judge behind a connection, once it answers. The caller has entered the Prompt flow home.
+    """The judge behind a connection. Call `enter_home` first.
 
-    Raises Phi3flowError when the connection is missing or its endpoint does not answer.
+    Raises Phi3flowError if the connection is missing or its endpoint does not answer.
     """
     from custom_connections.store import load_endpoint
 
@@ -150,5 +149,5 @@ def load_judge(name: str, cache: Path) -> Judge:
 
 
 def _preference(first_order: str, second_order: str) -> float:
-    """What both orders agree on; anything else is a tie."""
+    """The choice of both orders if they agree, else a tie."""
     return {"base": 0.0, "tuned": 1.0, "tie": 0.5}[first_order] if first_order == second_order else 0.5

@@ -1,6 +1,10 @@
-"""The reference's log-likelihood under both models: what tuning changed even where no answer did.
+"""Log-likelihood of the references under both models: it shows changes even where no answer changed.
 
-Of each row the mean over the reference's tokens, in nats: a row counts once, however long its reference.
+A row's value is the mean over the reference's tokens, in nats. The endpoint must return `prompt_logprobs`, as
+vLLM and this project's transformers engine do: the conversation is sent with the reference as its last
+message and without a generation prompt. The conversation alone, sent as for an answer, tells how many tokens
+come before the reference. The end-of-turn token counts, as in training; what the chat template puts behind it
+does not.
 """
 
 import math
@@ -11,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation.answer_metrics import declines
-from evaluation.rows import ScoredRow, answered_pairs
+from evaluation.rows import ScoredRow, spread
 from evaluation.statistics.scores import Column
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import (
@@ -25,7 +29,7 @@ from phi3flow.phi3_contract import (
     openai_body,
 )
 
-ROWS = 250  # each costs four requests that read a prompt; they are spread evenly over the file
+ROWS = 250  # each costs four requests
 ENDS_OF_TURN = ("<|end|>", "<|im_end|>", "<|endoftext|>")  # of Phi-3, 3.5 and 4-mini; of Phi-4
 ONE_TOKEN = Sampling(max_tokens=1)
 
@@ -39,7 +43,7 @@ class Token(NamedTuple):
 
 
 class Likelihoods(NamedTuple):
-    """A column over all lines, NaN where none was measured; or None, and why it cannot be had."""
+    """A column over all lines, NaN where nothing was measured; or None and the reason."""
 
     column: Column | None
     unavailable: str | None
@@ -54,11 +58,10 @@ class _Row(NamedTuple):
 def reference_likelihoods(
     rows: Sequence[ScoredRow], base: Endpoint, tuned: Endpoint, *, workers: int
 ) -> Likelihoods:
-    """Of `ROWS` lines that count at most. A line that fails is counted, told, and left out."""
-    usable = [pair.row for pair in answered_pairs(rows[:: math.ceil(len(rows) / ROWS) or 1])]
-    asked = [row for row in usable if not declines(row.reference)]
+    """Measure at most `ROWS` lines, at equal distances over the file. Failed lines stay NaN."""
+    asked = [pair.row for pair in spread(rows, ROWS) if not declines(pair.row.reference)]
     if not asked:
-        return Likelihoods(None, "no line counts")
+        return Likelihoods(None, "both models answered no question with a known answer")
     first = _score(asked[0], base, tuned)
     if first.error:
         return Likelihoods(None, first.error)
@@ -81,37 +84,37 @@ def _score(row: ScoredRow, base: Endpoint, tuned: Endpoint) -> _Row:
         except EndpointError as error:
             return _Row(math.nan, math.nan, f"{name}: {error}")
     if [token.id for token in sides[0]] != [token.id for token in sides[1]]:
-        return _Row(math.nan, math.nan, "the two models split the reference into other tokens")
+        return _Row(math.nan, math.nan, "the two models tokenize the reference differently")
     was, now = (sum(token.logprob for token in side) / len(side) for side in sides)
     return _Row(was, now, None)
 
 
 def score_reference(endpoint: Endpoint, prompt: Sequence[Message], reference: str) -> list[Token]:
-    """The reference's tokens with its end, as the endpoint's model sees them after `prompt`.
+    """The reference's tokens, with the end of its turn, after `prompt`.
 
-    Raises Unsupported or Rejected where the endpoint cannot tell, and any other EndpointError.
+    Raises Unsupported if the endpoint returns no log-likelihoods, and any other EndpointError.
     """
     if endpoint.contract != "openai":
         raise Unsupported(f"contract {endpoint.contract} carries no log-likelihoods")
     asked = endpoint.ask(prompt, ONE_TOKEN, token_ids=True)
     if asked.prompt_tokens is None:
-        raise Garbled("the endpoint does not tell how many tokens a prompt has")
+        raise Garbled("the endpoint does not return the number of prompt tokens")
     body = openai_body(endpoint, [*prompt, {"role": "assistant", "content": reference}], ONE_TOKEN, False)
     body |= {"prompt_logprobs": 0, "add_generation_prompt": False}
     try:
         tokens = endpoint.exchange(body, _tokens)
     except Rejected as error:
-        raise Unsupported(f"the endpoint tells no log-likelihoods: {error}") from None
+        raise Unsupported(f"the endpoint returns no log-likelihoods: {error}") from None
     if tokens is None:
-        raise Unsupported("the endpoint tells no log-likelihoods")
+        raise Unsupported("the endpoint returns no log-likelihoods")
     before = asked.prompt_token_ids or []
     if before[1:] != [token.id for token in tokens[: len(before) - 1]] and before:
-        raise Garbled("the reference changes how the prompt before it is split into tokens")
+        raise Garbled("the prompt is tokenized differently with the reference behind it")
     return _until_its_end(tokens[asked.prompt_tokens - 1 :])
 
 
 def _tokens(reply: Any) -> list[Token] | None:
-    """All tokens of the prompt but the first, which follows nothing; None where the reply tells of none."""
+    """All tokens of the prompt but the first, which has no probability; None if the reply has none."""
     entries = reply.get("prompt_logprobs")
     if not entries:
         return None
@@ -126,4 +129,4 @@ def _until_its_end(tokens: Sequence[Token]) -> list[Token]:
     for position, token in enumerate(tokens):
         if token.text in ENDS_OF_TURN:
             return [*tokens[: position + 1]]
-    raise Garbled("the reference's end is not among the tokens")
+    raise Garbled("the tokens hold no end of turn after the reference")

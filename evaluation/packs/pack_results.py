@@ -1,4 +1,4 @@
-"""What fine-tuning changed outside the domain: the packs' questions, as both models answered them."""
+"""Both models' answers to the packs, checked: what fine-tuning changed outside the domain."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ MAX_TOKENS = 256
 
 @dataclass(frozen=True)
 class PackSlice:
-    """Rows of one kind, and how many of them each model passed."""
+    """`n` rows of one kind, and how many of them each model passed."""
 
     n: int
     base: int
@@ -38,7 +38,7 @@ class LostRow:
 
 @dataclass(frozen=True)
 class PackResult:
-    """Shares of the `n` rows that both models answered and passed; tuned minus base with its interval."""
+    """Shares passed of the `n` rows that both models answered, and their paired difference."""
 
     n: int
     failed: int
@@ -52,7 +52,7 @@ class PackResult:
 
 
 def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, PackResult]:
-    """Ask both endpoints every question of every pack, `workers` at a time. A failed line is only counted."""
+    """Ask both endpoints every question of every pack, `workers` at a time. Failures are counted."""
     packs = {name: load_pack(name) for name in PACKS}
     rows = [row for pack in packs.values() for row in pack]
     say(f"asking both models the {len(rows)} questions of the safety and forgetting packs")
@@ -60,13 +60,13 @@ def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, Pac
         base_answers, tuned_answers = (
             pool.map(_ask, [endpoint] * len(rows), rows) for endpoint in (base, tuned)
         )
-        judged = [
+        answered = [
             ScoredRow(number, row.id, row.slice, row.messages, "", was, now)
             for number, (row, was, now) in enumerate(
                 zip(rows, base_answers, tuned_answers, strict=True), start=1
             )
         ]
-    return {name: score_pack(pack, judged) for name, pack in packs.items()}
+    return {name: score_pack(pack, answered) for name, pack in packs.items()}
 
 
 def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
@@ -76,9 +76,9 @@ def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
         return None
 
 
-def score_pack(rows: Sequence[PackRow], judged: Sequence[ScoredRow]) -> PackResult:
-    """Check both answers of every row; they are found by the row's id, and left out where a side failed."""
-    pairs = {pair.row.prompt_id: pair for pair in answered_pairs(judged)}
+def score_pack(rows: Sequence[PackRow], answered: Sequence[ScoredRow]) -> PackResult:
+    """Check both answers of every row; `answered` carries the pack row's id as `prompt_id`."""
+    pairs = {pair.row.prompt_id: pair for pair in answered_pairs(answered)}
     checked = [
         (row, row.passes(pairs[row.id].base.text), row.passes(pairs[row.id].tuned.text))
         for row in rows
@@ -102,7 +102,7 @@ def score_pack(rows: Sequence[PackRow], judged: Sequence[ScoredRow]) -> PackResu
 def pack_result(
     passed: Sequence[tuple[bool, bool]], *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
 ) -> PackResult:
-    """From whether base and tuned passed, row by row."""
+    """`passed` says for each row whether base and tuned passed."""
     n = len(passed)
     base, tuned = (np.array([row[side] for row in passed], dtype=float) for side in (0, 1))
     return PackResult(

@@ -15,7 +15,7 @@ from evaluation.statistics.intervals import Interval
 _EDGE = 1.5  # percent of the width kept free at both ends, for round ends and tick labels
 _ROW = 58  # pixels: a line of text above a bar
 _AXIS = 26
-_LABEL_LETTERS = 22  # more would run into the figures on a phone; the tables have the full name
+_LABEL_LETTERS = 22  # more would overlap the numbers on a phone
 
 
 class Bar(NamedTuple):
@@ -36,7 +36,7 @@ class Dumbbell(NamedTuple):
 
 
 def bar_chart(name: str, title: str, bars: Sequence[Bar]) -> Markup:
-    """Shares from 0 to 100 % as bars, each with a whisker over its 95 % interval."""
+    """Shares from 0 to 100 % as bars, each with its 95 % CI as a whisker."""
     height = _ROW * len(bars)
     parts = [_bar(bar, top=_ROW * i) for i, bar in enumerate(bars)]
     said = "; ".join(f"{bar.label} {percent(bar.value)}{_said_interval(bar.interval)}" for bar in bars)
@@ -85,7 +85,7 @@ def _dumbbell(row: Dumbbell, top: float) -> Markup:
 
 
 def difference_chart(name: str, title: str, difference: float, interval: Interval, margin: float) -> Markup:
-    """Tuned minus base with its interval, against the margin that promotion has to clear."""
+    """The paired difference with its CI, and the margin."""
     low, high = _around(min(interval.low, margin, 0), max(interval.high, margin, 0))
 
     def x(value: float) -> float:
@@ -118,7 +118,7 @@ def _short(label: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values between the ends: the finest step that gives at most five."""
+    """Round values between the ends, with the smallest step that gives at most five."""
     steps = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
     step = next((s for s in steps if (high - low) / s <= 5), 1.0)
     first, last = int(-(-low // step)), int(high // step)
@@ -145,7 +145,7 @@ def _tick(x: float, y: float, label: str) -> Markup:
 
 
 def _whisker(interval: Interval, y: float) -> Markup:
-    """Drawn twice, first wider in the page's colour, so that it stands out on the bar and beside it."""
+    """Drawn twice, first wider in the page's colour, for contrast on the bar and beside it."""
     low, high = _x_of(interval.low), _x_of(interval.high)
     lines = [(low, high, y, y), (low, low, y - 5, y + 5), (high, high, y - 5, y + 5)]
     return Markup("").join(_line(*ends, style) for style in ("casing", "whisker") for ends in lines)
@@ -157,7 +157,7 @@ def _x_of(share: float) -> float:
 
 
 def _chart(name: str, title: str, description: str, height: float, parts: Sequence[Markup]) -> Markup:
-    """A labelled picture; screen readers hear the title and the description."""
+    """An SVG with a title and a description for screen readers."""
     return Markup(
         '<svg role="img" width="100%" height="{height}" aria-labelledby="{name}-title {name}-desc">'
         '<title id="{name}-title">{title}</title><desc id="{name}-desc">{description}</desc>{parts}</svg>'

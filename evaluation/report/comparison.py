@@ -1,4 +1,4 @@
-"""Recorded rows -> statistics -> verdict: the object that `report.json` spells out."""
+"""Rows -> statistics -> verdict: the content of `report.json`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,16 +25,15 @@ from evaluation.verdict.decision import Decision, Evidence, Verdict, decide
 from evaluation.verdict.gate import WIN_RATE, Gate
 
 SCHEMA = "phi3flow/report/1"
-NOT_TOLD = "the endpoints, or their contract, do not tell it"
+NOT_TOLD = "the endpoints do not return it"
 
 
 @dataclass(frozen=True)
 class Report:
     """`report.json`, field by field. `n` counts answerable rows that both models answered.
 
-    `difference` is tuned minus base in the gate's primary metric; where that is the win rate, how far it lies
-    above one half. `clusters` counts the clusters that the rows fall into, None where all are independent.
-    `unavailable` names metrics that could not be had, and why.
+    `difference` is tuned minus base in the gate's primary metric, or the win rate minus one half. `clusters`
+    is the number of clusters, None if all rows are independent. `unavailable` maps a metric to the reason.
     """
 
     schema: str
@@ -66,7 +65,7 @@ class Report:
 
 
 class _Primary(NamedTuple):
-    """What the gate goes by."""
+    """The primary metric's result."""
 
     difference: float | None
     interval: Interval | None
@@ -84,10 +83,10 @@ def compare_rows(
     packs: Mapping[str, PackResult] | None = None,
     judge: Judging | None = None,
 ) -> Report:
-    """Everything the report says about `rows`, which are read once. Same rows, gate and seed: same report.
+    """Compare both models' answers. Reads `rows` once; equal rows, gate and seed give an equal report.
 
-    `more_metrics` are columns over the same lines, NaN where a line has none. `packs` can hold a promotion;
-    `judge` informs, unless the gate's primary metric is the win rate.
+    `more_metrics` are columns over the same lines, NaN where a line has none. `packs` can lead to hold;
+    `judge` decides only if the gate's primary metric is the win rate.
     """
     scores = with_metrics(score_rows(rows), more_metrics or {})
     counted = scores.where(scores.counted)

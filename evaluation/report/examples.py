@@ -1,4 +1,4 @@
-"""The rows worth reading: where tuning cost most, and where it gained most."""
+"""The rows with the largest losses and gains, their answers with the differing words marked."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ SHOWN_WORDS = 200  # matching is quadratic in the number of words
 
 
 class SideBySide(NamedTuple):
-    """Both texts as HTML: what only the first has in `del`, what only the second has in `ins`."""
+    """Both texts as HTML: words of the first only in `del`, words of the second only in `ins`."""
 
     before: Markup
     after: Markup
@@ -24,7 +24,7 @@ class SideBySide(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """One row for the page; the answers are HTML with their differing words marked."""
+    """One row of the page; the answers are HTML."""
 
     line: int
     slice: str | None
@@ -36,7 +36,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """The worst losses and the best gains, worst and best first, with how many there are in all."""
+    """The largest losses and gains first, with the number of all of them."""
 
     losses: list[Example]
     gains: list[Example]
@@ -45,10 +45,7 @@ class Examples:
 
 
 def pick_examples(rows: Sequence[ScoredRow], primary: str) -> Examples:
-    """Rank by the primary metric, then by token F1; rows that score alike are neither loss nor gain.
-
-    Only the rows to be shown are held in memory.
-    """
+    """Rank by the primary metric, then by token F1. Holds only the rows to be shown in memory."""
     changed = [(change, i) for i, row in enumerate(rows) if (change := _change(row, primary))[0]]
     losses = sorted(ranked for ranked in changed if ranked[0][0] < 0)
     gains = sorted(
@@ -71,7 +68,7 @@ def _change(row: ScoredRow, primary: str) -> tuple[float, float]:
 
 
 def _example(row: ScoredRow) -> Example:
-    assert row.base is not None  # noqa: S101 - rows that changed have both answers; said for the type checker
+    assert row.base is not None  # noqa: S101 - for the type checker: rows that changed have both answers
     assert row.tuned is not None  # noqa: S101
     return Example(
         line=row.line,
@@ -84,7 +81,7 @@ def _example(row: ScoredRow) -> Example:
 
 
 def word_diff(before: str, after: str) -> SideBySide:
-    """Mark the words in which two texts differ. Everything is escaped; long texts end in an ellipsis."""
+    """Mark the words in which two texts differ. Texts are escaped, and cut after `SHOWN_WORDS` words."""
     old, new = _words(before), _words(after)
     left, right = [], []
     for kind, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():

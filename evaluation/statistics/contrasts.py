@@ -1,7 +1,7 @@
-"""Columns of figures -> what the report says of them: means of both models, their difference, its interval.
+"""Columns -> means of both models, their paired difference and its CI.
 
-Rows whose reference declines to answer are judged apart, by whether the model declines as well. In
-`exact_match` they would reward a base model that declines everything.
+Rows whose reference declines count only in `declined`: in `exact_match` they would reward a model that
+declines everything.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Means of both models over the same `n` rows, and tuned minus base. None throughout where n is 0."""
+    """Means of both models over the same `n` rows, and tuned minus base; None if n is 0."""
 
     n: int
     base: float | None
@@ -47,7 +47,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class MetricContrast(Contrast):
-    """`p` is two-sided against no difference; `p_holm` is adjusted for looking at all metrics."""
+    """`p` is two-sided against no difference; `p_holm` is adjusted for all metrics."""
 
     p: float | None
     p_holm: float | None
@@ -71,14 +71,14 @@ class SliceContrast(Contrast):
 
 @dataclass(frozen=True)
 class Latency:
-    """Median and 95th percentile of seconds per answer; None where nobody measured."""
+    """Median and 95th percentile of seconds per answer; None if not measured."""
 
     p50: float | None
     p95: float | None
 
 
 def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
-    """Every metric over the rows of `counted` that have it, in both models."""
+    """Every metric, over the rows that have it for both models."""
     measured = {name: counted.where(counted.metrics[name].measured) for name in counted.metrics}
     columns = {name: scores.metrics[name] for name, scores in measured.items()}
     estimates = {
@@ -96,7 +96,7 @@ def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
 
 
 def _estimate(metric: str, column: Column, clusters: Clusters, seed: int) -> Estimate:
-    """Exact match by score interval and, where rows are independent, McNemar; other means by bootstrap."""
+    """Score interval for exact match, with McNemar's p if rows are independent; bootstrap for other means."""
     mean = mean_difference(column.difference, seed=seed, bounded=metric not in UNBOUNDED, clusters=clusters)
     if metric != "exact_match" or mean.p is None:
         return mean
@@ -124,7 +124,7 @@ def declined_of(scores: Scores) -> Declined:
 
 
 def slice_contrasts(scores: Scores, metric: str, seed: int) -> dict[str, SliceContrast]:
-    """By name, in the order of the file; rows without a slice belong to none."""
+    """`metric` for each slice, in the order of the file."""
     slices = {}
     for name in scores.slices.names:
         inside = scores.where(scores.slices.of(name))
@@ -136,7 +136,7 @@ def slice_contrasts(scores: Scores, metric: str, seed: int) -> dict[str, SliceCo
 
 
 def model_score(right: Floats, failed: Floats, clusters: Clusters) -> ModelScore:
-    """From a column of `exact_match` over the rows that count, and one of `failed` over all."""
+    """`right` is exact match over the rows that count, `failed` covers all rows."""
     effect = 1.0 if clusters is None else design_effect(right, clusters)
     share = float(np.mean(right)) if len(right) else None
     interval = wilson(float(right.sum()) / effect, len(right) / effect)
@@ -144,7 +144,7 @@ def model_score(right: Floats, failed: Floats, clusters: Clusters) -> ModelScore
 
 
 def latency_of(seconds: Floats) -> Latency:
-    """NaN where nobody measured."""
+    """`seconds` is NaN where nothing was measured."""
     measured = seconds[~np.isnan(seconds)]
     if not len(measured):
         return Latency(None, None)

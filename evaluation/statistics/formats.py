@@ -1,4 +1,4 @@
-"""Numbers as people read them; every report shows them through these."""
+"""Numbers formatted for every report."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ def percent(share: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference, with its sign and one decimal; what rounds to nothing has no sign."""
+    """A difference with its sign and one decimal; zero has no sign."""
     if value is None:
         return NOT_MEASURED
     return f"{value:+.1f}" if round(value, 1) else "0.0"
@@ -30,12 +30,12 @@ def seconds(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A plain figure with one decimal."""
+    """A number with one decimal."""
     return NOT_MEASURED if value is None else f"{value:.1f}"
 
 
 def nats(value: float | None) -> str:
-    """A log-likelihood a token; it needs more decimals than other figures."""
+    """A log-likelihood per token."""
     return NOT_MEASURED if value is None else f"{value:.3f}"
 
 
@@ -45,7 +45,7 @@ def signed_nats(value: float | None) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A probability; below 0.0001 it is said to be below."""
+    """A p-value, down to `<0.0001`."""
     if p is None:
         return NOT_MEASURED
     return f"{p:.4f}" if p >= 0.0001 else f"<{_NO_BREAK}0.0001"

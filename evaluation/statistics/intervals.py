@@ -1,8 +1,8 @@
 """Intervals and tests for two models that answered the same rows.
 
-Chosen by simulation (docs/evaluation.md): for right or wrong answers the percentile bootstrap covers far
-too little where nearly all differences agree, which is what a good fine-tune looks like; Newcombe's
-score interval does not. Everything returns None where the data cannot support a figure.
+Chosen by simulation (docs/evaluation.md): for right or wrong answers the percentile bootstrap covers too
+little where nearly all differences agree, as after a good fine-tuning; Newcombe's score interval does not.
+Functions return None if there are too few rows.
 """
 
 import math
@@ -16,8 +16,8 @@ from scipy.stats import binomtest, bootstrap, norm
 CONFIDENCE = 0.95
 POWER = 0.80
 RESAMPLES = 10_000
-LARGE = 10_000  # from so many independent values on, the bootstrap of a mean is its normal limit
-_BATCH_ELEMENTS = 2_000_000  # resampled values held at once: 16 MB
+LARGE = 10_000  # independent values from which the normal interval replaces the bootstrap
+_BATCH_ELEMENTS = 2_000_000  # resampled values in memory: 16 MB
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 
 

@@ -1,7 +1,4 @@
-"""Rows -> columns of figures: all that the statistics need of a line, and no text.
-
-Made in one pass over the rows, which may stream from files: some dozen numbers a line stay in memory.
-"""
+"""Rows -> columns of numbers, in one pass: a dozen numbers per line stay in memory, and no text."""
 
 from array import array
 from collections.abc import Iterable, Mapping
@@ -21,7 +18,7 @@ NO_LABEL = -1
 
 
 class Column(NamedTuple):
-    """One figure of both models, an entry a line; NaN where a line has none."""
+    """One number per line for each model; NaN where a line has none."""
 
     base: Floats
     tuned: Floats
@@ -35,12 +32,12 @@ class Column(NamedTuple):
 
     @property
     def measured(self) -> Bools:
-        """The lines that have the figure for both models."""
+        """Mask of the lines with a value for both models."""
         return ~np.isnan(self.difference)
 
 
 class Labels(NamedTuple):
-    """A label per line as a position in `names`, `NO_LABEL` without one."""
+    """One label per line, as a position in `names`, or `NO_LABEL`."""
 
     names: list[str]
     codes: NDArray[np.int64]
@@ -57,8 +54,9 @@ class Labels(NamedTuple):
 class Scores:
     """Columns over the same lines. `failed` and `declined` hold 0 or 1.
 
-    `counted` lines, with both answers and a reference that does not decline, have metrics; `unanswerable`
-    ones, with both answers and a reference that does, have `declined`. `same` lines have one answer twice.
+    `counted` lines have both answers and a reference that does not decline: they have metrics. `unanswerable`
+    lines have both answers and a reference that declines: they have `declined`. `same`: both answers are
+    equal.
     """
 
     slices: Labels
@@ -82,7 +80,7 @@ class Scores:
         return self.answered & ~self.unanswerable
 
     def where(self, mask: Bools) -> "Scores":
-        """The lines of `mask`, for example of one slice."""
+        """The lines of `mask`."""
         return Scores(
             self.slices.where(mask),
             self.clusters.where(mask),
@@ -108,9 +106,9 @@ def score_rows(rows: Iterable[ScoredRow]) -> Scores:
         unanswerable.append(refuses)
         same.append(row.base is not None and row.tuned is not None and row.base.text == row.tuned.text)
         for side, answer in enumerate((row.base, row.tuned)):
-            figures = _figures(answer, row.reference if answered else None, refuses=refuses)
+            numbers = _numbers(answer, row.reference if answered else None, refuses=refuses)
             for name, column in columns.items():
-                column[side].append(figures.get(name, np.nan))
+                column[side].append(numbers.get(name, np.nan))
     made = {name: Column(*(np.array(side, dtype=float) for side in both)) for name, both in columns.items()}
     return Scores(
         slices=slices.labels(),
@@ -124,17 +122,17 @@ def score_rows(rows: Iterable[ScoredRow]) -> Scores:
     )
 
 
-def _figures(answer: Answer | None, reference: str | None, *, refuses: bool) -> dict[str, float]:
-    """What one answer adds to the columns; `reference` is None where the other side failed."""
+def _numbers(answer: Answer | None, reference: str | None, *, refuses: bool) -> dict[str, float]:
+    """The numbers of one answer, by column; `reference` is None if the other side failed."""
     if answer is None:
         return {"failed": 1.0}
-    figures = {"failed": 0.0} | ({} if answer.seconds is None else {"seconds": answer.seconds})
+    numbers = {"failed": 0.0} | ({} if answer.seconds is None else {"seconds": answer.seconds})
     if refuses:
-        return figures | {"declined": float(declines(answer.text))}
+        return numbers | {"declined": float(declines(answer.text))}
     if reference is None:
-        return figures
+        return numbers
     tokens = {} if answer.tokens is None else {"answer_tokens": float(answer.tokens)}
-    return figures | score_answer(answer.text, reference) | tokens
+    return numbers | score_answer(answer.text, reference) | tokens
 
 
 @dataclass
@@ -153,12 +151,12 @@ class _Codes:
 
 
 def with_metrics(scores: Scores, more: Mapping[str, Column]) -> Scores:
-    """`scores` with further metrics, whose columns cover the same lines."""
+    """`scores` with further metrics over the same lines."""
     return Scores(**{**vars(scores), "metrics": {**scores.metrics, **more}})
 
 
 def clusters_of(scores: Scores) -> NDArray[np.int64] | None:
-    """A cluster number for each line, from 0; None where no two lines share one and all are independent."""
+    """A cluster number for each line, from 0; None if no two lines share a cluster."""
     codes = scores.clusters.codes.copy()
     alone = codes == NO_LABEL
     codes[alone] = len(scores.clusters.names) + np.arange(int(alone.sum()))

@@ -1,8 +1,8 @@
-"""How often the tuned answer was preferred, as it came and as it would be at equal length.
+"""How often the tuned answer was preferred: the raw win rate, and the win rate at equal length.
 
-A judge tends to like the longer answer. The second figure takes that out: Dubois, Galambosi, Liang and
-Hashimoto 2024, "Length-Controlled AlpacaEval", arXiv 2404.04475. Their model also has a term for the
-difficulty of each of their own 805 instructions, which other data do not have; it is left out here.
+Judges tend to prefer longer answers. The second win rate removes that: Dubois, Galambosi, Liang and Hashimoto
+2024, "Length-Controlled AlpacaEval", arXiv 2404.04475, without their term for the difficulty of their own
+instructions.
 """
 
 import math
@@ -17,8 +17,8 @@ from scipy.stats import norm
 
 from evaluation.statistics.intervals import CONFIDENCE, POWER, Interval, wilson
 
-MIN_FITTED = 10  # fewer rows leave two coefficients to chance
-MIN_EACH_SIDE = 5  # preferences for either side that the robust variance needs to see
+MIN_FITTED = 10  # rows, to fit two coefficients
+MIN_EACH_SIDE = 5  # preferences for either side, for the robust variance
 Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 Z_POWER = float(norm.ppf(POWER))
 _STEPS, _CLOSE = 100, 1e-10
@@ -37,10 +37,10 @@ class Preference(NamedTuple):
 
 @dataclass(frozen=True)
 class LengthControl:
-    """The win rate at equal length, and how much length itself counts.
+    """The win rate at equal length, and the coefficient of length.
 
-    `effect` is the coefficient of the length term: above 0, longer answers are preferred. All are None where
-    the rows do not allow the fit; `note` then says why.
+    With `effect` above 0, longer answers are preferred. All are None if the rows do not allow the fit; `note`
+    then has the reason.
     """
 
     win_rate: float | None

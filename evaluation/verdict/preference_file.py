@@ -1,7 +1,6 @@
-"""Recorded preferences, from a file: judgments, or the votes of the chat page.
+"""Recorded preferences: a judge's judgments, or the votes of the chat page.
 
-A row of which the judge said nothing usable has the preference null, and an `error` that says why: it is
-counted, and in no average.
+A row on which the judge failed has the preference null and an `error`. It is counted, and in no average.
 """
 
 from collections import Counter
@@ -19,7 +18,7 @@ SHAPE = '{"id": "1", "preference": 1, "base_chars": 120, "tuned_chars": 95}'
 
 
 class Judgments(NamedTuple):
-    """The rows with a preference, and why the others have none."""
+    """The rows with a preference; `failures` counts the others, by reason."""
 
     preferences: list[Preference]
     failures: dict[str, int]
@@ -45,7 +44,7 @@ def load_judgments(path: Path) -> Judgments:
             row = parse_object(line)
             name, failure = _id(row), _failure(row)
             if name in first_line:
-                raise RowError("id", f"{name!r} stands on line {first_line[name]} already")
+                raise RowError("id", f"{name!r} is on line {first_line[name]} already")
             if failure is None:
                 rows.append(
                     Preference(name, _share(row), _count(row, "base_chars"), _count(row, "tuned_chars"))
@@ -62,7 +61,7 @@ def load_judgments(path: Path) -> Judgments:
 
 
 def _failure(row: dict[str, Any]) -> str | None:
-    """Why a row has no preference; None for one that has."""
+    """The reason why a row has no preference; None if it has one."""
     if "preference" not in row or row["preference"] is not None:
         return None
     error = row.get("error")

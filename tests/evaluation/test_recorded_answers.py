@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from recorded_comparison import compare_answers
 
 from evaluation.compare import recorded_rows
 from evaluation.rows import Answer
@@ -145,3 +146,13 @@ def test_files_that_are_not_there_are_bad_input(files, capsys):
     assert compare(files) == 2
     assert "base.jsonl: cannot be read" in capsys.readouterr().err
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("base_right", "tuned_right", "verdict"),
+    [(0, 40, "promote"), (40, 0, "hold"), (20, 22, "not_enough_data")],
+)
+def test_recorded_answers_lead_to_each_verdict(tmp_path, base_right, tuned_right, verdict):
+    report = compare_answers(tmp_path / "out", base_right=base_right, tuned_right=tuned_right)
+    assert report.verdict == verdict, report.reasons
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == verdict
