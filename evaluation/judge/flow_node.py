@@ -17,7 +17,7 @@ def check_judge(judge: Endpoint) -> str:
     """The base URL for OpenAI's clients, which add the path. Raises BadInput for another contract."""
     if judge.contract != "openai" or not judge.url.endswith(CHAT_PATH):
         raise BadInput(
-            "the judge's contract must be openai",
+            "the judge must have contract openai",
             hint=f"phi3flow connect NAME --contract openai --endpoint https://HOST/v1{CHAT_PATH}",
         )
     return judge.url.removesuffix(CHAT_PATH)

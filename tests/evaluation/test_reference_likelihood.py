@@ -116,9 +116,9 @@ def test_only_the_references_tokens_and_its_end_count(at):
 @pytest.mark.parametrize(
     ("kind", "error", "why"),
     [
-        ("cannot", Unsupported, "tells no log-likelihoods: the endpoint rejected the request (HTTP 400)"),
-        ("ignores", Unsupported, "tells no log-likelihoods"),
-        ("merges", Garbled, "changes how the prompt before it is split"),
+        ("cannot", Unsupported, "returns no log-likelihoods: the endpoint rejected the request (HTTP 400)"),
+        ("ignores", Unsupported, "returns no log-likelihoods"),
+        ("merges", Garbled, "the prompt is tokenized differently"),
     ],
 )
 def test_what_cannot_be_told_is_an_error_that_says_so(at, kind, error, why):
@@ -158,9 +158,9 @@ def test_long_files_are_sampled_evenly(at):
 @pytest.mark.parametrize(
     ("base", "tuned", "why"),
     [
-        ("cannot", "3", "base: the endpoint tells no log-likelihoods"),
-        ("3", "ignores", "tuned: the endpoint tells no log-likelihoods"),
-        ("3", "other", "the two models split the reference into other tokens"),
+        ("cannot", "3", "base: the endpoint returns no log-likelihoods"),
+        ("3", "ignores", "tuned: the endpoint returns no log-likelihoods"),
+        ("3", "other", "the two models tokenize the reference differently"),
     ],
 )
 def test_what_an_endpoint_does_not_tell_is_said_and_fails_nothing(at, base, tuned, why):
