@@ -7,16 +7,14 @@ import json
 import sys
 import time
 
-from deploy.scoring.engines.quiet_openvino import silence_openvino
+from deploy.scoring.engines.openvino_worker import Setup, make_pipeline, silence_openvino
+from deploy.scoring.load import SMALL_MODEL, weights_bytes
 
 silence_openvino()
 
 import numpy as np  # noqa: E402 - after the telemetry is off
 from openvino import Tensor  # noqa: E402
 from openvino_genai import GenerationConfig  # noqa: E402
-
-from deploy.scoring.engines.openvino_worker import Setup, make_pipeline  # noqa: E402
-from deploy.scoring.load import SMALL_MODEL, weights_bytes  # noqa: E402
 
 
 class Limit:

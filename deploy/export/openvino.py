@@ -1,4 +1,4 @@
-"""A model folder in another format to serve from, checked against the model before it appears."""
+"""Exporting a model folder to OpenVINO, checked against the model before the export appears."""
 
 import asyncio
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.export.quantise import Example, Quantised, quantise
-from deploy.scoring.engines.quiet_openvino import silence_openvino
+from deploy.scoring.engines.openvino_worker import silence_openvino
 from phi3flow.core.console import say
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.errors import Phi3flowError, translating
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import Artifact, new_output, write_manifest
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 FP32 = Quantised("fp32", None, 1.0)
 PROBES = "probes.jsonl"
-# Whatever the serving side reads besides the weights; the converter writes the configuration itself.
-CARRIED = ("*.jinja", "added_tokens.json", "special_tokens_map.json", "tokenizer*", PROBES)
+# What serving reads besides the weights; the converter writes the configuration itself.
+COPIED = ("*.jinja", "added_tokens.json", "special_tokens_map.json", "tokenizer*", PROBES)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The folder, how its weights are stored, and how many prompts it was checked on."""
+    """The folder, how its weights are stored, and on how many prompts it was checked."""
 
     folder: Path
     weights: Quantised
@@ -35,8 +35,9 @@ class Exported:
 def export_openvino(model: Path, out: Path, *, int4: bool) -> Exported:
     """Convert a model folder for the openvino engine; `out` appears when it is complete and checked.
 
-    Without `int4`, greedy answers must equal those of transformers. Raises BadInput for an unusable model or
-    an existing `out`, Phi3flowError where the converter is not installed or its model says something else.
+    Its greedy answers in fp32 must equal those of transformers; `int4` quantises after that check. Raises
+    BadInput for an unusable model or an existing `out`, Phi3flowError if the converter is not installed or
+    its model answers differently.
     """
     new_output(out)
     work = out.with_name(f".{out.name}.partial")
@@ -69,10 +70,10 @@ def _export(model: Path, work: Path, *, int4: bool) -> Exported:
     expected = {name: one.text for name, one in answer_greedily(loaded, tokenizer, prompts).items()}
     config, limit = loaded.config, most_tokens(loaded)
     del loaded
-    say("converting it")
+    say("converting the model")
     _convert(model, work)
-    _carry(model, work)
-    say("asking the converted one")
+    _copy_files(model, work)
+    say("asking the converted model the same prompts")
     answers = asyncio.run(_answer(work, tokenizer, list(prompts.values()), limit))
     _require_equal(dict(zip(prompts, answers, strict=True)), expected)
     if not int4:
@@ -85,14 +86,10 @@ def _convert(model: Path, work: Path) -> None:
     import logging
     import warnings
 
-    try:
+    with translating({ImportError: _not_installed}):
         from optimum.intel import OVModelForCausalLM
-    except ImportError as error:
-        raise Phi3flowError(
-            f"the converter is not installed: {error}", hint="make install, or docs/install.md for the parts"
-        ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about branches that are constant here
+        warnings.simplefilter("ignore")  # the tracer warns about branches that are constant here
         logging.disable(logging.WARNING)
         try:
             converted = OVModelForCausalLM.from_pretrained(
@@ -103,8 +100,14 @@ def _convert(model: Path, work: Path) -> None:
     converted.save_pretrained(work)
 
 
-def _carry(model: Path, work: Path) -> None:
-    for pattern in CARRIED:
+def _not_installed(error: Exception) -> Phi3flowError:
+    return Phi3flowError(
+        f"the converter is not installed: {error}", hint="make install, or docs/install.md for the parts"
+    )
+
+
+def _copy_files(model: Path, work: Path) -> None:
+    for pattern in COPIED:
         for file in model.glob(pattern):
             if file.is_file():
                 shutil.copy2(file, work / file.name)
@@ -114,7 +117,7 @@ def _require_equal(answers: dict[str, str], expected: dict[str, str]) -> None:
     wrong = [name for name, answer in answers.items() if answer != expected[name]]
     if wrong:
         raise Phi3flowError(
-            f"the converted model answers {len(wrong)} of {len(answers)} prompts otherwise: "
+            f"the converted model answers {len(wrong)} of {len(answers)} prompts differently: "
             + ", ".join(wrong),
             hint="serve the model folder itself: phi3flow serve MODEL --engine transformers",
         )
@@ -126,7 +129,7 @@ async def _answer(
     prompts: Sequence[list[dict[str, str]]],
     max_tokens: int,
 ) -> list[str]:
-    """Through the engine that will serve it."""
+    """Ask the engine that will serve it."""
     from deploy.scoring.engine import GenerationRequest
     from deploy.scoring.engines.openvino_engine import OpenVinoEngine
     from phi3flow.chats.chat_template import encode_prompt
@@ -150,7 +153,7 @@ def _example(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]
 
 
 def _widths(config: "PretrainedConfig") -> list[int]:
-    """Input widths of the layers: a group of weights lies within one row."""
+    """Input widths of the layers; a quantisation group must divide them."""
     return [config.hidden_size, config.intermediate_size]
 
 

@@ -1,4 +1,4 @@
-"""Weights in 4 or 8 bits, and how far the quantised model still chooses what the model chooses."""
+"""Quantising weights to 4 or 8 bits, checked by how often the model still chooses the same token."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from deploy.scoring.load import OPENVINO_FILE
 from phi3flow.core.errors import Phi3flowError
 
 GROUP_SIZES = (128, 64, 32, 16)  # weights that share a scale; the larger, the faster and the coarser
-ENOUGH = 0.95  # of the tokens: 4 bits of a real model miss a few, a broken quantisation misses most
+ENOUGH = 0.95  # share of equal tokens: a real model in 4 bits misses a few, a broken one misses most
 
 
 class Quantised(NamedTuple):
-    """`agreement` is the share of tokens that the quantised model would choose too."""
+    """`agreement` is the share of the model's tokens that the quantised model chooses too."""
 
     mode: str
     group_size: int | None
@@ -30,9 +30,9 @@ class Example(NamedTuple):
 
 
 def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example]) -> Quantised:
-    """Replace the model in `folder` by its int4 form, or by int8 where int4 chooses too many other tokens.
+    """Replace the model in `folder` by its int4 form, or by int8 if int4 chooses too many other tokens.
 
-    `widths` are those of the model's layers. Raises Phi3flowError where int8 does too.
+    `widths` are the input widths of the model's layers. Raises Phi3flowError if int8 does too.
     """
     exact = folder / "exact"
     exact.mkdir()
@@ -49,13 +49,13 @@ def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example]) -
             shutil.rmtree(exact)
             return Quantised(mode, group_size if mode == "int4" else None, round(agreement, 4))
     raise Phi3flowError(
-        f"in 8 bits the model chooses only {agreement:.0%} of the tokens that it chose",
+        f"in 8 bits the model chooses only {agreement:.0%} of the tokens that it chose before",
         hint="export without --int4",
     )
 
 
 def compress(source: Path, target: Path, mode: str, group_size: int | None) -> None:
-    """Layers in `mode`; nncf keeps embeddings and the last layer in int8."""
+    """Write the layers in `mode`; nncf keeps embeddings and the last layer in int8."""
     import nncf
     import openvino
 
@@ -65,7 +65,7 @@ def compress(source: Path, target: Path, mode: str, group_size: int | None) -> N
         options = {"mode": nncf.CompressWeightsMode.INT4_SYM, "group_size": group_size, "ratio": 1.0}
     else:
         options = {"mode": nncf.CompressWeightsMode.INT8_ASYM}
-    with redirect_stdout(StringIO()):  # its progress bar is no data of ours
+    with redirect_stdout(StringIO()):  # its progress bar
         compressed = nncf.compress_weights(model, **options)
     openvino.save_model(compressed, target, compress_to_fp16=False)
 
@@ -75,11 +75,11 @@ def _choices(model: Path, examples: Sequence[Example]) -> list[int]:
     import openvino
 
     request = openvino.Core().compile_model(model, "CPU").create_infer_request()
-    return [token for example in examples for token in _read(request, example)]
+    return [token for example in examples for token in _choose(request, example)]
 
 
-def _read(request: Any, example: Example) -> list[int]:
-    """Prompt and answer at once; logits have the shape (1, tokens, vocabulary)."""
+def _choose(request: Any, example: Example) -> list[int]:
+    """The chosen tokens of one answer; logits have the shape (1, tokens, vocabulary)."""
     import numpy as np
 
     ids = np.array([[*example.prompt, *example.answer]], dtype=np.int64)

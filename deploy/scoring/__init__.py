@@ -1,1 +1,1 @@
-"""The HTTP endpoint that every target runs: engines behind one protocol, dialects before them."""
+"""The HTTP endpoint: request formats in front, engines with one protocol behind them."""

@@ -1,12 +1,12 @@
-"""What every engine fulfils: token ids in, text out as it grows, and a slot that can be freed at any time.
+"""The protocol of every engine: token ids in, text out as it grows; cancelling frees the slot at any time.
 
 EngineError       the request was not answered
 ├── ContextOverflow   the prompt leaves no room for an answer
 ├── NotSupported      this engine cannot do what the request asks
 ├── Overloaded        slots and queue are full
-├── Cancelled         the reader gave up
-├── EngineClosed      the server is going down
-└── EngineFailed      the engine is dead
+├── Cancelled         the reader cancelled the request
+├── EngineClosed      the server is shutting down
+└── EngineFailed      the engine has crashed
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, Self
 
 FinishReason = Literal["stop", "length"]
-MAX_WAITING = 128  # requests in an engine's queue; with that many waiting it is full
+MAX_WAITING = 128  # requests in an engine's queue
 
 
 class EngineError(Exception):
@@ -31,7 +31,7 @@ class ContextOverflow(EngineError):
 
 
 class NotSupported(EngineError):
-    """`field` is the request's, as the dialects call it."""
+    """`field` is the name of the request's field, as clients send it."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -57,9 +57,9 @@ class EngineFailed(EngineError): ...
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One answer to make. `temperature` 0 is greedy; the answer ends before the first stop string.
+    """What to answer. `temperature` 0 is greedy; the answer ends before the first stop string.
 
-    `score_prompt` asks for the prompt's own log-likelihood, too.
+    `score_prompt` asks for the log-likelihood of the prompt's tokens as well.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -71,7 +71,7 @@ class GenerationRequest:
     score_prompt: bool = False
 
     def fitted(self, context: int) -> "GenerationRequest":
-        """The same with `max_tokens` cut to what the context leaves. Raises ContextOverflow."""
+        """A copy with `max_tokens` cut to what the context leaves. Raises ContextOverflow."""
         room = context - len(self.prompt_token_ids)
         if room < 1:
             raise ContextOverflow(len(self.prompt_token_ids), context)
@@ -79,7 +79,7 @@ class GenerationRequest:
 
 
 class TokenScore(NamedTuple):
-    """How likely a token was after those before it; `rank` 1 is the likeliest."""
+    """A token's natural log-likelihood, given those before it; `rank` 1 is the most likely token."""
 
     token: int
     text: str
@@ -88,58 +88,58 @@ class TokenScore(NamedTuple):
 
 
 class Generation:
-    """One answer in the making: an engine writes it from whatever thread, one asyncio task reads it.
+    """One answer while it is made: an engine writes it from any thread, one asyncio task reads it.
 
-    The reader's task must create it. Only a reader of `pieces` is woken for every token.
+    The reader's task must create it. Only a reader of `pieces` wakes up for every token.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
         self.finish_reason: FinishReason | None = None
-        self.completion_tokens = 0  # sampled, the end-of-turn token included
+        self.completion_tokens = 0  # with the end-of-turn token
         self.over = False
         self.first_token_seconds: float | None = None
-        self.prompt_scores: Sequence[TokenScore] = ()  # of every token of the prompt but the first
+        self.prompt_scores: Sequence[TokenScore] = ()  # one for each token of the prompt but the first
         self._created = time.monotonic()
         self._error: EngineError | None = None
         self._written: deque[str] = deque()
-        self.streamed = False  # read by `pieces`: until then, text is not wanted token by token
+        self.streamed = False  # whether `pieces` reads it, so that text is wanted token by token
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._reader = threading.get_ident()
 
     async def pieces(self) -> AsyncIterator[str]:
         """The text as it grows. A normal end means a complete answer. Raises EngineError."""
         self.streamed = True
         while True:
-            self._news.clear()
-            over = self.over  # read before the text: whatever was written before it is in `_written`
+            self._changed.clear()
+            over = self.over  # read before the text: what was written before the end is then in `_written`
             if text := self._take():
                 yield text
             if over:
                 break
-            await self._news.wait()
+            await self._changed.wait()
         if self._error:
             raise self._error
 
     async def text(self) -> str:
         """The whole answer. Raises EngineError."""
         while not self.over:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
         if self._error:
             raise self._error
         return self._take()
 
     def cancel(self) -> None:
-        """Free the slot; nothing happens where the answer is complete. For the reader's thread."""
+        """Free the slot; does nothing if the answer is complete. For the reader's thread."""
         if not self.over:
             self._error = Cancelled("the answer is no longer wanted")
             self.over = True
-            self._news.set()
+            self._changed.set()
 
     def write(self, text: str, tokens: int) -> None:
-        """Append `text`; `tokens` is the count so far. For the engine's thread, as are the next two."""
+        """Append `text`; `tokens` is the count so far. This and the next two are for the engine's thread."""
         self.completion_tokens = tokens
         if self.first_token_seconds is None:
             self.first_token_seconds = time.monotonic() - self._created
@@ -161,9 +161,9 @@ class Generation:
 
     def _wake(self) -> None:
         if threading.get_ident() == self._reader:
-            self._news.set()
+            self._changed.set()
         elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._news.set)
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     def _take(self) -> str:
         taken = []
@@ -173,11 +173,11 @@ class Generation:
 
 
 class Engine(Protocol):
-    """`submit` never blocks: it queues, or raises Overloaded, ContextOverflow or NotSupported."""
+    """`submit` never blocks: it queues the request or raises EngineError."""
 
     @property
     def context(self) -> int:
-        """The most tokens that prompt and answer have together."""
+        """Most tokens of prompt and answer together."""
 
     @property
     def waiting(self) -> int:
@@ -185,13 +185,13 @@ class Engine(Protocol):
 
     @property
     def running(self) -> int:
-        """Answers in the batch."""
+        """Answers in the current batch."""
 
     @property
     def full(self) -> bool:
-        """Whether slots and queue are full, so that `submit` would raise Overloaded."""
+        """Whether `submit` would raise Overloaded."""
 
     def submit(self, request: GenerationRequest) -> Generation: ...
 
     def close(self) -> None:
-        """End at once; answers still in the making raise EngineClosed."""
+        """End at once; pending answers raise EngineClosed."""

@@ -1,4 +1,4 @@
-"""Which engine serves a model folder, and what each needs to be there."""
+"""Loading a model folder into the engine that serves it."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deploy.scoring.engine import Engine
 
 OPENVINO_FILE = "openvino_model.xml"
-# Parameters. Below, a second thread gains nothing, and costs 30-fold where another process wants its core.
+# Parameters. A second thread gains a smaller model nothing, and makes it 30 times slower on a busy core.
 SMALL_MODEL = 20_000_000
 
 
@@ -28,13 +28,14 @@ def load(folder: Path, on_failure: Callable[[], None], engine: str = "auto") -> 
     from training.models.loading import load_tokenizer
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # its warnings say of long prompts what ContextOverflow says
-    make = _openvino if _resolved(folder, engine) == "openvino" else _transformers
+    logging.set_verbosity_error()  # it warns about long prompts, for which we raise ContextOverflow
+    make = _openvino if _engine_for(folder, engine) == "openvino" else _transformers
     tokenizer = load_tokenizer(str(folder))
     return LoadedModel(tokenizer, make(folder, tokenizer, on_failure))
 
 
-def _resolved(folder: Path, engine: str) -> str:
+def _engine_for(folder: Path, engine: str) -> str:
+    """transformers or openvino. Raises BadInput if the folder or an installed package does not fit."""
     converted = (folder / OPENVINO_FILE).is_file()
     name = ("openvino" if converted else "transformers") if engine == "auto" else engine
     if name == "openvino" and not converted:
@@ -45,13 +46,14 @@ def _resolved(folder: Path, engine: str) -> str:
         raise BadInput("openvino_genai is not installed", hint="pip install 'phi3flow[openvino]'")
     if name == "transformers" and converted:
         raise BadInput(
-            f"{folder}: was converted for openvino", hint="give the folder that it was exported from"
+            f"{folder}: is an OpenVINO export",
+            hint="serve the folder that it was exported from, or omit --engine",
         )
     return name
 
 
 def weights_bytes(folder: Path | str) -> int:
-    """Of an exported model."""
+    """Size of an exported model's weights."""
     return (Path(folder) / OPENVINO_FILE).with_suffix(".bin").stat().st_size
 
 
@@ -70,7 +72,7 @@ def _transformers(
 
 
 def _openvino(folder: Path, tokenizer: "PreTrainedTokenizerBase", on_failure: Callable[[], None]) -> "Engine":
-    """Quantised weights need no fp32 arithmetic around them; whatever is not said to be is exact."""
+    """fp32 arithmetic unless the manifest says that the weights are quantised."""
     from deploy.scoring.engines.openvino_engine import OpenVinoEngine
     from phi3flow.core.lineage import read_manifest
 

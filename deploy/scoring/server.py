@@ -1,4 +1,4 @@
-"""Serving in the foreground: bind, load, answer, drain."""
+"""Serving in the foreground: load, answer, drain."""
 
 import asyncio
 import logging
@@ -20,11 +20,11 @@ from deploy.scoring.load import load
 from phi3flow.core.errors import Phi3flowError
 
 DRAIN_SECONDS = 10.0
-CUT_SECONDS = 1.0  # between ending the engine and cutting the connections it leaves
+CUT_SECONDS = 1.0  # between closing the engine and cutting the connections that are still open
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that finishes what runs within DRAIN_SECONDS of a signal, and then ends the engine."""
+    """Uvicorn that, after a signal, finishes running answers for DRAIN_SECONDS and then closes the engine."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 def server_config(app: FastAPI, limits: ConnectionLimits = LIMITS) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=partial(BoundedConnection, limits),  # type: ignore[arg-type] # whatever makes a connection
+        http=partial(BoundedConnection, limits),  # type: ignore[arg-type] # uvicorn calls it like a class
         ws="none",
         access_log=False,
         log_level=logging.WARNING,
@@ -59,7 +59,8 @@ def serve(
 ) -> None:
     """Answer on `bound` until SIGTERM or SIGINT; `announce` is called when the model is loaded.
 
-    Raises BadInput where the folder holds no usable model, Phi3flowError when the engine dies.
+    `engine` is auto, transformers or openvino. `request_timeout` is in seconds. Raises BadInput if the folder
+    holds no usable model, Phi3flowError if the engine crashes.
     """
     service = Service(folder.resolve().name)
     server = Server(server_config(create_app(service, key, request_timeout)), service)
@@ -77,7 +78,7 @@ def serve(
 
 
 class _Loader(threading.Thread):
-    """Loads the model while the server says that it is loading."""
+    """Loads the model while the server already answers that it is loading."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
-"""Fidelity of an engine whose arithmetic differs: how many answers it gets right, against the reference."""
+"""Fidelity of an engine with other arithmetic (int4, 16 bits): exact match against the fp32 model's."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploy.verify.check import Check
+from deploy.verify.checks import Check
 from evaluation.answer_metrics import declines, score_answer
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.rows import load_chats
@@ -12,12 +12,12 @@ from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.phi3_contract import Endpoint, EndpointError, Pause
 
-POINTS = 1.0  # per cent of the rows
+POINTS = 1.0  # largest allowed drop, in per cent of the rows
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A sealed test file, and the share of its known answers that the fp32 model gives exactly.
+    """A held-out test file, and the fp32 model's exact match on it, from 0 to 1.
 
     As in report.json, rows whose right answer is to decline do not count.
     """
@@ -27,20 +27,22 @@ class Reference:
 
 
 def check_exact_match(endpoint: Endpoint, reference: Reference, workers: int) -> Check:
-    """At most POINTS below the reference; a row without an answer is a wrong one. Raises BadInput."""
+    """Pass at most POINTS below the reference; a row without an answer counts as wrong. Raises BadInput."""
     chats = [chat for chat in load_chats(reference.data) if not declines(chat.reference)]
     if not chats:
-        raise BadInput(f"{reference.data}: no row has an answer to know", hint="give the sealed test.jsonl")
+        raise BadInput(
+            f"{reference.data}: every row's right answer is to decline", hint="give prepare's test.jsonl"
+        )
     say(f"asking {len(chats)} questions of {reference.data}")
     shared = replace(endpoint, pause=Pause())
     with ThreadPoolExecutor(workers) as pool:
         scores = list(pool.map(lambda chat: _score(shared, chat), chats))
     right = sum(score or 0.0 for score in scores)
-    silent = sum(score is None for score in scores)
+    unanswered = sum(score is None for score in scores)
     reason = (
         f"exact match {right / len(chats):.1%} of {len(chats)} rows, reference {reference.exact_match:.1%}"
     )
-    reason += f", {silent} not answered" if silent else ""
+    reason += f", {unanswered} not answered" if unanswered else ""
     close = right >= (reference.exact_match - POINTS / 100) * len(chats) - 1e-9  # 1e-9: binary fractions
     return Check("text", "pass" if close else "fail", reason)
 

@@ -1,4 +1,4 @@
-"""The six checks of one endpoint, and what they come to."""
+"""The six checks of one endpoint, and their overall result."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.verify.check import Check, Result
+from deploy.verify.checks import (
+    Check,
+    Result,
+    check_base,
+    check_echo,
+    check_stop,
+    check_template,
+    check_text,
+)
 from deploy.verify.exact_match import Reference, check_exact_match
 from deploy.verify.probes import Answers, ask_probes, load_probes
-from deploy.verify.recorded import check_base, check_echo, check_stop, check_text, surely_ended
 from deploy.verify.sampling import check_sampling
-from deploy.verify.template import check_template
 from phi3flow.core.console import say
 from phi3flow.core.lineage import read_manifest
 from phi3flow.phi3_contract import Endpoint
@@ -22,7 +28,7 @@ EXIT_CODES: dict[Result, int] = {"pass": 0, "fail": 1, "not-checkable": 4}
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked, of which model, where."""
+    """The checks of one model at one endpoint."""
 
     model: Path
     endpoint: Endpoint
@@ -31,7 +37,7 @@ class Verification:
 
     @property
     def result(self) -> Result:
-        """A gate before traffic passes if every check does: what nobody could look at is no pass."""
+        """A gate before traffic passes only if every check does: "not-checkable" is no pass."""
         results = {check.result for check in self.checks}
         return "fail" if "fail" in results else "not-checkable" if "not-checkable" in results else "pass"
 
@@ -40,7 +46,7 @@ class Verification:
         return EXIT_CODES[self.result]
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of verify.json; a URL's user, password and query may be secret and are left out."""
+        """The content of verify.json, without the URL's user, password and query, which may be secret."""
         manifest = read_manifest(self.model) or {}
         url = urlsplit(self.endpoint.url)
         return {
@@ -58,13 +64,12 @@ class Verification:
 
 
 def verify(model: Path, endpoint: Endpoint, reference: Reference | None, workers: int) -> Verification:
-    """Ask the endpoint what training recorded in the model folder; no weights are read.
+    """Ask the endpoint the prompts that training recorded in the model folder. Reads no weights.
 
-    With a `reference`, exact match on its test file takes the place of equal greedy answers.
-    Raises BadInput, and EndpointError where nothing can be asked at all.
+    With a `reference`, exact match on its test file replaces the check for equal greedy answers.
+    Raises BadInput, and EndpointError if no prompt is answered.
     """
     probes = load_probes(model)
-    ended = surely_ended(model, probes)
     say(f"asking {len(probes)} recorded prompts")
     answers = ask_probes(endpoint, probes)
     given = answers.given
@@ -73,7 +78,7 @@ def verify(model: Path, endpoint: Endpoint, reference: Reference | None, workers
     checks = [
         check_template(given, endpoint.contract),
         text,
-        check_stop(given, ended),
+        check_stop(given),
         check_sampling(endpoint, given),
         check_echo(given),
         check_base(given),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from phi3flow.core.errors import BadInput
+from phi3flow.core.errors import BadInput, translating
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.phi3_contract import (
     Endpoint,
@@ -20,14 +20,13 @@ from phi3flow.phi3_contract import (
 )
 
 FILE = "probes.jsonl"
-UNTOLD_LIMIT = 32  # of recordings that do not say at how many tokens they were cut
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A prompt with its greedy answers; the base's are None for a model that was trained from scratch.
+    """A prompt with its greedy answers, each cut at `max_tokens`. A finish reason is "stop" or "length".
 
-    A finish reason is "stop" or "length", None in a recording that is older than the field.
+    The base model's answer and finish reason are None for a model that was trained from scratch.
     """
 
     id: str
@@ -35,9 +34,9 @@ class Probe:
     prompt_token_ids: Sequence[int]
     tuned_text: str
     base_text: str | None
-    max_tokens: int = UNTOLD_LIMIT
-    tuned_finish_reason: str | None = None
-    base_finish_reason: str | None = None
+    max_tokens: int
+    tuned_finish_reason: str
+    base_finish_reason: str | None
 
 
 class Given(NamedTuple):
@@ -48,12 +47,12 @@ class Given(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Some servers strip the space around an answer, so nothing here compares it."""
+        """The answer without the space around it, which some servers strip."""
         return self.reply.text.strip()
 
 
 class Answers(NamedTuple):
-    """At least one is given; `unsupported` are those that the contract has no words for."""
+    """At least one is given; `unsupported` are the ids of probes that the contract cannot express."""
 
     given: list[Given]
     failed: dict[str, EndpointError]
@@ -63,23 +62,25 @@ class Answers(NamedTuple):
 def load_probes(model: Path) -> list[Probe]:
     """Raises BadInput."""
     path = model / FILE
+
+    def unusable(reason: object) -> BadInput:
+        return BadInput(f"{path}: {reason}", hint="take the file that phi3flow train wrote")
+
     if not path.is_file():
         raise BadInput(
             f"{model}: no {FILE}", hint="phi3flow train writes it into the model folder; verify that one"
         )
-    try:
+    with translating({TypeError: unusable, ValueError: unusable}):
         probes = [Probe(**row) for row in read_jsonl(path)]
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{path}: {error}", hint="take the file that phi3flow train wrote") from None
     if not probes:
-        raise BadInput(f"{path}: no probe in it", hint="take the file that phi3flow train wrote")
+        raise unusable("it is empty")
     return probes
 
 
 def ask_probes(endpoint: Endpoint, probes: Sequence[Probe]) -> Answers:
-    """One after the other, so that no batch of answers touches their arithmetic.
+    """Ask one after the other, so that batching cannot change the arithmetic.
 
-    Raises EndpointError where nobody answers, the key is refused, or no probe at all is answered.
+    Raises EndpointError if nothing answers, the key is refused, or no probe is answered.
     """
     answers = Answers([], {}, [])
     for probe in probes:
@@ -102,5 +103,5 @@ def _ask(endpoint: Endpoint, probe: Probe) -> Reply:
         return endpoint.ask(probe.messages, sampling, token_ids=True)
     except Unsupported:
         raise
-    except Rejected:  # a foreign endpoint may refuse the field that asks for token ids
+    except Rejected:  # another server may refuse the field that asks for token ids
         return endpoint.ask(probe.messages, sampling)

@@ -1,23 +1,26 @@
-"""Whether the endpoint honours temperature, top_p, max tokens and seed."""
+"""Whether the endpoint obeys temperature, top_p, max tokens and seed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from deploy.verify.check import Check, shown
+from deploy.verify.checks import Check, quoted
 from deploy.verify.probes import Given
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
 
 HOT, NEARLY_GREEDY = 1.5, 0.01
 NARROW = 0.001  # top_p that leaves the likeliest token alone
-TOKENS = 16  # enough to see whether two answers part
-LIVELY = 4  # answers that vary when hot: enough to tell a rule from chance
+TOKENS = 16  # enough to see whether two answers differ
+ENOUGH_VARYING = 4  # prompts, so that one near tie of two tokens decides nothing
 SEEDLESS = "promptflow"
 HALF_CHARACTER = "\ufffd"  # how some servers end an answer that is cut within a character
 
 
-class Lively(NamedTuple):
-    """A prompt whose answer varies when hot: the beginnings of its greedy one, and of what seed 1 draws."""
+class Varying(NamedTuple):
+    """A prompt whose answer varies at a high temperature.
+
+    `greedy` and `hot` are the first TOKENS of its greedy answer and of the one drawn with seed 1.
+    """
 
     given: Given
     greedy: str
@@ -25,7 +28,7 @@ class Lively(NamedTuple):
 
 
 def check_sampling(endpoint: Endpoint, given: Sequence[Given]) -> Check:
-    """Compares the endpoint's answers with one another, so it holds for quantised models, too."""
+    """Compares the endpoint's answers with one another, so it works for quantised models too."""
     try:
         faults = _faults(endpoint, given)
     except EndpointError as error:
@@ -40,11 +43,11 @@ def check_sampling(endpoint: Endpoint, given: Sequence[Given]) -> Check:
 
 def _faults(endpoint: Endpoint, given: Sequence[Given]) -> list[str]:
     faults = _max_tokens_faults(endpoint, max(given, key=lambda one: len(one.text)))
-    lively = _lively(endpoint, given)
-    if not lively:
+    varying = _varying(endpoint, given)
+    if not varying:
         return [*faults, f"temperature {HOT} varies none of {len(given)} answers"]
-    faults += _temperature_faults(endpoint, lively)
-    return faults if endpoint.contract == SEEDLESS else faults + _draw_faults(endpoint, lively)
+    faults += _temperature_faults(endpoint, varying)
+    return faults if endpoint.contract == SEEDLESS else faults + _draw_faults(endpoint, varying)
 
 
 def _max_tokens_faults(endpoint: Endpoint, longest: Given) -> list[str]:
@@ -52,38 +55,38 @@ def _max_tokens_faults(endpoint: Endpoint, longest: Given) -> list[str]:
     text = reply.text.rstrip(HALF_CHARACTER).strip()
     if reply.completion_tokens == 1 or (text != longest.text and longest.text.startswith(text)):
         return []
-    return [f"max tokens 1 gives {shown(text)}"]
+    return [f"max tokens 1 gives {quoted(text)}"]
 
 
-def _lively(endpoint: Endpoint, given: Sequence[Given]) -> list[Lively]:
+def _varying(endpoint: Endpoint, given: Sequence[Given]) -> list[Varying]:
     """The first few prompts whose answer varies with the seed (or, without seeds, with chance)."""
-    found: list[Lively] = []
+    found: list[Varying] = []
     for one in given:
         first, second = (_answer(endpoint, one, Sampling(HOT, seed=seed)) for seed in (1, 2))
         if first != second:
-            found.append(Lively(one, _answer(endpoint, one, Sampling(0.0, seed=1)), first))
-        if len(found) == LIVELY:
+            found.append(Varying(one, _answer(endpoint, one, Sampling(0.0, seed=1)), first))
+        if len(found) == ENOUGH_VARYING:
             break
     return found
 
 
-def _temperature_faults(endpoint: Endpoint, lively: Sequence[Lively]) -> list[str]:
+def _temperature_faults(endpoint: Endpoint, varying: Sequence[Varying]) -> list[str]:
     faults = []
-    if not all(one.given.text.startswith(one.greedy) for one in lively):
+    if not all(one.given.text.startswith(one.greedy) for one in varying):
         faults.append("temperature 0 gives varying answers")
-    cold = [_answer(endpoint, one.given, Sampling(NEARLY_GREEDY, seed=2)) for one in lively]
+    cold = [_answer(endpoint, one.given, Sampling(NEARLY_GREEDY, seed=2)) for one in varying]
     # A near tie of two tokens may fall either way, but not in every answer.
-    if not any(text == one.greedy for text, one in zip(cold, lively, strict=True)):
+    if not any(text == one.greedy for text, one in zip(cold, varying, strict=True)):
         faults.append(f"temperature {NEARLY_GREEDY} draws as freely as a high one")
     return faults
 
 
-def _draw_faults(endpoint: Endpoint, lively: Sequence[Lively]) -> list[str]:
+def _draw_faults(endpoint: Endpoint, varying: Sequence[Varying]) -> list[str]:
     faults = []
-    if any(_answer(endpoint, one.given, Sampling(HOT, seed=1)) != one.hot for one in lively):
+    if any(_answer(endpoint, one.given, Sampling(HOT, seed=1)) != one.hot for one in varying):
         faults.append("the same seed gives varying answers")
     narrow = Sampling(HOT, top_p=NARROW, seed=1)
-    if any(_answer(endpoint, one.given, narrow) != one.greedy for one in lively):
+    if any(_answer(endpoint, one.given, narrow) != one.greedy for one in varying):
         faults.append(f"top_p {NARROW} does not narrow the answers to the greedy one")
     return faults
 

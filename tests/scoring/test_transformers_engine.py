@@ -16,9 +16,8 @@ from deploy.scoring.engine import (
     GenerationRequest,
     Overloaded,
 )
-from deploy.scoring.engines.answer_text import AnswerText
-from deploy.scoring.engines.likelihood import CHUNK
-from deploy.scoring.engines.transformers_engine import TransformersEngine
+from deploy.scoring.engines.answer import AnswerText
+from deploy.scoring.engines.transformers_engine import SCORED_AT_ONCE, TransformersEngine
 from training.models.tokenizer import BYTES
 
 QUESTIONS = [
@@ -167,7 +166,7 @@ def test_the_context_bounds_prompt_and_answer(prompts):
 
 def test_a_prompts_likelihood_is_the_models_own_token_by_token(model, tokenizer, serving):
     prompt = prompts_of(tokenizer, ["one two three 東京 " * 150])[0]
-    assert len(prompt) > 2 * CHUNK
+    assert len(prompt) > 2 * SCORED_AT_ONCE
     with torch.no_grad():
         logprobs = model(torch.tensor([prompt])).logits[0, :-1].double().log_softmax(dim=-1)
     expected = logprobs.gather(1, torch.tensor(prompt[1:])[:, None])
@@ -226,7 +225,7 @@ def test_pieces_are_whole_characters_and_add_up(tokenizer, text):
     assert "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces)
     late = AnswerText(lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
-    pieces = [late.add(token) if i % 3 == 2 else late.keep(token) for i, token in enumerate(ids)]
+    pieces = [late.add(token) if i % 3 == 2 else late.keep(token) or "" for i, token in enumerate(ids)]
     assert "".join([*pieces, late.rest()]) == text
 
 

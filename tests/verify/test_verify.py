@@ -16,9 +16,9 @@ import uvicorn
 from deploy.scoring.engines.transformers_engine import TransformersEngine
 from deploy.scoring.http.app import create_app
 from deploy.scoring.http.service import LoadedModel, Service
+from deploy.verify.checks import check_template
 from deploy.verify.exact_match import Reference, check_exact_match
 from deploy.verify.probes import ask_probes, load_probes
-from deploy.verify.template import check_template
 from phi3flow.app import cli
 from phi3flow.chats.chat_template import ZERO_WIDTH_SPACE
 from phi3flow.core.files import read_json

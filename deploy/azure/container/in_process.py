@@ -1,7 +1,8 @@
-"""An ASGI application asked from ordinary threads, without a socket.
+"""Calling an ASGI application from ordinary threads, without a socket.
 
-For servers that call a function for each request. The application's event loop runs on a thread of its own,
-which starts when `InProcess` is made: after the server has forked, because no thread survives a fork.
+For servers that call a function for each request. The application's event loop runs on a thread of its own.
+Create `InProcess` after the server has forked: threads do not survive a fork. Why not a2wsgi:
+docs/decisions/0004-house.md.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from starlette.types import ASGIApp, Message
 
 
 class CutOff(ConnectionError):
-    """The application left an answer unfinished; the connection must not end as if it were complete."""
+    """The application did not finish its answer; the connection must not end as if it were complete."""
 
 
 class Reply(NamedTuple):
-    """`pieces` blocks until the next one is there. Closing it tells the application that the client left."""
+    """`pieces` blocks until the next one arrives. Closing it tells the application that the client left."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,7 +34,7 @@ class InProcess:
         threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True).start()
 
     def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """From any thread. Raises what the application raises, there or while `pieces` is read."""
+        """From any thread. Raises what the application raises, here or while `pieces` is read."""
         exchange = _Exchange(self._loop, body)
         exchange.running = asyncio.run_coroutine_threadsafe(
             exchange.run(self._app, _scope(method, path, headers)), self._loop
@@ -42,9 +43,9 @@ class InProcess:
 
 
 class _Exchange:
-    """One request and its answer, between the thread that asks and the loop that answers.
+    """One request and its answer, shared by the calling thread and the application's loop.
 
-    What the application sends is queued without a bound: an answer has at most the model's context.
+    The queue of sent messages has no limit: an answer is never longer than the model's context.
     """
 
     running: "Future[None]"

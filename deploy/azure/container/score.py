@@ -1,11 +1,11 @@
 """The endpoint under Azure ML's own server (azureml-inference-server-http): init() and run().
 
-The same application as `phi3flow serve` answers, in this process and without a socket, so contracts, limits,
-errors and streams are the endpoint's own. What differs: every contract is asked at /score, told apart by its
-body; Azure's front end has checked the caller's key, and nobody else reaches this port.
+`phi3flow serve`'s application answers, in this process and without a socket, so contracts, limits, errors and
+streams are the same. Two things differ: every contract is asked at /score and recognised by its body; Azure's
+front end has checked the caller's key, and only it reaches this port.
 
-The server's one worker holds the model and its threads share it (deployment-cpu.yaml), so that concurrent
-requests meet in one batch. It must not be preloaded: engines are threads, which do not survive the fork.
+The server's one worker holds the model and its threads share it (deployment-cpu.yaml), so concurrent requests
+become one batch. It must not be preloaded: engines are threads, which do not survive the fork.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import IO, Any
 
 CODE = str(Path(__file__).parents[3])
 sys.path.append(CODE)
-os.environ["PYTHONPATH"] = CODE  # the openvino engine's own process starts from here too
+os.environ["PYTHONPATH"] = CODE  # the openvino engine's own process finds the code here too
 
 from azureml_inference_server_http.api.aml_request import AMLRequest, rawhttp  # noqa: E402 - needs CODE
 from azureml_inference_server_http.api.aml_response import AMLResponse  # noqa: E402
@@ -33,16 +33,16 @@ from phi3flow.core.errors import BadInput  # noqa: E402
 from phi3flow.core.settings import azure_model_mount  # noqa: E402
 
 REQUEST_SECONDS = 120.0  # below the front end's request_timeout_ms: a late answer is then a 408 that says why
-FAREWELL_SECONDS = 1.0
+SECONDS_TO_EXIT = 1.0
 CHAT, SCORE = "/v1/chat/completions", "/score"
 PASSED_ON = ("retry-after", "cache-control")
 
 
 class Endpoint:
-    """The application and its engine, and the key that stands for Azure's."""
+    """The application and its engine, with a random key in the place of Azure's."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises BadInput where `folder` holds no usable model."""
+        """Raises BadInput if `folder` holds no usable model."""
         self._service = Service(folder.name)
         key = token_urlsafe()
         self._service.ready(load(folder, self._restart))
@@ -60,15 +60,15 @@ class Endpoint:
         return AMLResponse(pieces if streamed else b"".join(pieces), status, kept)
 
     def _restart(self) -> None:
-        """The engine died: what waits is told, then this worker ends, and its master starts another.
+        """The engine crashed: let pending requests fail, then exit, so that gunicorn starts another worker.
 
         Not by SIGTERM: some versions of gunicorn hold connections for their 30 s of grace.
         """
         self._service.fail()
-        threading.Timer(FAREWELL_SECONDS, os._exit, [1]).start()
+        threading.Timer(SECONDS_TO_EXIT, os._exit, [1]).start()
 
     def _close_at_exit(self) -> None:
-        """Python waits for the engine's threads before anything that is registered for its end."""
+        """Close the engine when the main thread ends: Python waits for its threads before any atexit call."""
         threading.main_thread().join()
         self._service.close()
 
@@ -77,7 +77,7 @@ _endpoint: Endpoint | None = None
 
 
 def init() -> None:
-    """Load the model that Azure mounted; whatever goes wrong ends the server, and its log says it."""
+    """Load the model that Azure mounted. Any error ends the server and stands in its log."""
     global _endpoint  # noqa: PLW0603 - the server calls two functions and keeps no object between them
     _endpoint = Endpoint(model_folder(azure_model_mount()))
 
@@ -85,7 +85,7 @@ def init() -> None:
 @rawhttp
 def run(request: AMLRequest) -> AMLResponse:
     """Contract A, B, or OpenAI's chat completion (a body with `messages`), with stream and without."""
-    assert _endpoint is not None, "init() comes first"  # noqa: S101 - the server's own promise
+    assert _endpoint is not None, "init() comes first"  # noqa: S101 - the server guarantees it
     return _endpoint.answer(request.method, _read(request.stream), g.request_id)
 
 
@@ -98,7 +98,7 @@ def model_folder(mount: Path) -> Path:
 
 
 def _read(stream: IO[bytes]) -> bytes:
-    """The body, or so much of it that the application refuses it as too large."""
+    """The body, or as much of it as the application needs to refuse it as too large."""
     raw = bytearray()
     while chunk := stream.read(MAX_BODY_BYTES + 1 - len(raw)):
         raw += chunk
@@ -106,7 +106,7 @@ def _read(stream: IO[bytes]) -> bytes:
 
 
 def _is_chat(raw: bytes) -> bool:
-    """By its `messages`; what else a body may be is the application's to refuse."""
+    """Whether the body has `messages`; the application refuses what is wrong with it."""
     try:
         body: Any = json.loads(raw) if len(raw) <= MAX_BODY_BYTES else None
     except (ValueError, RecursionError):

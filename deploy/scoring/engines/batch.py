@@ -1,20 +1,27 @@
-"""Some answers decoded together by a transformers model, sharing one key-value cache."""
+"""A batch of answers that a transformers model decodes together, with one key-value cache."""
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deploy.scoring.engine import Generation
 from deploy.scoring.engines.answer import Answer
-from deploy.scoring.engines.sampling import Sampler, next_tokens
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 
+class Sampler(NamedTuple):
+    """How a row samples. Each row has its own `random`, so a seed gives the same answer in any batch."""
+
+    temperature: float
+    top_p: float
+    random: Random
+
+
 class Row(Answer):
-    """One answer of a batch, with the prompt it begins with and the sampler of its tokens."""
+    """One answer of a batch, with its prompt's token ids and its sampler."""
 
     def __init__(
         self, generation: Generation, decode: Callable[[Sequence[int]], str], stop_ids: frozenset[int]
@@ -26,7 +33,7 @@ class Row(Answer):
 
 
 class Batch:
-    """Left-padded rows. Rows that are over leave at once, so a short answer never waits for a long one."""
+    """Left-padded rows. A row leaves when its answer ends, so a short answer never waits for a long one."""
 
     def __init__(self, model: "PreTrainedModel", rows: Sequence[Row], pad_id: int) -> None:
         import torch
@@ -34,7 +41,7 @@ class Batch:
 
         self._model = model
         self.rows = list(rows)
-        # Without the model's config every layer keeps all keys: a sliding window is then only a matter of the
+        # Without the model's config every layer keeps all keys: a sliding window is then only applied by the
         # mask, and rows of different lengths stay aligned.
         self._cache = DynamicCache()
         width = max(len(row.prompt) for row in rows)
@@ -77,3 +84,38 @@ class Batch:
             indices = self._inputs.new_tensor(kept)
             self._cache.batch_select_indices(indices)
             self._mask, self._positions = self._mask[indices], self._positions[indices]
+
+
+def next_tokens(logits: "torch.Tensor", samplers: Sequence[Sampler]) -> list[int]:
+    """One token id a row, for `logits` of shape (rows, vocabulary); temperature 0 takes the most likely."""
+    tokens = logits.argmax(dim=-1).tolist()
+    sampled = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
+    if sampled:
+        drawn = _draw(logits[sampled], [samplers[row] for row in sampled])
+        for row, token in zip(sampled, drawn, strict=True):
+            tokens[row] = token
+    return list(tokens)
+
+
+def _draw(logits: "torch.Tensor", samplers: Sequence[Sampler]) -> list[int]:
+    """Nucleus sampling by inverting the cumulative distribution: one uniform number for each row.
+
+    Nucleus: the fewest most likely tokens whose probabilities reach top_p (Holtzman et al. 2020).
+    """
+    import torch
+
+    columns = zip(*((s.temperature, s.top_p, s.random.random()) for s in samplers), strict=True)
+    temperature, top_p, uniform = (
+        torch.tensor(column, device=logits.device, dtype=torch.float64).unsqueeze(1) for column in columns
+    )
+    shifted = logits.double() - logits.amax(dim=-1, keepdim=True)  # no overflow at the smallest temperature
+    probabilities, order = torch.softmax(shifted / temperature, dim=-1).sort(
+        dim=-1, descending=True, stable=True
+    )
+    cumulative = probabilities.cumsum(dim=-1)
+    nucleus = cumulative - probabilities <= top_p
+    total = (probabilities * nucleus).sum(dim=-1, keepdim=True)
+    drawn = torch.searchsorted(cumulative, uniform * total, right=True)
+    last = nucleus.sum(dim=-1, keepdim=True) - 1
+    tokens: list[int] = order.gather(1, torch.minimum(drawn, last)).squeeze(1).tolist()
+    return tokens

@@ -1,15 +1,13 @@
 """The CPU engine: OpenVINO GenAI's continuous batching.
 
-Late arrivals join the running batch at the next step, so nobody waits for somebody else's answer.
+Late arrivals join the running batch at the next step, so no request waits for another one's answer.
 """
 
 import asyncio
 import random
 import subprocess
-import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,35 +16,33 @@ from typing import TYPE_CHECKING, Any
 from deploy.scoring.engine import (
     MAX_WAITING,
     EngineClosed,
-    EngineError,
-    EngineFailed,
     Generation,
     GenerationRequest,
     NotSupported,
     Overloaded,
 )
 from deploy.scoring.engines.answer import Answer
-from deploy.scoring.engines.model_limits import cache_tokens, stop_ids
-from deploy.scoring.engines.openvino_worker import Begin, News, Setup
+from deploy.scoring.engines.openvino_worker import Begin, Setup, StepResult
+from deploy.scoring.engines.queued_engine import FAILED, QueuedEngine
+from phi3flow.core.children import module_command
 from phi3flow.core.errors import Phi3flowError
-from training.models.loading import served_context
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_RUNNING = 64
-COLDEST = 1e-3  # below this temperature, or within this nucleus, sampling in fp32 is greedy
+GREEDY_BELOW = 1e-3  # temperature or top_p below which sampling in fp32 is greedy
 SEED_MASK = (1 << 63) - 1  # GenAI takes a signed 64-bit number
 STEPS_AT_ONCE = 16
 STOP_SECONDS = 5.0
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(QueuedEngine):
     """`exact` computes and caches in fp32, so that greedy answers equal the transformers engine's.
 
-    At most `max_running` answers are made at once, and at most `max_waiting` requests wait for them. All but
-    `close` happens on the event loop that submits: a thread in between would fight it for Python's lock at
-    every token. Raises Phi3flowError where the pipeline does not load.
+    At most `max_running` answers are made at once, and at most `max_waiting` requests wait for them. All
+    methods but `close` run on the event loop that submits: a thread in between would compete with it for
+    Python's lock at every token. Raises Phi3flowError if the pipeline does not load.
     """
 
     def __init__(
@@ -62,58 +58,37 @@ class OpenVinoEngine:
     ) -> None:
         from transformers import AutoConfig, GenerationConfig
 
-        config = AutoConfig.from_pretrained(folder)
-        self._context, self._cache_tokens = served_context(config), cache_tokens(config)
-        self._tokenizer = tokenizer
-        self._stop_ids = stop_ids(GenerationConfig.from_pretrained(folder), tokenizer)
-        self._max_running, self._max_waiting, self._on_failure = max_running, max_waiting, on_failure
-        self._queue: deque[Generation] = deque()
+        config, generation_config = (
+            AutoConfig.from_pretrained(folder),
+            GenerationConfig.from_pretrained(folder),
+        )
+        super().__init__(config, generation_config, tokenizer, max_waiting, on_failure)
+        self._max_running = max_running
         self._answers: dict[int, Answer] = {}
-        self._tokens = 0  # that the answers of `_answers` may come to, with their prompts
+        self._reserved_tokens = 0  # prompt and longest answer of each in `_answers`
         self._number = 0
-        self._end: EngineError | None = None
-        self._ending = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process, self._connection = _start_worker(Setup(folder, exact, threads, max_running))
         self._watcher = threading.Thread(target=self._watch, name="openvino-watcher", daemon=True)
         self._watcher.start()
 
     @property
-    def context(self) -> int:
-        return self._context
-
-    @property
-    def waiting(self) -> int:
-        return len(self._queue)
-
-    @property
     def running(self) -> int:
         return len(self._answers)
-
-    @property
-    def full(self) -> bool:
-        if len(self._queue) >= self._max_waiting:
-            self._queue = deque(generation for generation in self._queue if not generation.over)
-        return len(self._queue) >= self._max_waiting
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Raises ContextOverflow, NotSupported, Overloaded, EngineClosed or EngineFailed."""
         if request.score_prompt:
             raise NotSupported.prompt_scores()
-        generation = Generation(request.fitted(self._context))
-        if self._end:
-            raise self._end
+        generation = super().submit(request)
         self._listen()
-        if self.full:
-            raise Overloaded(f"{len(self._queue)} requests are waiting already")
-        self._queue.append(generation)
         self._admit()
         return generation
 
     def close(self) -> None:
-        """For any thread. Whoever still waits on the loop hears of it when the worker's end arrives there."""
-        self._finish(EngineClosed("the server is going down"))
-        self._process.terminate()  # it holds nothing worth a farewell
+        """For any thread. Pending requests fail when the worker's end arrives on the loop."""
+        self._set_end(EngineClosed("the server is going down"))
+        self._process.terminate()  # it has nothing to save
         self._watcher.join(STOP_SECONDS)
         if self._watcher.is_alive():
             self._process.kill()
@@ -122,42 +97,38 @@ class OpenVinoEngine:
             self._connection.close()
 
     def _listen(self) -> None:
-        """Hear the worker on the running loop; tests and exports use one engine on several, in turn."""
+        """Read the worker's messages on the running loop; tests and exports use one engine on several."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
-            loop.add_reader(self._connection.fileno(), self._hear, loop)
+            loop.add_reader(self._connection.fileno(), self._read, loop)
 
     def _admit(self) -> None:
-        """Send the worker whatever of the queue fits, in order."""
-        while self._queue:
-            generation = self._queue[0]
-            needed = _room(generation.request)
-            if not generation.over:  # not cancelled meanwhile
-                if not self._fits(needed):
-                    return
-                self._number += 1
-                self._answers[self._number] = Answer(generation, self._decode, self._stop_ids)
-                self._tokens += needed
-                self._send(_begin(self._number, generation.request, self._stop_ids))
+        """Send the worker the requests of the queue that fit, in order."""
+        while (generation := self._first_waiting()) and self._fits(generation.request):
+            self._number += 1
+            self._answers[self._number] = Answer(generation, self._decode, self._stop_ids)
+            self._reserved_tokens += _most_tokens(generation.request)
+            self._send(_begin(self._number, generation.request, self._stop_ids))
             self._queue.popleft()
 
-    def _fits(self, needed: int) -> bool:
-        """Whether keys and values of all answers stay within their bytes with one more; one alone may."""
+    def _fits(self, request: GenerationRequest) -> bool:
+        """Whether the key-value cache stays within its limit with one more; a request alone always fits."""
         return not self._answers or (
-            len(self._answers) < self._max_running and self._tokens + needed <= self._cache_tokens
+            len(self._answers) < self._max_running
+            and self._reserved_tokens + _most_tokens(request) <= self._cache_tokens
         )
 
-    def _hear(self, loop: asyncio.AbstractEventLoop) -> None:
-        """What every request got in the worker's last steps, or that the worker is gone.
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the results of the worker's last steps, or notice that the worker is gone.
 
-        A loop that is busy with refusing comes here seldom, and must then hear more than one step.
+        A loop that is busy refusing requests gets here seldom, and must then read more than one step.
         """
         try:
             for _ in range(STEPS_AT_ONCE):
-                heard: list[News] = self._connection.recv()
-                for news in heard:
-                    self._hand_over(news)
+                results: list[StepResult] = self._connection.recv()
+                for result in results:
+                    self._take(result)
                 if not self._connection.poll():
                     break
         except (EOFError, OSError):
@@ -165,61 +136,51 @@ class OpenVinoEngine:
             return
         self._admit()
 
-    def _hand_over(self, news: News) -> None:
-        answer = self._answers.get(news.number)
-        if answer is None:  # was told to cancel, and had not heard of it yet
+    def _take(self, result: StepResult) -> None:
+        answer = self._answers.get(result.number)
+        if answer is None:  # cancelled; the worker had not read that yet
             return
-        goes_on = all(answer.accept(token) for token in news.tokens) and not answer.generation.over
-        if news.over:
+        goes_on = all(answer.accept(token) for token in result.tokens) and not answer.generation.over
+        if result.over:
             answer.generation.fail(Overloaded("there is no memory for its keys and values"))
-        elif not goes_on:  # a stop string, or nobody waits for it any more
-            self._send(news.number)
-        if news.over or not goes_on:
-            del self._answers[news.number]
-            self._tokens -= _room(answer.generation.request)
+        elif not goes_on:  # a stop string, or the client left
+            self._send(result.number)
+        if result.over or not goes_on:
+            del self._answers[result.number]
+            self._reserved_tokens -= _most_tokens(answer.generation.request)
 
     def _send(self, message: Begin | int) -> None:
         try:
             self._connection.send(message)
-        except OSError:  # the worker is gone, and `_hear` is about to say so
-            self._finish(_FAILED)
+        except OSError:  # the worker is gone; `_read` will fail every request
+            self._fail()
 
     def _fail_all(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._connection.fileno())
         self._connection.close()
-        self._finish(_FAILED)
+        self._fail()
         for generation in (*self._queue, *(answer.generation for answer in self._answers.values())):
-            generation.fail(self._end or _FAILED)
+            generation.fail(self._end or FAILED)
         self._queue.clear()
         self._answers.clear()
 
     def _watch(self) -> None:
-        """Nobody may be asking when the worker dies."""
+        """Notice a worker that dies while there is no request."""
         self._process.wait()
-        self._finish(_FAILED)
+        self._fail()
 
-    def _finish(self, end: EngineError) -> None:
-        """For any thread; the first reason to end stays."""
-        with self._ending:
-            if self._end:
-                return
-            self._end = end
-        if end is _FAILED:
+    def _fail(self) -> None:
+        """For any thread."""
+        if self._set_end(FAILED):
             self._on_failure()
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-_FAILED = EngineFailed("the engine has failed, see the server's log")
 
 
 def _start_worker(setup: Setup) -> tuple["subprocess.Popen[bytes]", Connection]:
-    """In a session of its own, so that a signal to the server's group lets answers finish."""
+    """Start it in a session of its own: a signal to the server's group must let running answers finish."""
     ours, theirs = Pipe()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.scoring.engines.openvino_worker", str(theirs.fileno())],
+            module_command("deploy.scoring.engines.openvino_worker", theirs.fileno()),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -235,18 +196,18 @@ def _start_worker(setup: Setup) -> tuple["subprocess.Popen[bytes]", Connection]:
     return process, ours
 
 
-def _room(request: GenerationRequest) -> int:
+def _most_tokens(request: GenerationRequest) -> int:
     return len(request.prompt_token_ids) + request.max_tokens
 
 
 def _begin(number: int, request: GenerationRequest, stop_ids: frozenset[int]) -> Begin:
-    """Stop strings are cut by `Answer`, which also keeps them out of a stream."""
+    """The request in GenAI's words. `Answer` cuts stop strings, which also keeps them out of a stream."""
     config: dict[str, Any] = {
         "max_new_tokens": request.max_tokens,
         "stop_token_ids": set(stop_ids),
         "eos_token_id": min(stop_ids),
     }
-    if request.temperature > COLDEST and request.top_p > COLDEST:
+    if request.temperature > GREEDY_BELOW and request.top_p > GREEDY_BELOW:
         # Without a seed the pipeline would draw the same numbers for every request.
         seed = random.getrandbits(63) if request.seed is None else request.seed & SEED_MASK
         config |= {

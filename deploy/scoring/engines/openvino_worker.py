@@ -1,7 +1,7 @@
-"""OpenVINO GenAI's pipeline in a process of its own: `step` keeps Python's lock, and HTTP would stand still.
+"""OpenVINO GenAI's pipeline in a process of its own: `step` holds Python's lock, which would block HTTP.
 
-Started by `OpenVinoEngine` with the number of an inherited socket. It hears `Begin`, and the number of a
-request to cancel, and after every step says what each request got. It ends when the other side does.
+`OpenVinoEngine` starts it with the number of an inherited socket. It receives `Begin`, or the number of a
+request to cancel, and sends what each request got in a step. It ends when the engine does.
 """
 
 import signal
@@ -9,8 +9,6 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from deploy.scoring.engines.quiet_openvino import silence_openvino
 
 
 class Setup(NamedTuple):
@@ -30,12 +28,20 @@ class Begin(NamedTuple):
     config: dict[str, Any]
 
 
-class News(NamedTuple):
-    """Tokens that a request got in a step; `over` when it gets no more."""
+class StepResult(NamedTuple):
+    """The tokens that a request got in a step; `over` if it gets no more."""
 
     number: int
     tokens: list[int]
     over: bool
+
+
+def silence_openvino() -> None:
+    """Keep OpenVINO from reporting its use to Intel, which it does on import.
+
+    Call before anything imports openvino or nncf: without openvino_telemetry both use their own stubs.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def main(connection: Connection) -> None:
@@ -50,16 +56,16 @@ def main(connection: Connection) -> None:
             elif message in handles:
                 handles.pop(message).cancel()
         pipeline.step()
-        heard = [_read(number, handle) for number, handle in handles.items()]
-        if news := [one for one in heard if one]:
-            connection.send(news)
-            for one in news:
-                if one.over:
-                    del handles[one.number]
+        found = [_read(number, handle) for number, handle in handles.items()]
+        if results := [result for result in found if result]:
+            connection.send(results)
+            for result in results:
+                if result.over:
+                    del handles[result.number]
 
 
 def make_pipeline(setup: Setup) -> Any:
-    """Keys and values are allocated as answers grow; how far they may is the engine's business."""
+    """The key-value cache grows with the answers; the engine limits it."""
     from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
 
     scheduler = SchedulerConfig()
@@ -81,7 +87,7 @@ def _begin(pipeline: Any, request: Begin) -> Any:
     return pipeline.add_request(request.number, prompt, GenerationConfig(**request.config))
 
 
-def _read(number: int, handle: Any) -> News | None:
+def _read(number: int, handle: Any) -> StepResult | None:
     from openvino_genai import GenerationStatus
 
     tokens: list[int] = []
@@ -89,7 +95,7 @@ def _read(number: int, handle: Any) -> News | None:
         for output in handle.read().values():
             tokens += output.generated_ids
     over = handle.get_status() != GenerationStatus.RUNNING
-    return News(number, tokens, over) if tokens or over else None
+    return StepResult(number, tokens, over) if tokens or over else None
 
 
 if __name__ == "__main__":

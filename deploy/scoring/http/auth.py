@@ -1,4 +1,4 @@
-"""Who may ask: one key for ever, or the primary and secondary key of a file that may change."""
+"""Who may send requests: one fixed key, or the one or two keys in a file that may change."""
 
 import hmac
 import logging
@@ -13,8 +13,8 @@ log = logging.getLogger("phi3flow.scoring")
 class KeyFile:
     """At most MAX_KEYS keys, one a line, read again whenever the file changes.
 
-    To rotate: add the new key as a second line, change the clients, remove the first line. A file that became
-    unusable leaves the keys as they were.
+    To rotate: add the new key as a second line, change the clients, remove the first line. If the file
+    becomes unusable, the keys stay as they were.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class KeyFile:
 
 
 def is_authorized(header: str | None, key: str | KeyFile) -> bool:
-    """Whether an Authorization header carries a key as its bearer token; any wrong one takes equally long."""
+    """Whether an Authorization header carries a key as its bearer token, compared in constant time."""
     scheme, _, token = (header or "").partition(" ")
     given = token.strip().encode("latin-1")
     keys = key.keys() if isinstance(key, KeyFile) else (key,)

@@ -1,8 +1,8 @@
-"""HTTP connections that nobody can hold open for nothing: uvicorn has no limit for either of the two.
+"""Limits on HTTP connections, which uvicorn does not have.
 
-a request's head is slow to come    408 after `head_seconds`, and the connection is closed
+a request's head arrives slowly     408 after `head_seconds`, and the connection is closed
 too many connections                429 before a byte is read, as for a full queue
-an answer that nobody reads         cut once it is given up
+a client that stops reading         cut when its answer is given up
 """
 
 import asyncio
@@ -26,14 +26,14 @@ FULL = (
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What one client may take from the others: seconds for a request's head, and connections in all."""
+    """Most seconds for a request's head, and most connections in total."""
 
     head_seconds: float = 10.0
     connections: int = 2048
 
     @property
     def allowed(self) -> int:
-        """`connections`, or what this process's descriptors allow."""
+        """`connections`, or fewer if this process may have fewer file descriptors."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return max(1, min(self.connections, soft - DESCRIPTORS_KEPT))
 
@@ -42,7 +42,7 @@ LIMITS = ConnectionLimits()
 
 
 class BoundedConnection(H11Protocol):
-    """Uvicorn's HTTP/1.1 with a clock: it runs while no request is being answered."""
+    """Uvicorn's HTTP/1.1 with a clock that runs while no request is being answered."""
 
     _check: asyncio.TimerHandle | None = None
 
@@ -71,7 +71,7 @@ class BoundedConnection(H11Protocol):
         self._check = self.loop.call_later(self._limits.head_seconds / 4, self._look)
 
     def _look(self) -> None:
-        """Cut what was closed a while ago and still has unread bytes; refuse a head that is late."""
+        """Cut a closed connection whose last bytes the client does not read; refuse a head that is late."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if self.transport.is_closing():
             self.transport.abort()

@@ -1,11 +1,11 @@
-"""The request bodies this endpoint understands, each as conversations and what to do with them.
+"""The request bodies that this endpoint understands.
 
     A       {"input_data": [text], "params": {..}}                       each text is one user turn
     B       {"input_data": {"input_string": [..], "parameters": {..}}}   one conversation
     openai  POST /v1/chat/completions
 
-A null counts as absent everywhere, as in OpenAI's clients. Everything else that is not known is refused by
-name: a parameter that is silently ignored is a defect nobody finds.
+A null counts as absent everywhere, as in OpenAI's clients. An unknown field is refused by name, because a
+parameter that is ignored in silence is a defect that is hard to find.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def _one_or_more(stop: Any) -> Any:
 
 
 class Parameters(Body):
-    """How contracts A and B say it. `return_full_text` is accepted, and the answer alone is returned."""
+    """Contracts A and B. `return_full_text` is accepted, but only the answer is returned."""
 
     temperature: Temperature | None = None
     top_p: TopP = 1.0
@@ -75,7 +75,7 @@ class Parameters(Body):
     return_full_text: bool = False
 
     def request(self, prompt: Sequence[int]) -> GenerationRequest:
-        """`do_sample` without a temperature means 1, a temperature without `do_sample` is honoured."""
+        """`do_sample` without a temperature means temperature 1; a temperature works without `do_sample`."""
         asked = self.temperature if self.temperature is not None else float(self.do_sample or False)
         temperature = 0.0 if self.do_sample is False else asked
         return GenerationRequest(tuple(prompt), self.max_new_tokens, temperature, self.top_p, self.seed)
@@ -99,7 +99,7 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-# What clients send although it says nothing: accepted with this value, refused with any other.
+# Fields that clients send with the value that changes nothing: any other value is refused.
 NEUTRAL = {
     "n": 1,
     "frequency_penalty": 0,
@@ -115,9 +115,9 @@ NEUTRAL = {
 class ChatBody(Body):
     """OpenAI's chat completion. `model` and `user` may be anything: one model is served.
 
-    The last three fields are vLLM's. With `prompt_logprobs` 0 the answer tells how likely each token of the
-    prompt was; without `add_generation_prompt` the prompt ends with the last message, so that it may be an
-    assistant's, such as a reference answer to be judged.
+    The last three fields are vLLM's. `prompt_logprobs` 0 adds the log-likelihood of each token of the prompt.
+    Without `add_generation_prompt` the prompt ends with the last message, which may then be the assistant's,
+    such as a reference answer to score.
     """
 
     messages: Conversation
@@ -155,7 +155,7 @@ class ChatBody(Body):
 
 
 def parse_score(body: Any) -> BodyA | BodyB:
-    """Contract A or B, told apart by what `input_data` is. Raises RequestError."""
+    """Contract A if `input_data` is a list, B if it is an object. Raises RequestError."""
     match body:
         case {"input_data": list()}:
             a = _parse(BodyA, body)
@@ -197,7 +197,7 @@ def _path(location: tuple[str | int, ...]) -> str | None:
 
 
 def _check_turns(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) -> None:
-    """Who may speak where: a system message only first, the user last and never without a word."""
+    """A system message only first, the user last, no empty user message. Raises RequestError."""
     for position, turn in enumerate(turns):
         at = f"{path}[{position}]"
         if turn.role == "system" and position:

@@ -1,4 +1,4 @@
-"""Every error as an HTTP answer, in the shape of OpenAI's: {"error": {message, type, param, code}}."""
+"""Errors as HTTP answers in OpenAI's format: {"error": {message, type, param, code}}."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from deploy.scoring.engine import (
     Overloaded,
 )
 
-CLIENT_LEFT = 499  # nginx's number; nobody is there to read it
+CLIENT_LEFT = 499  # nginx's number, for the log: the client is gone
 RETRY_SOON = {"Retry-After": "1"}
 
 
 class RequestError(Exception):
-    """A request that cannot be served; `field` is the path of the culprit inside the body."""
+    """A request that cannot be served; `field` is the path of the wrong field inside the body."""
 
     def __init__(
         self, status: int, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
@@ -33,7 +33,7 @@ class RequestError(Exception):
 
 
 def register(app: FastAPI) -> None:
-    """Have `app` answer each known error; anything else is a bug and stays a 500 with a traceback."""
+    """Let `app` answer each known error; any other one is a bug and stays a 500 with a traceback."""
     for known in (RequestError, EngineError, TimeoutError, ClientDisconnect, HTTPException):
         app.add_exception_handler(known, _respond)
 

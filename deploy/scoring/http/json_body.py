@@ -1,4 +1,4 @@
-"""A request's body as JSON: bounded while it is read, and strict."""
+"""Reading a request's body as strict JSON, with limits on its size and time."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body ne
 
 
 async def read_json(request: Request) -> Any:
-    """Raises RequestError: 413 beyond MAX_BODY_BYTES, 408 beyond BODY_SECONDS, 400 for what is not JSON."""
+    """Raises RequestError: 413 above MAX_BODY_BYTES, 408 after BODY_SECONDS, 400 for invalid JSON."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             raw = await _read(request)

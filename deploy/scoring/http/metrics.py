@@ -1,4 +1,4 @@
-"""What the endpoint tells Prometheus: how much waits, how much runs, how fast, how often it fails."""
+"""The endpoint's Prometheus metrics."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Names carry no user text, and labels are few: status codes and reasons.
+    """`waiting` and `running` return how many requests are in the engine's queue and in its batch now.
 
-    `waiting` and `running` return how many requests are in the engine's queue and in its batch now.
+    Labels are only status codes and finish reasons, never a user's text.
     """
 
     def __init__(self, waiting: Callable[[], int], running: Callable[[], int]) -> None:
@@ -36,7 +36,7 @@ class Metrics:
 
     @contextmanager
     def measuring(self, generations: Sequence[Generation]) -> Iterator[None]:
-        """Count these, however the block ends."""
+        """Count these generations, however the block ends."""
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""What the routes share: the model that is served, and whether it can be asked right now."""
+"""What the routes share: the served model, and whether it can answer now."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 State = Literal["loading", "ready", "draining", "failed"]
-LONG_TEXT = 20_000  # characters; tokenizing more would hold up everybody else's tokens
+LONG_TEXT = 20_000  # characters; tokenizing more on the event loop would delay all other answers
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LoadedModel:
 
 
 class Service:
-    """Starts out loading; `ready` brings the model, `drain` and `fail` end it."""
+    """Starts as "loading"; `ready` hands it the model, `drain` and `fail` end it."""
 
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id

@@ -1,13 +1,19 @@
-"""OpenAI's answers: the whole completion, and the events of a streamed one."""
+"""OpenAI's answers, whole and streamed, and what happens to them when the client disconnects."""
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-from deploy.scoring.engine import Generation
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from deploy.scoring.engine import EngineError, Generation
 from deploy.scoring.http.dialects import ChatBody
+from deploy.scoring.http.metrics import Metrics
 
 DONE = b"data: [DONE]\n\n"
 
@@ -26,7 +32,7 @@ async def completion(chat: ChatBody, generation: Generation, model_id: str) -> d
 
 
 async def events(chat: ChatBody, generation: Generation, model_id: str) -> AsyncIterator[bytes]:
-    """Server-sent events; the last one is DONE, and only a complete answer has it. Raises EngineError."""
+    """Server-sent events; DONE is the last one of a complete answer. Raises EngineError."""
     head = _head("chat.completion.chunk", model_id)
 
     def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
@@ -39,6 +45,56 @@ async def events(chat: ChatBody, generation: Generation, model_id: str) -> Async
     if chat.stream_options.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(generation)})
     yield DONE
+
+
+@contextmanager
+def freeing(receive: Receive, generations: Sequence[Generation]) -> Iterator[None]:
+    """Cancel the generations when the client disconnects and when the block ends, however it ends.
+
+    The request's body must have been read.
+    """
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        cancel()
+
+    def cancel() -> None:
+        for generation in generations:
+            generation.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        cancel()
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events of one generation.
+
+    If the engine fails or `deadline` (in the event loop's time) passes, the last chunk is not sent: the
+    server cuts the connection, so no client takes the answer for a complete one.
+    """
+
+    def __init__(
+        self, events: AsyncIterator[bytes], generation: Generation, deadline: float, metrics: Metrics
+    ) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-cache"}, media_type="text/event-stream")
+        self._events, self._generation, self._deadline = events, generation, deadline
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            with self._metrics.measuring([self._generation]), freeing(receive, [self._generation]):
+                async with asyncio.timeout_at(self._deadline):
+                    async for event in self._events:
+                        await send({"type": "http.response.body", "body": event, "more_body": True})
+        except (TimeoutError, EngineError):
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _head(kind: str, model_id: str) -> dict[str, Any]:
@@ -55,7 +111,7 @@ def _prompt_ids(chat: ChatBody, generation: Generation) -> dict[str, list[int]]:
 
 
 def _prompt_logprobs(generation: Generation) -> dict[str, list[dict[str, Any] | None]]:
-    """vLLM's shape: one entry a token of the prompt, none for the first, which follows nothing."""
+    """vLLM's format: one entry for each token of the prompt, None for the first, which follows nothing."""
     if not generation.request.score_prompt:
         return {}
     scores = [

@@ -1,0 +1,170 @@
+"""The checks that compare an endpoint's answers with what training recorded."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from deploy.verify.probes import Answers, Given, Probe
+
+Result = Literal["pass", "fail", "not-checkable"]
+SPECIAL_TOKEN = re.compile(r"<\|\w+\|>")
+ECHO_CHARACTERS = 12  # a shorter question may be part of an answer by chance
+
+
+class Check(NamedTuple):
+    """`reason` says what was seen, whatever the result."""
+
+    name: str
+    result: Result
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name:<9} {self.result:<14} {self.reason}"
+
+
+def quoted(text: str) -> str:
+    """An answer within a reason: quoted, and short enough for one line."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def check_template(given: Sequence[Given], contract: str) -> Check:
+    """Whether the endpoint renders prompts as training did.
+
+    Compares token ids, or their number if the endpoint does not return ids. One probe has special tokens in
+    its user's text: it differs if the endpoint does not break them up.
+    """
+    if all(one.reply.prompt_token_ids is not None for one in given):
+        return _compare_prompts(given, "token ids", _differing_id)
+    if all(one.reply.prompt_tokens is not None for one in given):
+        return _compare_prompts(given, "number of tokens", _differing_number)
+    missing = "the endpoint tells neither token ids nor their number"
+    if contract != "openai":
+        missing = f"contract {contract} tells neither token ids nor their number; openai does"
+    return Check("template", "not-checkable", missing)
+
+
+def _compare_prompts(given: Sequence[Given], what: str, difference: Callable[[Given], str]) -> Check:
+    differences = {one.probe.id: difference(one) for one in given}
+    wrong = [one.probe for one in given if differences[one.probe.id]]
+    if not wrong:
+        return Check("template", "pass", f"{len(given)} of {len(given)} prompts have training's {what}")
+    first = wrong[0].id
+    reason = f"{len(wrong)} of {len(given)} prompts have another {what}; {first}: {differences[first]}"
+    if all(map(_has_special_token, wrong)):
+        reason += "; special tokens in a user's text are not neutralised"
+    return Check("template", "fail", reason)
+
+
+def _differing_id(one: Given) -> str:
+    """The first token ids that differ, or an empty text."""
+    served, trained = list(one.reply.prompt_token_ids or []), list(one.probe.prompt_token_ids)
+    if served == trained:
+        return ""
+    pairs = zip(served, trained, strict=False)
+    at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(served), len(trained)))
+    return f"{served[at : at + 3]} at token {at}, in training {trained[at : at + 3]}"
+
+
+def _differing_number(one: Given) -> str:
+    trained = len(one.probe.prompt_token_ids)
+    return "" if one.reply.prompt_tokens == trained else f"{one.reply.prompt_tokens}, in training {trained}"
+
+
+def _has_special_token(probe: Probe) -> bool:
+    return any(SPECIAL_TOKEN.search(message["content"]) for message in probe.messages)
+
+
+def check_text(answers: Answers) -> Check:
+    """Whether greedy answers are those of the transformers model at the end of its training."""
+    given = answers.given
+    wrong = [one for one in given if one.text != one.probe.tuned_text.strip()]
+    if answers.failed:
+        name, error = next(iter(answers.failed.items()))
+        return Check("text", "fail", f"{len(answers.failed)} prompts were not answered; {name}: {error}")
+    if wrong:
+        reason = f"{len(wrong)} of {len(given)} greedy answers are not the recorded ones; "
+        hint = "; a quantised model is judged by --data FILE --exact-match X"
+        return Check("text", "fail", reason + _difference(wrong[0]) + hint)
+    skipped = f"; {len(answers.unsupported)} more do not fit the contract" if answers.unsupported else ""
+    return Check(
+        "text", "pass", f"{len(given)} of {len(given)} greedy answers are the recorded ones{skipped}"
+    )
+
+
+def _difference(one: Given) -> str:
+    return f"{one.probe.id}: {quoted(one.text)} instead of {quoted(one.probe.tuned_text)}"
+
+
+def check_stop(given: Sequence[Given]) -> Check:
+    """Whether answers end where the model ended them, though more tokens were allowed.
+
+    Without its stop token an answer continues after the recorded text, or the limit cuts it. A quantised
+    model's different answer may begin with the recorded one by chance, so half of the answers decide.
+    """
+    ended = [(one, _continues(one)) for one in given if one.probe.tuned_finish_reason == "stop"]
+    judged = [(one, continues) for one, continues in ended if continues is not None]
+    if not ended:
+        return Check("stop", "not-checkable", "the limit cut every recorded answer")
+    if not judged:
+        return Check(
+            "stop", "not-checkable", "no answer begins as recorded, and the endpoint tells no finish reason"
+        )
+    wrong = [one for one, continues in judged if continues]
+    if 2 * len(wrong) >= len(judged):
+        reason = f"{len(wrong)} of {len(judged)} answers go on where the model stops; {_difference(wrong[0])}"
+        return Check("stop", "fail", reason)
+    return Check(
+        "stop", "pass", f"{len(judged) - len(wrong)} of {len(judged)} answers end where the model stops"
+    )
+
+
+def _continues(one: Given) -> bool | None:
+    """Whether an answer goes on after the recorded text; None if nothing tells."""
+    recorded = one.probe.tuned_text.strip()
+    if one.text.startswith(recorded) and one.text != recorded:
+        return True
+    if one.reply.finish_reason is not None:
+        return one.reply.finish_reason != "stop"
+    return False if one.text == recorded else None
+
+
+def check_echo(given: Sequence[Given]) -> Check:
+    """Whether an answer contains its own question, in cases where no recorded answer does."""
+    checked = [one for one in given if _shows_echo(one.probe)]
+    if not checked:
+        return Check("echo", "not-checkable", "no question is long enough to be told from an answer")
+    echoed = [one for one in checked if _question(one.probe) in one.text]
+    if echoed:
+        reason = f"{len(echoed)} of {len(checked)} answers repeat their prompt; {echoed[0].probe.id}: "
+        return Check("echo", "fail", reason + quoted(echoed[0].text))
+    return Check("echo", "pass", f"none of {len(checked)} answers repeats its prompt")
+
+
+def _shows_echo(probe: Probe) -> bool:
+    question = _question(probe)
+    recorded = (probe.tuned_text, probe.base_text or "")
+    return len(question) >= ECHO_CHARACTERS and not any(question in text for text in recorded)
+
+
+def _question(probe: Probe) -> str:
+    return probe.messages[-1]["content"].strip()
+
+
+def check_base(given: Sequence[Given]) -> Check:
+    """Whether the endpoint serves the base model under the tuned one's name."""
+    if all(one.probe.base_text is None for one in given):
+        reason = "no base answers are recorded: the model was trained from scratch"
+        return Check("base", "not-checkable", reason)
+    changed = [
+        one
+        for one in given
+        if one.probe.base_text is not None and one.probe.base_text.strip() != one.probe.tuned_text.strip()
+    ]
+    if not changed:
+        return Check("base", "not-checkable", "training changed none of the recorded answers")
+    bases = sum(one.text == (one.probe.base_text or "").strip() for one in changed)
+    tuned = sum(one.text == one.probe.tuned_text.strip() for one in changed)
+    counts = (
+        f"of {len(changed)} answers that training changed, {tuned} are the tuned model's, {bases} the base's"
+    )
+    return Check("base", "fail" if bases and bases >= tuned else "pass", counts)
