@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol
 
 FinishReason = Literal["stop", "length"]
 MAX_WAITING = 128  # requests in an engine's queue
@@ -36,11 +36,6 @@ class NotSupported(EngineError):
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
         self.field = field
-
-    @classmethod
-    def prompt_scores(cls) -> Self:
-        message = "prompt_logprobs: the openvino engine does not compute them; transformers does"
-        return cls(message, "prompt_logprobs")
 
 
 class Overloaded(EngineError): ...

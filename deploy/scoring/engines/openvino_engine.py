@@ -79,7 +79,8 @@ class OpenVinoEngine(QueuedEngine):
     def submit(self, request: GenerationRequest) -> Generation:
         """Raises ContextOverflow, NotSupported, Overloaded, EngineClosed or EngineFailed."""
         if request.score_prompt:
-            raise NotSupported.prompt_scores()
+            message = "prompt_logprobs: the openvino engine does not compute them; transformers does"
+            raise NotSupported(message, "prompt_logprobs")
         generation = super().submit(request)
         self._listen()
         self._admit()
