@@ -1,13 +1,14 @@
 """Write docs/reference.md from the code: `make reference`. A test says when the two differ."""
 
-import argparse
 import json
 from dataclasses import MISSING, Field, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from phi3flow.app.cli import VERBS
+import click
+
+from phi3flow.app.cli import VERBS, command_of
+from phi3flow.app.plain_help import describe, visible
 from phi3flow.core.settings import PREFIX, Settings
 from training.recipes.recipe import Lora, Recipe, Scratch
 
@@ -15,8 +16,12 @@ HEAD = """# Reference
 
 Made from the code by `make reference`.
 
-Every verb takes `--json` (one object on stdout) and `--help`. Data goes to stdout, progress to stderr.
+Data goes to stdout, progress to stderr. Every command takes these options:
 
+| option | |
+|---|---|
+"""
+CODES = """
 | exit code | means |
 |---|---|
 | 0 | done; for a comparison: promote |
@@ -26,58 +31,62 @@ Every verb takes `--json` (one object on stdout) and `--help`. Data goes to stdo
 | 4 | not enough data |
 | 5 | done, but some lines failed |
 | 130 | interrupted |
+
+`phi3flow --install-completion` adds completion to your shell; `phi3flow --version` prints the version.
 """
 
 
 def reference() -> str:
-    return "\n".join([HEAD, *map(_verb, VERBS), _settings(), _recipe()])
+    groups = dict.fromkeys(verb.group for verb in VERBS.values())
+    return "\n".join([HEAD + _common() + CODES, *map(_group, groups), _settings(), _recipe()])
+
+
+def _group(group: str) -> str:
+    verbs = [_verb(name) for name, verb in VERBS.items() if verb.group == group]
+    return "\n".join([f"## {group}\n", *verbs])
 
 
 def _verb(name: str) -> str:
-    module = import_module(f"phi3flow.app.commands.{name}")
-    parser = argparse.ArgumentParser(prog=f"phi3flow {name}", add_help=False)
-    module.add_arguments(parser, Settings())
-    steps = (
-        part
-        for step, below in _steps(parser)
-        for part in (f"### {name} {step}", below.description or "", _arguments(below))
-    )
-    parts = (f"## {name}", module.SENTENCE, f"    {module.EXAMPLE}", _arguments(parser), *steps)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    command = command_of(name)
+    if not isinstance(command, click.Group):
+        return _section(f"### {name}", command)
+    steps = [_section(f"#### {name} {step}", below) for step, below in command.commands.items()]
+    return "\n".join([_section(f"### {name}", command), *steps])
 
 
-def _steps(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
-    """What stands below a verb such as `azure`, by name."""
-    return [
-        step
-        for action in parser._actions
-        if isinstance(action, argparse._SubParsersAction)
-        for step in action.choices.items()
-    ]
+def _section(title: str, command: click.Command) -> str:
+    """The docstring, its examples as code, and a table of what only this command takes."""
+    parts = [_paragraph(paragraph) for paragraph in (command.help or "").strip().split("\n\n")]
+    table = _table(_parameters(command))
+    return "\n\n".join([title, *parts, *([table] if table else [])]) + "\n"
 
 
-def _arguments(parser: argparse.ArgumentParser) -> str:
-    """A table of all but `--help` and `--json`, which every verb has."""
-    rows = [
-        f"| `{_called(action)}` | {_unescaped(action.help)} |"
-        for action in parser._actions
-        if action.dest not in ("help", "json")
-    ]
+def _paragraph(text: str) -> str:
+    if text.startswith("example:"):
+        return "    " + text.removeprefix("example: ")
+    return text.replace("\n", " ")
+
+
+def _parameters(command: click.Command) -> list[click.Parameter]:
+    common = {"--help", *(param.opts[-1] for param in command_of("init").params)}
+    return [param for param in visible(command, click.Context(command)) if param.opts[-1] not in common]
+
+
+def _common() -> str:
+    return "\n".join(_row(*describe(param)) for param in command_of("init").params) + "\n"
+
+
+def _table(params: list[click.Parameter]) -> str:
+    rows = [_row(*describe(param)) for param in params]
     return "\n".join(["| argument | |", "|---|---|", *rows]) if rows else ""
 
 
-def _called(action: argparse.Action) -> str:
-    value = action.metavar or (
-        "" if action.nargs == 0 else "|".join(action.choices or []) or action.dest.upper()
-    )
-    name = action.option_strings[-1] if action.option_strings else ""
-    shown = f"{name} {value}".strip()
-    return shown.replace("|", "\\|")
-
-
-def _unescaped(text: str | None) -> str:
-    """What argparse prints: it takes a help text for a format, in which %% is one %."""
-    return (text or "").replace("%%", "%")
+def _row(name: str, text: str) -> str:
+    """Settings stand in a help text as {runs}: here, their defaults."""
+    for setting in Settings.public():
+        text = text.replace(f"{{{setting}}}", str(Settings.model_fields[setting].default))
+    name, text = (part.replace("|", "\\|") for part in (name, text))
+    return f"| `{name}` | {text} |"
 
 
 def _settings() -> str:

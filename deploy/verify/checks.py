@@ -83,7 +83,7 @@ def check_text(answers: Answers) -> Check:
         return Check("text", "fail", f"{len(answers.failed)} prompts were not answered; {name}: {error}")
     if wrong:
         reason = f"{len(wrong)} of {len(given)} greedy answers are not the recorded ones; "
-        hint = "; a quantised model is judged by --data FILE --exact-match X"
+        hint = "; a quantised model is judged by --check FILE --at-least X"
         return Check("text", "fail", reason + _difference(wrong[0]) + hint)
     skipped = f"; {len(answers.unsupported)} more do not fit the contract" if answers.unsupported else ""
     return Check(

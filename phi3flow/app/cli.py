@@ -1,59 +1,77 @@
-"""The command line: a table from verb to module, and the one place that turns errors into exit codes."""
+"""The command line: one table of verbs, and the one place that turns errors into exit codes.
 
-import argparse
+Each verb is a function in `phi3flow.app.commands` that returns an `Outcome`. Its module is imported when the
+verb is called: `phi3flow --help` imports none of them.
+"""
+
 import json
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+import typer
 
 from phi3flow import __version__
-from phi3flow.core.console import Outcome, say
-from phi3flow.core.errors import BadInput, Phi3flowError, nearest
-from phi3flow.core.settings import Settings
+from phi3flow.app.plain_help import Command, Group, restore_argument_help
+from phi3flow.app.renamed import up_to_date
+from phi3flow.core.console import Outcome, complain, configure, is_json, is_quiet, say
+from phi3flow.core.errors import BadInput, Phi3flowError
 
-# In the order a user meets them. Each is a module of phi3flow.app.commands with SENTENCE, EXAMPLE,
-# add_arguments(parser, settings) and run(args, settings) -> Outcome.
-VERBS = (
-    "demo",
-    "init",
-    "prepare",
-    "base",
-    "train",
-    "export",
-    "serve",
-    "verify",
-    "env",
-    "connect",
-    "chat",
-    "evaluate",
-    "compare",
-    "verdict",
-    "up",
-    "azure",
-    "foundry",
-    "doctor",
-)
+
+class Verb(NamedTuple):
+    """Where a verb stands in the help, what it does, and its module where that has another name."""
+
+    group: str
+    sentence: str
+    module: str = ""
+
+
+VERBS = {
+    "prepare": Verb("Data", "Check chats, drop duplicates and split them into train, val and test."),
+    "train": Verb(
+        "Train", "Fine-tune a model on prepared chats; only assistant tokens count toward the loss."
+    ),
+    "export": Verb(
+        "Train", "Convert a model to a faster serving format, and check that it answers the same."
+    ),
+    "toy-base": Verb("Train", "Train the demo's tiny base model from scratch; for real work, use a Phi."),
+    "serve": Verb("Serve", "Serve a model folder over HTTP, until Ctrl-C."),
+    "verify": Verb("Serve", "Check that an endpoint serves the model that was trained, as it was trained."),
+    "connect": Verb("Serve", "Store an endpoint and its key as an encrypted Prompt flow connection."),
+    "evaluate": Verb("Judge", "Ask one endpoint every question of a test file, and grade the answers."),
+    "compare": Verb("Judge", "Ask base and tuned the same questions: promote, hold, or not enough data?"),
+    "compare-answers": Verb("Judge", "The same for answers that were recorded earlier.", "compare"),
+    "verdict": Verb(
+        "Judge", "Turn recorded preferences between base and tuned into win rates and a verdict."
+    ),
+    "up": Verb("Chat", "Chat with a run's tuned model in the browser, until Ctrl-C."),
+    "chat": Verb("Chat", "Ask the chat flow one question, or talk to it in the terminal."),
+    "azure": Verb("Cloud", "Train, deploy and roll out in Azure Machine Learning."),
+    "foundry": Verb("Cloud", "Run the flows, and batch runs of them, in Azure AI Foundry."),
+    "demo": Verb("Start", "Run the whole loop on this machine: data, base, training, serving, verdict."),
+    "init": Verb("Start", "Write a commented phi3flow.toml in this folder."),
+    "env": Verb("Start", "Print the environment of Prompt flow's `pf` command, for eval: it holds secrets."),
+    "doctor": Verb("Start", "Check this machine: versions, ports, keyring, disk, memory, GPU."),
+}
+HELP = """From a file of chats to a fine-tuned Phi-3 that answers through Prompt flow.
+
+start with: phi3flow demo
+"""
 INTERRUPTED = 130
-# What is imported inside the verbs, and the extra that brings it.
-EXTRA_OF = {
-    "azure": "azure",
-    "azure.ai": "azure",
-    "azure.identity": "azure",
-    "azure.mgmt": "azure",
-    "azure.mgmt.resource": "azure",
-    "datasets": "train",
-    "datasketch": "train",
-    "fastapi": "serve",
-    "nncf": "openvino",
-    "openvino": "openvino",
-    "openvino_genai": "openvino",
-    "streamlit": "ui",
-    "tokenizers": "serve",
-    "torch": "train",
-    "transformers": "train",
-    "trl": "train",
-    "uvicorn": "serve",
+# What the verbs import, and the extras that bring it; the extra of the verb's own name comes first.
+EXTRAS_OF = {
+    **dict.fromkeys(
+        ("accelerate", "datasets", "datasketch", "matplotlib", "mlflow", "peft", "trl"), ("train",)
+    ),
+    **dict.fromkeys(("fastapi", "httpx", "prometheus_client", "uvicorn"), ("serve",)),
+    **dict.fromkeys(("tokenizers", "torch", "transformers"), ("train", "serve")),
+    **dict.fromkeys(("nncf", "openvino", "openvino_genai", "openvino_tokenizers", "optimum"), ("openvino",)),
+    **dict.fromkeys(("azure", "promptflow.azure", "promptflow.evals", "promptflow.tools"), ("azure",)),
+    **dict.fromkeys(("markdown_it", "streamlit"), ("ui",)),
 }
 
 
@@ -63,72 +81,155 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault(
         "DO_NOT_TRACK", "true"
     )  # TRL and MLflow would report their use; MLflow knows no "1"
+    configure()
+    _be_verbose(False)
     try:
-        return _print(*_run(words))
+        return _run(words)
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader left; Python would complain again at exit
         return 1
+    except click.exceptions.NoArgsIsHelpError as error:
+        complain(error.message)
+        return error.exit_code
+    except click.UsageError as error:
+        return _explain(_usage(error))
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA_OF:
+        extra = _extra_of(error.name or "", words)
+        if not extra:
             raise
-        return _explain(Phi3flowError(f"{error.name} is not installed", _install(EXTRA_OF[error.name])))
+        install = f"pip install 'phi3flow[{extra}]', or make install in a checkout"
+        return _explain(Phi3flowError(f"{error.name} is not installed", install))
     except Exception as error:
         if not hasattr(error, "hint"):
             raise
         return _explain(error)
 
 
+def parse(words: Sequence[str]) -> dict[str, Any]:
+    """What a verb's function would be called with. Raises click.UsageError and BadInput."""
+    command: click.Command = program()
+    rest, context = list(words), None
+    while isinstance(command, click.Group):
+        context = click.Context(command, parent=context)
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None  # noqa: S101 - an unknown one was raised
+        command = found
+    return command.make_context(name, rest, parent=context).params
+
+
+def program() -> Group:
+    """`phi3flow` itself."""
+    app = typer.Typer(
+        cls=Program, help=HELP, rich_markup_mode=None, context_settings={"max_content_width": 100}
+    )
+    app.callback()(lambda: None)
+    made = typer.main.get_command(app)
+    assert isinstance(made, Group)  # noqa: S101 - by its cls
+    made.params[:0] = [_flag("--version", _show_version, "Print the version."), *_loudness()]
+    return made
+
+
+class Program(Group):
+    """The verbs of the table, each built when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        return command_of(cmd_name)
+
+    def sections(self, ctx: click.Context) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        for group in dict.fromkeys(verb.group for verb in VERBS.values()):
+            yield group, [(name, verb.sentence) for name, verb in VERBS.items() if verb.group == group]
+
+
+def command_of(name: str) -> click.Command:
+    """A verb of the table; azure and foundry are modules with `STEPS`, which are commands in their turn."""
+    module = import_module(f"phi3flow.app.commands.{VERBS[name].module or name.replace('-', '_')}")
+    app = typer.Typer(cls=Group, help=module.__doc__, rich_markup_mode=None, add_completion=False)
+    functions = getattr(module, "STEPS", None) or {name: getattr(module, name.replace("-", "_"))}
+    for each, function in functions.items():
+        app.command(each, cls=Command)(function)
+    made = typer.main.get_command(app)
+    for each, command in (made.commands if isinstance(made, Group) else {name: made}).items():
+        restore_argument_help(command, functions[each])
+        command.params += _common()
+    return made
+
+
+def _common() -> list[click.Parameter]:
+    """The options that every command has."""
+    as_json = _flag("--json", _use_json, "Print one machine-readable object on stdout.")
+    return [as_json, *_loudness()]
+
+
+def _loudness() -> list[click.Parameter]:
+    return [
+        _flag("-q/--quiet", _be_quiet, "Print no progress on stderr, only errors."),
+        _flag("-v/--verbose", _be_verbose, "Log on stderr what phi3flow does, without any chat or key."),
+    ]
+
+
+def _flag(names: str, act: Any, text: str) -> click.Parameter:
+    def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            act()
+
+    return click.Option(
+        names.split("/"), is_flag=True, is_eager=True, expose_value=False, callback=callback, help=text
+    )
+
+
+def _use_json() -> None:
+    configure(quiet=is_quiet(), json=True)
+
+
+def _be_quiet() -> None:
+    configure(quiet=True, json=is_json())
+
+
+def _be_verbose(verbose: bool = True) -> None:
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    log = logging.getLogger("phi3flow")
+    log.handlers = [shown] if verbose else []
+    log.setLevel(logging.DEBUG if verbose else logging.NOTSET)
+
+
+def _show_version() -> None:
+    print(f"phi3flow {__version__}")
+    raise click.exceptions.Exit(0)
+
+
+def _run(words: list[str]) -> int:
+    result = program().main(up_to_date(words), prog_name="phi3flow", standalone_mode=False)
+    if not isinstance(result, Outcome):  # click's own end: --help, or 130 for Ctrl-C
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt
+        return int(result or 0)
+    if is_json():
+        print(json.dumps(result.data, ensure_ascii=False, default=str))
+    elif result.text:
+        print(result.text)
+    return result.exit_code
+
+
 def _explain(error: Exception) -> int:
     """One sentence and its hint on stderr, for any error that carries `hint` and `exit_code`."""
     hint = getattr(error, "hint", "")
-    say(f"error: {error}" + (f"\nhint: {hint}" if hint else ""))
+    complain(f"error: {error}" + (f"\nhint: {hint}" if hint else ""))
     return int(getattr(error, "exit_code", Phi3flowError.exit_code))
 
 
-def _install(extra: str) -> str:
-    return f"pip install 'phi3flow[{extra}]', or make install for everything"
+def _usage(error: click.UsageError) -> BadInput:
+    path = error.ctx.command_path if error.ctx else "phi3flow"
+    return BadInput(error.format_message().rstrip("."), hint=f"{path} --help")
 
 
-def _run(words: list[str]) -> tuple[Outcome, bool]:
-    verb = next((word for word in words if not word.startswith("-")), None)
-    if verb and words[0] == verb and verb not in VERBS:
-        raise BadInput(f"unknown verb '{verb}'", hint=nearest(verb, VERBS))
-    parser = _parser(Settings.load())
-    if not words:
-        say(parser.format_help().rstrip())
-        return Outcome(exit_code=BadInput.exit_code), False
-    args = parser.parse_args(words)
-    return args.run(args), args.json
-
-
-def _parser(settings: Settings) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="phi3flow",
-        description="From a file of chats to a fine-tuned Phi-3 that answers through Prompt flow.",
-        epilog="Start with: phi3flow demo",
-    )
-    parser.add_argument("--version", action="version", version=f"phi3flow {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for name in VERBS:
-        module = import_module(f"phi3flow.app.commands.{name}")
-        verb = verbs.add_parser(
-            name,
-            help=module.SENTENCE,
-            description=f"{module.SENTENCE}\n\nexample: {module.EXAMPLE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(verb, settings)
-        verb.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
-        verb.set_defaults(run=lambda args, module=module: module.run(args, settings))
-    return parser
-
-
-def _print(outcome: Outcome, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps(outcome.data, ensure_ascii=False, default=str))
-    elif outcome.text:
-        print(outcome.text)
-    return outcome.exit_code
+def _extra_of(missing: str, words: Sequence[str]) -> str:
+    """The extra that brings a module, '' where none does: then its absence is a bug."""
+    extras = EXTRAS_OF.get(missing) or EXTRAS_OF.get(missing.partition(".")[0]) or ("",)
+    return next((extra for extra in extras if extra in words), extras[0])

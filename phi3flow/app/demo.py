@@ -7,7 +7,6 @@ interrupted demo continues where it stopped.
 import shlex
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from evaluation.report.comparison import Report
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import INTERRUPTED
 from phi3flow.app.run_comparison import compare_run, served
+from phi3flow.core.children import module_command
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
@@ -47,7 +47,7 @@ def run_demo(folder: Path, settings: Settings, *, seed: int) -> Demo:
     data, base, tuned = folder / "data", folder / "base", folder / "tuned"
     _phi3flow("prepare", chats, "--out", data, "--test", test, "--near-duplicates", "report")
     say("2/5 base: a tiny Phi-3 from random weights, which never heard of them")
-    _phi3flow("base", "--out", base, "--seed", seed)
+    _phi3flow("toy-base", "--out", base, "--seed", seed)
     say("3/5 fine-tuning it on the chats")
     _phi3flow("train", "--data", data, "--recipe", RECIPE, "--model", base, "--out", tuned, "--seed", seed)
     return serve_and_compare(folder, settings)
@@ -60,7 +60,7 @@ def _phi3flow(*arguments: object) -> None:
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         code = subprocess.run(
-            [sys.executable, "-m", "phi3flow", *words], stdout=subprocess.DEVNULL, check=False
+            module_command("phi3flow", *words), stdout=subprocess.DEVNULL, check=False
         ).returncode
     finally:
         signal.signal(signal.SIGINT, before)

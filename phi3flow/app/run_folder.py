@@ -1,4 +1,4 @@
-"""A run folder as `prepare`, `base` and `train` fill it: its two models, and the commands that make them."""
+"""Model folders and run folders, checked without loading anything; errors name the command that repairs."""
 
 import shlex
 from pathlib import Path
@@ -7,14 +7,27 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import read_manifest, sha256_of
 
 
+def require_model_folder(folder: Path) -> None:
+    """Raise BadInput unless a configuration and a tokenizer lie in `folder`."""
+    if not (folder / "config.json").is_file():
+        raise BadInput(
+            f"{folder}: not a model folder (no config.json)",
+            hint="phi3flow demo makes one in runs/demo/tuned",
+        )
+    if not (folder / "tokenizer.json").is_file():
+        raise BadInput(
+            f"{folder}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
+        )
+
+
 def require_model(run: Path, name: str, hint: str = "") -> None:
-    """Raises BadInput where `base` or `tuned` is not there; `hint` instead of the command that makes it."""
+    """Raise BadInput where `base` or `tuned` is not there; `hint` instead of the command that makes it."""
     if not (run / name / "config.json").is_file():
         raise BadInput(f"{run / name} is not a model folder", hint=hint or _command_that_makes(run, name))
 
 
 def require_lineage(run: Path) -> None:
-    """Raises BadInput where tuned/ says that it was trained from another model than base/."""
+    """Raise BadInput where tuned/ says that it was trained from another model than base/."""
     inputs = (read_manifest(run / "tuned") or {}).get("inputs", [])
     start = next((artifact for artifact in inputs if artifact["kind"] == "model"), None)
     if start and start["sha256"] != sha256_of(run / "base"):
@@ -24,8 +37,19 @@ def require_lineage(run: Path) -> None:
         )
 
 
+def train_command(data: Path, base: Path, tuned: Path) -> str:
+    """To paste: fine-tune the toy; recipes for a real Phi are in docs/training.md."""
+    folder, model, out = (shlex.quote(str(path)) for path in (data, base, tuned))
+    return f"phi3flow train --data {folder} --recipe tiny-cpu --model {model} --out {out}"
+
+
+def base_command(base: Path) -> str:
+    """To paste: the toy base model."""
+    return f"phi3flow toy-base --out {shlex.quote(str(base))}"
+
+
 def _command_that_makes(run: Path, name: str) -> str:
-    data, base, tuned = (shlex.quote(str(run / part)) for part in ("data", "base", "tuned"))
     if name == "base":
-        return f"phi3flow base --out {base}, or hf download ID --local-dir {base}"
-    return f"phi3flow train --data {data} --recipe tiny-cpu --model {base} --out {tuned}"
+        folder = shlex.quote(str(run / "base"))
+        return f"{base_command(run / 'base')}, or hf download ID --local-dir {folder}"
+    return train_command(run / "data", run / "base", run / "tuned")

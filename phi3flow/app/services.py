@@ -16,7 +16,7 @@ def scoring_endpoint(model: Path, port: int, setting: str, key: str, log: Path) 
     """`phi3flow serve`; the key travels in the environment. Contract openai is at `openai_url(port)`."""
     return Service(
         name=f"endpoint of {model}",
-        command=[sys.executable, "-m", "phi3flow", "serve", str(model), "--port", str(port)],
+        command=module_command("phi3flow", "serve", model, "--port", port),
         port=port,
         ready_path="/health/ready",
         setting=setting,

@@ -5,6 +5,7 @@ For servers that run side by side see `phi3flow.core.processes`.
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 REPORT_SECONDS = 5.0
+_logger = logging.getLogger(__name__)
 
 
 def module_command(module: str, *arguments: object) -> list[str]:
@@ -36,6 +38,7 @@ def run_child(
     every five seconds. Raises TimeoutError after `seconds`. In the end it always kills the child's process
     group, because the workers of some libraries survive their parent.
     """
+    _logger.debug("running %s, its output in %s", command, log)
     with log.open("wb") as output:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -15,21 +15,25 @@ class Outcome:
     exit_code: int = 0
 
 
-_quiet = False
+_quiet = _json = False
 
 
-def be_quiet() -> None:
-    """Say nothing from now on but errors: `phi3flow -q`."""
-    global _quiet  # noqa: PLW0603 - one process, one terminal
-    _quiet = True
+def configure(*, quiet: bool = False, json: bool = False) -> None:
+    """`-q` and `--json` of this process: say nothing but errors; print one JSON object on stdout."""
+    global _quiet, _json
+    _quiet, _json = quiet, json
 
 
 def is_quiet() -> bool:
     return _quiet
 
 
+def is_json() -> bool:
+    return _json
+
+
 def say(message: str) -> None:
-    """One line of progress on stderr; nothing once `be_quiet` was called."""
+    """One line of progress on stderr; nothing with `-q`."""
     if not _quiet:
         print(message, file=sys.stderr, flush=True)
 

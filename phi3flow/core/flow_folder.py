@@ -10,6 +10,7 @@ from pathlib import Path
 
 from phi3flow.core.children import module_command
 from phi3flow.core.errors import BadInput, nearest
+from phi3flow.core.ports import LOOPBACK
 
 FLOWS = ("chat", "compare", "grade")
 DAG = "flow.dag.yaml"
@@ -88,6 +89,6 @@ def serve_command(folder: Path, port: int) -> list[str]:
     """
     return module_command(
         "promptflow._cli.pf",
-        *("flow", "serve", "--source", folder, "--host", "127.0.0.1", "--port", port),
+        *("flow", "serve", "--source", folder, "--host", LOOPBACK, "--port", port),
         *("--engine", "flask", "--skip-open-browser"),
     )

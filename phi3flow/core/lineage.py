@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
 
@@ -87,6 +88,15 @@ def new_output(path: Path) -> Path:
     """Return `path`. Raises BadInput if it exists, so that nothing is overwritten."""
     if path.exists():
         raise BadInput(f"{path} exists", hint=f"remove {path}, or write elsewhere")
+    return path
+
+
+def result_file(path: Path, *, force: bool) -> Path:
+    """The same for a result, which `--force` replaces: the old file stays until the new one is complete."""
+    if path.exists() and not force:
+        raise BadInput(f"{path} exists", hint="add --force to replace it, or choose another folder")
+    if path.exists():
+        say(f"replacing {path}")
     return path
 
 

@@ -9,6 +9,7 @@ of them, once, with everything they have started themselves. A service's output 
 
 import contextlib
 import http.client
+import logging
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ READY_SECONDS = 180.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.2
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 12, 4096
+logger = logging.getLogger(__name__)
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -112,6 +114,7 @@ class Stack:
             raise KeyboardInterrupt
 
     def _start(self, service: Service) -> None:
+        logger.debug("starting %s: %s, its output in %s", service.name, service.command, service.log)
         service.log.parent.mkdir(parents=True, exist_ok=True)
         self._holding = True
         with service.log.open("wb") as log:

@@ -5,6 +5,7 @@ The command line takes its defaults from here, so a flag is only a later word on
 are looked for in the current folder and then upwards; a relative path in them starts at their folder.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from phi3flow.core.validation import read_toml, validated
 CONFIG_FILE = "phi3flow.toml"
 DOTENV = ".env"
 PREFIX = "PHI3FLOW_"
+log = logging.getLogger(__name__)
 
 
 def _secret() -> Any:
@@ -62,7 +64,7 @@ class Settings(BaseModel):
     def load(cls, folder: Path | None = None) -> "Settings":
         """Read `phi3flow.toml` and `.env`, then the environment. Raises BadInput with every problem."""
         folder = folder or Path.cwd()
-        values = _from_toml(_upwards(folder, CONFIG_FILE))
+        values = _from_toml(config_file(folder))
         environment = {**_from_dotenv(_upwards(folder, DOTENV)), **os.environ}
         # Prompt flow's documentation calls the key of its connection store by this name.
         if "PF_ENCRYPTION_KEY" in environment:
@@ -73,6 +75,11 @@ class Settings(BaseModel):
             if PREFIX + name.upper() in environment
         }
         return validated(cls, values, "environment", hint=f"set {PREFIX}NAME to another value")
+
+
+def config_file(folder: Path | None = None) -> Path | None:
+    """The `phi3flow.toml` that counts in `folder`: its own, or that of the nearest folder above."""
+    return _upwards(folder or Path.cwd(), CONFIG_FILE)
 
 
 def azure_model_mount() -> Path:
@@ -91,6 +98,7 @@ def _upwards(folder: Path, name: str) -> Path | None:
 def _from_toml(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    log.debug("settings from %s", path)
     values = read_toml(path, hint="phi3flow init writes a valid one")
     secrets = [name for name in values if name in Settings.model_fields and name not in Settings.public()]
     problems = [f"{path}: {name}: a secret; it belongs in the environment" for name in secrets]

@@ -21,7 +21,7 @@ def run(tmp_path):
     ("lost", "hint"),
     [
         ("data/test.jsonl", "phi3flow prepare CHATS.jsonl"),
-        ("base/config.json", "phi3flow base --out"),
+        ("base/config.json", "phi3flow toy-base --out"),
         ("tuned/config.json", "phi3flow train --data"),
     ],
 )

@@ -20,7 +20,7 @@ def run(tmp_path, monkeypatch):
 def test_the_arena_needs_both_models(run, capsys):
     assert main(["up", run, "--arena"]) == 2
     error = capsys.readouterr().err
-    assert "run/base is not a model folder" in error and "hint: phi3flow base --out run/base" in error
+    assert "run/base is not a model folder" in error and "hint: phi3flow toy-base --out run/base" in error
 
 
 def test_a_run_that_was_not_trained_is_told_how_and_the_demo_how_to_run(run, capsys):

@@ -41,9 +41,9 @@ def read(files):
 
 
 def compare(files, *more):
-    paths = ("--data", "test.jsonl", "--base-answers", "base.jsonl", "--tuned-answers", "tuned.jsonl")
+    paths = ("--data", "test.jsonl", "--base", "base.jsonl", "--tuned", "tuned.jsonl")
     words = [str(files / word) if word.endswith(".jsonl") else word for word in paths]
-    return main(["compare", *words, "--out", str(files / "out"), "--text-metrics", "none", *more])
+    return main(["compare-answers", *words, "--out", str(files / "out"), "--text-metrics", "none", *more])
 
 
 def test_recorded_answers_are_judged_without_an_endpoint(files, capsys):
@@ -125,20 +125,31 @@ def test_a_prompt_id_of_several_chats_names_none_of_them(files):
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "told"),
     [
-        [],
-        ["--base", "a"],
-        ["--base-answers", "a"],
-        ["--base", "a", "--tuned-answers", "b"],
-        ["--base-answers", "a", "--tuned-answers", "b", "--runner", "direct"],
-        ["--base", "a", "--tuned", "b", "--base-answers", "c"],
+        (["compare"], "--base and --tuned: missing"),
+        (["compare", "--base", "a"], "--tuned: missing"),
+        (["compare-answers", "--base", "a"], "Missing option '--tuned'"),
+        (
+            ["compare-answers", "--base", "a", "--tuned", "b", "--runner", "direct"],
+            "No such option '--runner'",
+        ),
+        (["compare", "--base-answers", "a"], "Missing option '--tuned'"),
+        (["compare", "--base", "a", "--tuned-answers", "b"], "cannot be read"),
     ],
 )
-def test_two_connections_or_two_files(tmp_path, capsys, words):
-    assert main(["compare", "--data", "test.jsonl", "--out", str(tmp_path / "out"), *words]) == 2
-    assert "give two connections, or two files" in capsys.readouterr().err
+def test_two_connections_or_two_files(tmp_path, capsys, words, told):
+    assert main([*words, "--data", str(tmp_path / "test.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_old_options_of_compare_still_work_with_a_notice(files, capsys):
+    paths = ("--data", "test.jsonl", "--base-answers", "base.jsonl", "--tuned-answers", "tuned.jsonl")
+    words = [str(files / word) if word.endswith(".jsonl") else word for word in paths]
+    assert main(["compare", *words, "--out", str(files / "out"), "--text-metrics", "none"]) == 0
+    notice = "phi3flow compare --base-answers --tuned-answers is now phi3flow compare-answers --base --tuned"
+    assert capsys.readouterr().err.count(notice) == 1
 
 
 def test_files_that_are_not_there_are_bad_input(files, capsys):

@@ -285,4 +285,4 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(data, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"no such model folder$") as caught:
         finetune(data, replace(RECIPE, scratch=None), tmp_path / "out", model=name)
-    assert caught.value.hint == f"phi3flow base --out {name}"
+    assert caught.value.hint == f"phi3flow toy-base --out {name}"

@@ -1,14 +1,12 @@
 """Every shipped recipe parses; a broken one is told everything at once."""
 
-import argparse
 import shlex
-from importlib import import_module
 from importlib.resources import files
 
 import pytest
 
+from phi3flow.app.cli import parse
 from phi3flow.core.errors import BadInput
-from phi3flow.core.settings import Settings
 from training.recipes.recipe import load_recipe, recipe_names
 from training.toy.base import RECIPE
 
@@ -20,10 +18,8 @@ def test_every_shipped_recipe_parses_and_opens_with_its_command(name):
     first = (files("training.recipes") / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
     program, verb, *arguments = shlex.split(first.removeprefix("# "))
     assert program == "phi3flow"
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    import_module(f"phi3flow.app.commands.{verb}").add_arguments(parser, Settings())
-    asked = parser.parse_args(arguments)
-    assert (verb, name) == ("base", RECIPE) or asked.recipe == name
+    asked = parse([verb, *arguments])
+    assert (verb, name) == ("toy-base", RECIPE) or asked["recipe"] == name
 
 
 def test_all_problems_are_reported_at_once_with_the_nearest_match(tmp_path):

@@ -1,130 +1,302 @@
-"""`phi3flow azure`: the cloud half, from nothing to traffic and back to zero cost."""
+"""Train, deploy and roll out in Azure Machine Learning.
 
-import argparse
+example: phi3flow azure provision --plan
+
+Every step is a plan that can be run again: --plan prints what would change and what it costs, and writes
+nothing. Where: PHI3FLOW_AZURE_SUBSCRIPTION, _RESOURCE_GROUP, _WORKSPACE and _REGION.
+"""
+
 import io
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec
 
+from typer import Option
+
+from phi3flow.app.commands.train import Data, Model, Recipe, Seed
+from phi3flow.app.commands.verify import AtLeast, Check, reference_of
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
-from phi3flow.core.settings import Settings
+from phi3flow.core.sides import BASE, TUNED
 
-SENTENCE = "Train, deploy and roll out in Azure Machine Learning; every step is a plan that can be run again."
-EXAMPLE = "phi3flow azure provision --plan"
-Run = Callable[[argparse.Namespace, Settings], Outcome]
+if TYPE_CHECKING:
+    from deploy.azure.steps.session import Cloud
+    from deploy.azure.steps.sizes import Profile
 
-
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.epilog = "Where: PHI3FLOW_AZURE_SUBSCRIPTION, _RESOURCE_GROUP, _WORKSPACE and _REGION."
-    steps = parser.add_subparsers(metavar="STEP", required=True, help=", ".join(STEPS))
-    for name, (sentence, arguments, run_step) in STEPS.items():
-        step = steps.add_parser(name, help=sentence.replace("%", "%%"), description=sentence)
-        arguments(step, settings)
-        if name != "status":
-            step.add_argument("--plan", action="store_true", help="say what would be done; write nothing")
-        step.add_argument(
-            "--json",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="print one machine-readable object on stdout",
-        )
-        step.set_defaults(step=run_step)
+Arguments = ParamSpec("Arguments")
+Plan = Annotated[bool, Option("--plan", help="Print what would be done and its cost; write nothing.")]
+Out = Annotated[
+    Path | None,
+    Option(metavar="DIR", help="Folder of the run's manifest and findings (default: {runs}/azure)."),
+]
+ProfileName = Annotated[
+    Literal["gpu", "cpu"], Option(help="Cluster to train on: one A100 a machine, or 16 CPU cores a machine.")
+]
+Size = Annotated[
+    str | None,
+    Option(metavar="SIZE", help="Another machine size, such as Standard_E16s_v3 (default: the profile's)."),
+]
+Nodes = Annotated[int, Option(metavar="N", help="Most machines at once.")]
 
 
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
-    """The SDK prints dots while it waits; stdout is for data alone."""
-    step: Run = args.step
-    with redirect_stdout(io.StringIO()):
-        return step(args, settings)
+def _quiet(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
+    """The SDKs print dots while they wait; stdout is for data alone."""
+
+    @wraps(step)
+    def quiet(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
+        with redirect_stdout(io.StringIO()):
+            return step(*args, **kwargs)
+
+    return quiet
 
 
-def _out(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=settings.runs / "azure",
-        metavar="DIR",
-        help=f"the run's manifest and findings (default {settings.runs / 'azure'})",
-    )
+@_quiet
+def provision(
+    *, profile: ProfileName = "gpu", size: Size = None, nodes: Nodes = 1, plan: Plan = False
+) -> Outcome:
+    """Create the workspace, what it needs, an identity and a cluster.
 
-
-def _profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", choices=("gpu", "cpu"), default="gpu", help="one A100, or 16 CPU cores")
-    parser.add_argument("--size", metavar="SIZE", help="another machine size than the profile's")
-    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="at most so many machines")
-
-
-def _asked_profile(args: argparse.Namespace) -> Any:
-    from dataclasses import replace
-
-    from deploy.azure.steps.sizes import profile
-
-    if args.nodes < 1:
-        raise BadInput("--nodes: must be at least 1", EXAMPLE)
-    found = profile(args.profile)
-    if not args.size:
-        return found
-    return replace(found, compute=f"{args.profile}-{args.size.split('_')[1].lower()[:20]}", size=args.size)
-
-
-def _provision_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    _profile(parser)
-
-
-def _provision(args: argparse.Namespace, settings: Settings) -> Outcome:
+    example: phi3flow azure provision --plan
+    """
     from deploy.azure.provision import WORKSPACE_API, provision_steps
     from deploy.azure.steps.arm import read
     from deploy.azure.steps.plan import carry_out
-    from deploy.azure.steps.problems import explain
     from deploy.azure.steps.quota import quota_for, require
-    from deploy.azure.steps.session import connect
 
-    profile = _asked_profile(args)
-    cloud = connect(settings)
-    try:
-        if read(cloud, cloud.names.compute_id(profile.compute), WORKSPACE_API) is None:
-            quota = quota_for(cloud, profile.size, args.nodes)
-            say(f"quota: {quota or 'Azure names none for ' + profile.size}")
+    asked, cloud = _profile(profile, size, nodes), _cloud()
+    with _explaining("before any write"):
+        if read(cloud, cloud.names.compute_id(asked.compute), WORKSPACE_API) is None:
+            quota = quota_for(cloud, asked.size, nodes)
+            say(f"quota: {quota or 'Azure names none for ' + asked.size}")
             require(quota, cloud.names.region)
-        steps = provision_steps(cloud, profile, args.nodes)
-    except Exception as error:
-        raise explain(error, "before any write", []) from error
-    actions = carry_out(steps, plan=args.plan)
-    return _planned(actions, args.plan, "phi3flow azure train --data DIR --recipe NAME")
+        steps = provision_steps(cloud, asked, nodes)
+    return planned(carry_out(steps, plan=plan), plan, "phi3flow azure train --data DIR --recipe NAME")
 
 
-def _planned(actions: list[Any], plan: bool, following: str, **data: Any) -> Outcome:
+@_quiet
+def train(
+    *,
+    data: Data,
+    recipe: Recipe,
+    model: Model = None,
+    seed: Seed = 0,
+    profile: ProfileName = "gpu",
+    size: Size = None,
+    nodes: Nodes = 1,
+    out: Out = None,
+    plan: Plan = False,
+) -> Outcome:
+    """Run `phi3flow train` as a job, and fetch what verify needs.
+
+    example: phi3flow azure train --data runs/mine/data --recipe phi3.5-mini-lora
+    """
+    from deploy.azure.train import Training
+    from deploy.azure.train import train as train_in_azure
+    from training.recipes.recipe import load_recipe
+
+    load_recipe(recipe)
+    asked = Training(data, recipe, model, seed, nodes, _profile(profile, size, nodes))
+    folder, cloud = _out(out), _cloud()
+    actions, job = train_in_azure(cloud, asked, folder, plan=plan, ask_to_cancel=_ask_to_cancel)
+    return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
+
+
+@_quiet
+def deploy(
+    *,
+    base: Annotated[
+        bool, Option("--base", help="Serve the base model, on an endpoint of its own, to compare with.")
+    ] = False,
+    engine: Annotated[
+        Literal["openvino", "vllm"], Option(help="openvino: on a CPU; vllm: on a GPU.")
+    ] = "vllm",
+    size: Annotated[
+        str | None, Option(metavar="SIZE", help="Another machine size (default: the engine's).")
+    ] = None,
+    auth: Annotated[
+        Literal["key", "entra"], Option(help="How callers log in: a key, or an Entra token.")
+    ] = "key",
+    days: Annotated[
+        int | None, Option(metavar="N", help="Days until the endpoint expires (default: 3).")
+    ] = None,
+    int4: Annotated[
+        bool,
+        Option("--int4", help="Serve weights of 4 bits; --check and --at-least say what they must know."),
+    ] = False,
+    check: Check = None,
+    at_least: AtLeast = None,
+    out: Out = None,
+    plan: Plan = False,
+) -> Outcome:
+    """Serve the trained model at 0 % of the traffic, and verify it there.
+
+    example: phi3flow azure deploy --engine openvino --days 7
+
+    example: phi3flow azure deploy --engine openvino --int4 --check runs/mine/data/test.jsonl --at-least 0.97
+    """
+    from deploy.azure.deploy import Serving
+    from deploy.azure.deploy import deploy as deploy_to_azure
+    from deploy.azure.steps.sizes import serving_size
+
+    reference = reference_of(check, at_least)
+    if int4 != (reference is not None):
+        raise BadInput(
+            "--int4, --check and --at-least belong together", "--int4 --check test.jsonl --at-least 0.97"
+        )
+    workers = _settings().batch_workers
+    asked = Serving(base, engine, size or serving_size(engine), auth, days, reference, workers)
+    cloud = _cloud()
+    actions, found = deploy_to_azure(cloud, asked, _out(out), plan=plan, ask_to_cancel=_ask_to_cancel)
+    say(f"phi3flow azure deploy{' --base' if base else ''} --engine {engine} --days N extends it")
+    pinned = "" if base or found is None else f" --deployment {found.deployment}"
+    following = f"phi3flow connect {(BASE if base else TUNED).connection} --azure{pinned}"
+    return planned(actions, plan, following, deployed=vars(found) if found else None)
+
+
+@_quiet
+def promote(
+    *,
+    traffic: Annotated[
+        Literal["10", "100"] | None, Option(help="Per cent of the traffic (default: 100).")
+    ] = None,
+    mirror: Annotated[
+        bool, Option("--mirror", help="Send it a copy of 10 % of the traffic, whose answers nobody sees.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Report of the comparison (default: OUT/comparison/report.json)."),
+    ] = None,
+    out: Out = None,
+    plan: Plan = False,
+) -> Outcome:
+    """Give the verified deployment traffic, if the comparison says promote.
+
+    example: phi3flow azure promote --traffic 10
+
+    Exit code 3: the comparison says hold; 4: it has not enough data.
+    """
+    from deploy.azure.rollout import promotion, require_promotion
+
+    if mirror and traffic:
+        raise BadInput("--mirror and --traffic exclude each other", "phi3flow azure promote --mirror")
+    folder = _out(out)
+    require_promotion(report or folder / "comparison" / "report.json", folder / "verify-tuned.json")
+    share = "mirror" if mirror else traffic or "100"
+    return _shift(folder, plan, lambda cloud, name: promotion(cloud, name, share))
+
+
+@_quiet
+def rollback(*, out: Out = None, plan: Plan = False) -> Outcome:
+    """Give the traffic back to what was live before.
+
+    example: phi3flow azure rollback
+    """
+    from deploy.azure.rollout import reversal
+
+    return _shift(_out(out), plan, reversal)
+
+
+@_quiet
+def status() -> Outcome:
+    """List what exists, what it serves, what it costs and when it expires.
+
+    example: phi3flow azure status
+    """
+    from deploy.azure.status import status
+
+    cloud = _cloud()
+    with _explaining("status"):
+        found = status(cloud)
+    return Outcome(found.as_dict(), str(found))
+
+
+@_quiet
+def teardown(
+    *,
+    expired: Annotated[bool, Option("--expired", help="Only endpoints whose last day has passed.")] = False,
+    old: Annotated[bool, Option("--old", help="Only deployments without traffic.")] = False,
+    plan: Plan = False,
+) -> Outcome:
+    """Delete what phi3flow made, and list what is left.
+
+    example: phi3flow azure teardown --plan
+    """
+    from deploy.azure.teardown import teardown
+
+    if expired and old:
+        raise BadInput("--expired and --old exclude each other", "phi3flow azure teardown --expired")
+    what: Any = "expired" if expired else "old" if old else "everything"
+    return removed(teardown(_cloud(), what, plan=plan), plan)
+
+
+STEPS = {
+    "provision": provision,
+    "train": train,
+    "deploy": deploy,
+    "promote": promote,
+    "rollback": rollback,
+    "status": status,
+    "teardown": teardown,
+}
+
+
+def planned(actions: list[Any], plan: bool, following: str, **data: Any) -> Outcome:
+    """What the actions of a plan did or would do, and the command that follows."""
     from deploy.azure.steps.plan import as_data
 
-    lines = [str(action) for action in actions]
+    lines = [*map(str, actions), *(f"{name}: {url}" for name, url in data.get("urls", {}).items())]
     lines.append("a plan: nothing was written" if plan else f"next: {following}")
     return Outcome({"plan": plan, "actions": as_data(actions), **data}, "\n".join(lines))
 
 
-def _train_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what phi3flow prepare wrote")
-    parser.add_argument(
-        "--recipe", required=True, metavar="NAME_OR_FILE", help="a shipped recipe or a TOML file"
-    )
-    parser.add_argument("--model", metavar="ID_OR_DIR", help="hub id or model folder to start from")
-    parser.add_argument("--seed", type=int, default=0, help="of the data order, dropout and new weights")
-    _profile(parser)
-    _out(parser, settings)
+def removed(removals: list[Any], plan: bool) -> Outcome:
+    """What was deleted or would be, and what is left."""
+    left = [f"{one.kind} {one.name}" for one in removals if one.do == "keep"]
+    lines = [*map(str, removals), "a plan: nothing was deleted" if plan else f"left: {len(left)}"]
+    data = {"plan": plan, "removals": [one._asdict() for one in removals], "left": left}
+    return Outcome(data, "\n".join(lines))
 
 
-def _train(args: argparse.Namespace, settings: Settings) -> Outcome:
+def _settings() -> Any:
+    from phi3flow.core.settings import Settings
+
+    return Settings.load()
+
+
+def _cloud() -> "Cloud":
     from deploy.azure.steps.session import connect
-    from deploy.azure.train import Training, train
-    from training.recipes.recipe import load_recipe
 
-    load_recipe(args.recipe)
-    asked = Training(args.data, args.recipe, args.model, args.seed, args.nodes, _asked_profile(args))
-    cloud = connect(settings)
-    actions, job = train(cloud, asked, args.out, plan=args.plan, ask_to_cancel=_ask_to_cancel)
-    return _planned(actions, args.plan, f"phi3flow azure deploy --out {args.out}", job=job)
+    return connect(_settings())
+
+
+def _out(out: Path | None) -> Path:
+    return out or _settings().runs / "azure"
+
+
+def _profile(name: str, size: str | None, nodes: int) -> "Profile":
+    from dataclasses import replace
+
+    from deploy.azure.steps.sizes import profile
+
+    if nodes < 1:
+        raise BadInput("--nodes: must be at least 1", "phi3flow azure provision --nodes 1")
+    found = profile(name)
+    if not size:
+        return found
+    return replace(found, compute=f"{name}-{size.split('_')[1].lower()[:20]}", size=size)
+
+
+@contextmanager
+def _explaining(doing: str) -> Iterator[None]:
+    from deploy.azure.steps.problems import explain
+
+    try:
+        yield
+    except Exception as error:
+        raise explain(error, doing, []) from error
 
 
 def _ask_to_cancel() -> bool:
@@ -134,155 +306,15 @@ def _ask_to_cancel() -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def _deploy_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("--base", action="store_true", help="the base, on its own endpoint, to compare with")
-    parser.add_argument(
-        "--engine", choices=("openvino", "vllm"), default="vllm", help="on a CPU, or on a GPU (default)"
-    )
-    parser.add_argument("--size", metavar="SIZE", help="another machine size than the engine's")
-    parser.add_argument(
-        "--auth", choices=("key", "entra"), default="key", help="who may ask: key, or an Entra token"
-    )
-    parser.add_argument("--days", type=int, metavar="N", help="until the endpoint expires (default 3)")
-    parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="test.jsonl: serve int4, judged by its exact match"
-    )
-    parser.add_argument(
-        "--exact-match", type=float, metavar="X", help="of the fp32 model on --data, such as 0.97"
-    )
-    _out(parser, settings)
-
-
-def _deploy(args: argparse.Namespace, settings: Settings) -> Outcome:
-    from deploy.azure.deploy import Serving, deploy
-    from deploy.azure.steps.session import connect
-    from deploy.azure.steps.sizes import serving_size
-
-    size = args.size or serving_size(args.engine)
-    asked = Serving(
-        args.base, args.engine, size, args.auth, args.days, _reference(args), settings.batch_workers
-    )
-    cloud = connect(settings)
-    actions, found = deploy(cloud, asked, args.out, plan=args.plan, ask_to_cancel=_ask_to_cancel)
-    extend = (
-        f"phi3flow azure deploy{' --base' if args.base else ''} --engine {args.engine} --days N extends it"
-    )
-    name = "phi3-base" if args.base else "phi3-tuned"
-    following = f"phi3flow connect {name} --azure" + (
-        "" if args.base or found is None else f" --deployment {found.deployment}"
-    )
-    say(extend)
-    return _planned(actions, args.plan, following, deployed=vars(found) if found else None)
-
-
-def _reference(args: argparse.Namespace) -> Any:
-    from deploy.verify.exact_match import Reference
-
-    if (args.data is None) != (args.exact_match is None):
-        raise BadInput(
-            "--data and --exact-match belong together", "phi3flow azure deploy --data F --exact-match X"
-        )
-    return Reference(args.data, args.exact_match) if args.data else None
-
-
-def _promote_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument(
-        "--to", choices=("10", "mirror", "100"), default="100", help="percent of the traffic (default 100)"
-    )
-    parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="of the comparison (default OUT/comparison/report.json)"
-    )
-    _out(parser, settings)
-
-
-def _promote(args: argparse.Namespace, settings: Settings) -> Outcome:
-    from deploy.azure.rollout import promotion, require_promotion
-
-    report = args.report or args.out / "comparison" / "report.json"
-    require_promotion(report, args.out / "verify-tuned.json")
-    return _traffic(args, settings, lambda cloud, name: promotion(cloud, name, args.to))
-
-
-def _rollback_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    _out(parser, settings)
-
-
-def _rollback(args: argparse.Namespace, settings: Settings) -> Outcome:
-    from deploy.azure.rollout import reversal
-
-    return _traffic(args, settings, reversal)
-
-
-def _traffic(args: argparse.Namespace, settings: Settings, wanted: Callable[[Any, str], Any]) -> Outcome:
+def _shift(out: Path, plan: bool, wanted: "Callable[[Cloud, str], Any]") -> Outcome:
+    """Carry out one step that moves traffic between the deployments of the tuned endpoint."""
     from deploy.azure.steps.plan import carry_out
-    from deploy.azure.steps.problems import explain
     from deploy.azure.steps.record import record
-    from deploy.azure.steps.session import connect
 
-    cloud = connect(settings)
-    try:
-        step = wanted(cloud, cloud.names.endpoint("phi3-tuned"))
-    except Exception as error:
-        raise explain(error, "traffic", []) from error
-    actions = carry_out([step], plan=args.plan)
-    if not args.plan:
-        record(args.out, "traffic", {"endpoint": step.endpoint, "traffic": step.traffic})
-    return _planned(actions, args.plan, "phi3flow azure status", traffic=step.traffic)
-
-
-def _status_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    pass
-
-
-def _status(args: argparse.Namespace, settings: Settings) -> Outcome:
-    from deploy.azure.status import status
-    from deploy.azure.steps.problems import explain
-    from deploy.azure.steps.session import connect
-
-    cloud = connect(settings)
-    try:
-        found = status(cloud)
-    except Exception as error:
-        raise explain(error, "status", []) from error
-    return Outcome(found.as_dict(), str(found))
-
-
-def _teardown_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    some = parser.add_mutually_exclusive_group()
-    some.add_argument("--expired", action="store_true", help="only endpoints whose day has passed")
-    some.add_argument("--old", action="store_true", help="only deployments that take no traffic")
-
-
-def _teardown(args: argparse.Namespace, settings: Settings) -> Outcome:
-    from deploy.azure.steps.session import connect
-    from deploy.azure.teardown import teardown
-
-    what: Any = "expired" if args.expired else "old" if args.old else "everything"
-    removals = teardown(connect(settings), what, plan=args.plan)
-    left = [f"{one.kind} {one.name}" for one in removals if one.do == "keep"]
-    lines = [*map(str, removals), "a plan: nothing was deleted" if args.plan else f"left: {len(left)}"]
-    data = {"plan": args.plan, "removals": [one._asdict() for one in removals], "left": left}
-    return Outcome(data, "\n".join(lines))
-
-
-STEPS: dict[str, tuple[str, Callable[[argparse.ArgumentParser, Settings], None], Run]] = {
-    "provision": (
-        "Make the workspace, what it stands on, an identity and a cluster.",
-        _provision_arguments,
-        _provision,
-    ),
-    "train": ("Run phi3flow train as a job, and fetch what verify needs.", _train_arguments, _train),
-    "deploy": (
-        "Serve the trained model at 0 % of the traffic, and verify it there.",
-        _deploy_arguments,
-        _deploy,
-    ),
-    "promote": (
-        "Give the verified deployment traffic, if the comparison says promote.",
-        _promote_arguments,
-        _promote,
-    ),
-    "rollback": ("Give the traffic back to what was live before.", _rollback_arguments, _rollback),
-    "status": ("Say what exists, what it serves, costs and expires.", _status_arguments, _status),
-    "teardown": ("Delete what phi3flow made, and say what was left.", _teardown_arguments, _teardown),
-}
+    cloud = _cloud()
+    with _explaining("traffic"):
+        step = wanted(cloud, cloud.names.endpoint(TUNED.connection))
+    actions = carry_out([step], plan=plan)
+    if not plan:
+        record(out, "traffic", {"endpoint": step.endpoint, "traffic": step.traffic})
+    return planned(actions, plan, "phi3flow azure status", traffic=step.traffic)

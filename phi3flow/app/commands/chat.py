@@ -1,44 +1,56 @@
 """`phi3flow chat`: one answer, or a conversation in the terminal, through the chat flow."""
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
-from phi3flow.core.console import Outcome, say
+from typer import Argument, Option
+
+from phi3flow.core.console import Outcome, complain, is_json
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.settings import Settings
 
-SENTENCE = "Ask the chat flow one question, or talk to it until end of input."
-EXAMPLE = 'phi3flow chat "Who founded Microsoft?"'
+if TYPE_CHECKING:
+    from phi3flow.core.settings import Settings
 
 Messages = list[dict[str, str]]
 Ask = Callable[[Messages], Iterator[str]]
 
 
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("question", nargs="?", metavar="QUESTION", help="without it, one question a line")
-    parser.add_argument(
-        "--connection",
-        metavar="NAME",
-        help=f"run the flow here with a stored connection, not the one served on port {settings.flow_port}",
-    )
-    parser.add_argument("--system", metavar="TEXT", default="", help="system prompt")
+def chat(
+    question: Annotated[
+        str | None, Argument(metavar="QUESTION", help="Without it: one question a line, until end of input.")
+    ] = None,
+    *,
+    connection: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Run the flow in this process with a stored connection "
+            "(default: the flow that `phi3flow up` serves on port {flow_port}).",
+        ),
+    ] = None,
+    system: Annotated[str, Option(metavar="TEXT", help="System prompt (default: none).")] = "",
+) -> Outcome:
+    """Ask the chat flow one question, or talk to it in the terminal.
 
+    example: phi3flow chat "Who founded Microsoft?"
+    """
+    from phi3flow.core.settings import Settings
 
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
-    if args.json and args.question is None:
+    if is_json() and question is None:
         raise BadInput("--json prints one answer", hint='phi3flow chat --json "QUESTION"')
-    if args.question is not None and not args.question.strip():
-        raise BadInput("the question is empty", hint=EXAMPLE)
-    opening = [{"role": "system", "content": args.system}] if args.system else []
-    with _flow(args.connection, settings) as ask:
-        if args.question is None:
+    if question is not None and not question.strip():
+        raise BadInput("the question is empty", hint='phi3flow chat "Who founded Microsoft?"')
+    opening = [{"role": "system", "content": system}] if system else []
+    with _flow(connection, Settings.load()) as ask:
+        if question is None:
             return Outcome(exit_code=_talk(ask, opening))
-        asked = [*opening, {"role": "user", "content": args.question}]
-        answer = "".join(ask(asked)) if args.json else _print(ask(asked))
-    return Outcome({"question": args.question, "answer": answer})
+        asked = [*opening, {"role": "user", "content": question}]
+        answer = "".join(ask(asked)) if is_json() else _print(ask(asked))
+    return Outcome({"question": question, "answer": answer})
 
 
 def _talk(ask: Ask, messages: Messages) -> int:
@@ -51,7 +63,7 @@ def _talk(ask: Ask, messages: Messages) -> int:
         except Exception as error:
             if not hasattr(error, "hint"):
                 raise
-            say(f"error: {error}\nhint: {error.hint}")
+            complain(f"error: {error}\nhint: {error.hint}")
             failed = True
     return Phi3flowError.exit_code if failed else 0
 
@@ -76,18 +88,15 @@ def _print(pieces: Iterable[str]) -> str:
 
 
 @contextmanager
-def _flow(connection: str | None, settings: Settings) -> Iterator[Ask]:
+def _flow(connection: str | None, settings: "Settings") -> Iterator[Ask]:
     if connection is None:
         yield _served(settings)
         return
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory(prefix="phi3flow-") as folder:
         yield _loaded(connection, settings, Path(folder) / "chat")
 
 
-def _served(settings: Settings) -> Ask:
+def _served(settings: "Settings") -> Ask:
     from phi3flow.phi3_contract import Endpoint, Rejected, Unreachable
 
     endpoint = Endpoint(f"http://127.0.0.1:{settings.flow_port}/score", contract="promptflow")
@@ -108,7 +117,7 @@ def _served(settings: Settings) -> Ask:
     return ask
 
 
-def _loaded(connection: str, settings: Settings, folder: Any) -> Ask:
+def _loaded(connection: str, settings: "Settings", folder: Path) -> Ask:
     """The same flow in this process; what its node raises is unwrapped from Prompt flow's own exception."""
     from custom_connections.promptflow_home import enter_home
 

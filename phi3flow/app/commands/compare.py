@@ -1,155 +1,176 @@
-"""Base against tuned, with a verdict."""
+"""`phi3flow compare` and `compare-answers`: base against tuned, with a verdict."""
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
 
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
-from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
     from evaluation.compare import Options
     from evaluation.report.comparison import Report
+    from phi3flow.core.settings import Settings
 
-SENTENCE = "Ask base and tuned the same questions, and decide: promote, hold, or not enough data."
-EXAMPLE = "phi3flow compare runs/mine"
-
-
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        metavar="RUN",
-        help="run folder: serve its base/ and tuned/ here, and ask them its data/test.jsonl",
-    )
-    _asked_arguments(parser)
-    parser.add_argument(
-        "--gate", type=Path, metavar="FILE", help="what a promotion takes (default: packaged)"
-    )
-    parser.add_argument(
-        "--judge", metavar="NAME", help="connection of a model that compares the answers, too"
-    )
-    parser.add_argument(
-        "--judge-metrics",
-        nargs="+",
-        default=[],
+Gate = Annotated[
+    Path | None, Option(metavar="FILE", help="What a promotion takes (default: the packaged gate.toml).")
+]
+Judge = Annotated[
+    str | None,
+    Option(metavar="NAME", help="Connection of a model that compares the answers, too (default: none)."),
+]
+JudgeMetric = Annotated[
+    list[str] | None,
+    Option(
         metavar="METRIC",
-        help="what the judge grades as well: coherence fluency relevance groundedness similarity",
-    )
-    parser.add_argument(
-        "--packs",
-        choices=("all", "none"),
-        default="all",
-        help="ask the safety and forgetting questions, too (default: all)",
-    )
-    parser.add_argument(
-        "--runner",
-        choices=("pf", "direct"),
-        help="who asks: pf run, or the direct runner, which resumes (default: pf up to 2000 lines)",
-    )
-    parser.add_argument(
-        "--text-metrics",
-        choices=("azure-ai-evaluation", "promptflow-evals", "none"),
-        help="whose ROUGE, BLEU, GLEU, METEOR and F1 (default: azure-ai-evaluation, where installed)",
-    )
+        help="What the judge grades as well; may be repeated: coherence, fluency, relevance, groundedness, "
+        "similarity (default: none).",
+    ),
+]
+TextMetrics = Annotated[
+    Literal["azure-ai-evaluation", "promptflow-evals", "none"] | None,
+    Option(
+        help="Package that computes ROUGE, BLEU, GLEU, METEOR and F1 "
+        "(default: azure-ai-evaluation where it is installed)."
+    ),
+]
+Force = Annotated[bool, Option("--force", help="Replace a report that is there already.")]
+Runner = Annotated[Literal["pf", "direct"] | None, Option(hidden=True)]  # tests hold one against the other
 
 
-def _asked_arguments(parser: argparse.ArgumentParser) -> None:
-    """Instead of RUN: what anybody serves, or what was answered earlier."""
-    parser.add_argument("--data", type=Path, metavar="FILE", help="test.jsonl of prepare")
-    parser.add_argument("--base", metavar="NAME", help="connection of the base model")
-    parser.add_argument("--tuned", metavar="NAME", help="connection of the tuned model")
-    parser.add_argument(
-        "--base-answers", type=Path, metavar="FILE", help="recorded answers instead of --base"
-    )
-    parser.add_argument(
-        "--tuned-answers", type=Path, metavar="FILE", help="recorded answers instead of --tuned"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes")
+def compare(
+    run: Annotated[
+        Path | None,
+        Argument(
+            metavar="RUN",
+            help="Run folder: its base/ and tuned/ are served here and asked its data/test.jsonl. "
+            "Instead of it, connections: --data, --base, --tuned and --out.",
+        ),
+    ] = None,
+    *,
+    data: Annotated[
+        Path | None, Option(metavar="FILE", help="The test.jsonl that `phi3flow prepare` wrote.")
+    ] = None,
+    base: Annotated[str | None, Option(metavar="NAME", help="Connection of the base model.")] = None,
+    tuned: Annotated[str | None, Option(metavar="NAME", help="Connection of the tuned model.")] = None,
+    out: Annotated[Path | None, Option(metavar="DIR", help="Folder of the report.")] = None,
+    gate: Gate = None,
+    judge: Judge = None,
+    judge_metric: JudgeMetric = None,
+    packs: Annotated[
+        Literal["all", "none"], Option(help="Whether to ask the safety and forgetting questions, too.")
+    ] = "all",
+    text_metrics: TextMetrics = None,
+    force: Force = False,
+    runner: Runner = None,
+) -> Outcome:
+    """Ask base and tuned the same questions: promote, hold, or not enough data?
 
+    example: phi3flow compare runs/mine
 
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
-    from evaluation.compare import Options
-    from evaluation.report.render import summary_table
-    from evaluation.verdict.decision import exit_code
-    from evaluation.verdict.gate import load_gate
-    from phi3flow.core.lineage import new_output
+    example: phi3flow compare --data test.jsonl --base phi3-base --tuned phi3-tuned --out runs/comparison
 
-    if args.judge_metrics and not args.judge:
-        raise BadInput("--judge-metrics needs a judge", hint="--judge NAME")
-    compared = _way(args)
-    options = Options(
-        gate=load_gate(args.gate),
-        workers=settings.batch_workers,
-        judge=args.judge,
-        judge_metrics=args.judge_metrics,
-        text_metrics=_text_metrics(args),
-        foundry_project=settings.foundry_project,
-    )
-    out = args.folder or args.out
-    new_output(out / "report.json")
-    report = compared(args, options, settings)
-    text = f"{summary_table(report)}\n{out / 'report.html'}"
-    return Outcome(report.as_dict(), text, exit_code(report.verdict, report.failed))
+    Exit code 0: promote; 3: hold; 4: not enough data.
+    """
+    from custom_connections.promptflow_home import enter_home
+    from evaluation.asking.direct_batch import runner_for
+    from evaluation.compare import compare as compare_connections
+    from phi3flow.core.lineage import result_file
+    from phi3flow.core.settings import Settings
 
-
-def _way(args: argparse.Namespace) -> "Callable[[argparse.Namespace, Options, Settings], Report]":
-    """A run folder, two connections or two files of answers. Raises BadInput for a mixture, or none."""
-    connections, files = (args.base, args.tuned), (args.base_answers, args.tuned_answers)
-    if args.folder:
-        if any((args.data, args.out, args.judge, *connections, *files)):
+    settings = Settings.load()
+    options = _options(gate, judge, judge_metric, text_metrics, settings)
+    if run:
+        if data or base or tuned or out or judge:
             raise BadInput(
-                f"{args.folder}: a run folder is compared with nothing but its own base/, tuned/ and data/",
+                f"{run}: a run folder is compared with nothing but its own base/, tuned/ and data/",
                 hint="leave the folder out, and give --data, --out and both connections",
             )
-        return _compare_run
-    if missing := [name for name in ("data", "out") if not getattr(args, name)]:
-        raise BadInput(f"--{' and --'.join(missing)}: missing", hint=f"{EXAMPLE}, or phi3flow compare --help")
-    if all(connections) and not any(files):
-        return _compare
-    if not all(files) or any(connections) or args.runner:
-        raise BadInput(
-            "give two connections, or two files of recorded answers, which nobody runs",
-            hint="--base NAME --tuned NAME, or --base-answers FILE --tuned-answers FILE",
-        )
-    return _compare_recorded
+        result_file(run / "report.json", force=force)
+        return _outcome(_compare_run(run, options, settings, packs=packs == "all", runner=runner), run)
+    if not (data and base and tuned and out):
+        missing = [f"--{name}" for name, value in _named(data, base, tuned, out) if not value]
+        raise BadInput(f"{' and '.join(missing)}: missing", hint="phi3flow compare RUN, or all four of them")
+    result_file(out / "report.json", force=force)
+    enter_home(settings)
+    asker = runner or runner_for(data)
+    report = compare_connections(data, base, tuned, out, options, packs=packs == "all", runner=asker)
+    return _outcome(report, out)
 
 
-def _compare_run(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
+def compare_answers(
+    *,
+    data: Annotated[Path, Option(metavar="FILE", help="The test.jsonl whose questions were asked.")],
+    base: Annotated[Path, Option(metavar="FILE", help="Answers of the base model: id or line, and answer.")],
+    tuned: Annotated[Path, Option(metavar="FILE", help="Answers of the tuned model.")],
+    out: Annotated[Path, Option(metavar="DIR", help="Folder of the report.")],
+    gate: Gate = None,
+    judge: Judge = None,
+    judge_metric: JudgeMetric = None,
+    text_metrics: TextMetrics = None,
+    force: Force = False,
+) -> Outcome:
+    """The same for answers that were recorded earlier.
+
+    example: phi3flow compare-answers --data test.jsonl --base base.jsonl --tuned tuned.jsonl --out answers
+
+    No model is asked but a judge. Exit codes as for compare.
+    """
+    from custom_connections.promptflow_home import enter_home
+    from evaluation.compare import compare_recorded
+    from phi3flow.core.lineage import result_file
+    from phi3flow.core.settings import Settings
+
+    settings = Settings.load()
+    options = _options(gate, judge, judge_metric, text_metrics, settings)
+    result_file(out / "report.json", force=force)
+    if judge:
+        enter_home(settings)
+    return _outcome(compare_recorded(data, base, tuned, out, options), out)
+
+
+def _options(
+    gate: Path | None,
+    judge: str | None,
+    judge_metrics: list[str] | None,
+    text_metrics: str | None,
+    settings: "Settings",
+) -> "Options":
+    from evaluation.compare import Options
+    from evaluation.metrics.text_metrics import default_backend
+    from evaluation.verdict.gate import load_gate
+
+    if judge_metrics and not judge:
+        raise BadInput("--judge-metric needs a judge", hint="--judge NAME")
+    return Options(
+        gate=load_gate(gate),
+        workers=settings.batch_workers,
+        judge=judge,
+        judge_metrics=judge_metrics or [],
+        text_metrics={None: default_backend(), "none": None}.get(text_metrics, text_metrics),
+        foundry_project=settings.foundry_project,
+    )
+
+
+def _named(*values: object) -> list[tuple[str, object]]:
+    return list(zip(("data", "base", "tuned", "out"), values, strict=True))
+
+
+def _compare_run(
+    run: Path, options: "Options", settings: "Settings", *, packs: bool, runner: str | None
+) -> "Report":
     from evaluation.asking.direct_batch import runner_for
     from phi3flow.app.run_comparison import compare_run, require_run, served, test_file
 
-    require_run(args.folder)
-    runner = args.runner or runner_for(test_file(args.folder))
-    with served(args.folder, settings):
-        return compare_run(args.folder, options, packs=args.packs == "all", runner=runner)
+    require_run(run)
+    with served(run, settings):
+        return compare_run(run, options, packs=packs, runner=runner or runner_for(test_file(run)))
 
 
-def _compare(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
-    from custom_connections.promptflow_home import enter_home
-    from evaluation.asking.direct_batch import runner_for
-    from evaluation.compare import compare
+def _outcome(report: "Report", out: Path) -> Outcome:
+    from evaluation.report.render import summary_table
+    from evaluation.verdict.decision import exit_code
 
-    enter_home(settings)
-    runner = args.runner or runner_for(args.data)
-    return compare(
-        args.data, args.base, args.tuned, args.out, options, packs=args.packs == "all", runner=runner
-    )
-
-
-def _compare_recorded(args: argparse.Namespace, options: "Options", settings: Settings) -> "Report":
-    from custom_connections.promptflow_home import enter_home
-    from evaluation.compare import compare_recorded
-
-    if args.judge:
-        enter_home(settings)
-    return compare_recorded(args.data, args.base_answers, args.tuned_answers, args.out, options)
-
-
-def _text_metrics(args: argparse.Namespace) -> str | None:
-    from evaluation.metrics.text_metrics import default_backend
-
-    return {None: default_backend(), "none": None}.get(args.text_metrics, args.text_metrics)
+    text = f"{summary_table(report)}\n{out / 'report.html'}"
+    return Outcome(report.as_dict(), text, exit_code(report.verdict, report.failed))

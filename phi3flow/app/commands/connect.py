@@ -1,92 +1,100 @@
 """`phi3flow connect`: store an endpoint as a Prompt flow custom connection."""
 
-import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from phi3flow.app.given_endpoint import checked_arguments, contract_of
+from typer import Argument, Option
+
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
-from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
+    from phi3flow.core.settings import Settings
     from phi3flow.phi3_contract import Endpoint
 
-SENTENCE = "Store an endpoint and its key as an encrypted Prompt flow connection."
-EXAMPLE = "phi3flow connect phi3-tuned --endpoint http://127.0.0.1:5001/score --contract B"
-
-
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("name", metavar="NAME", help="the flows use phi3-base and phi3-tuned")
-    parser.add_argument(
-        "--endpoint", metavar="URL", help="full scoring URL; phi3-base and phi3-tuned default to this machine"
-    )
-    parser.add_argument(
-        "--azure",
-        action="store_true",
-        help="address and key of the endpoint that phi3flow azure deploy made for NAME",
-    )
-    endpoint_arguments(parser)
-    parser.epilog = "The key comes from PHI3FLOW_ENDPOINT_KEY or a prompt, never from the command line."
-
-
-def endpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    """What an endpoint is told by beside its address; `foundry connect` takes the same."""
-    parser.add_argument(
-        "--contract",
+Contract = Annotated[
+    str | None,
+    Option(
         metavar="C",
-        help="A, B, openai or promptflow (default: openai for a URL that ends in /chat/completions, else B)",
-    )
-    parser.add_argument("--model", metavar="M", help="the model to ask for, where an endpoint has several")
-    parser.add_argument("--deployment", metavar="D", help="pin one deployment behind an Azure ML endpoint")
-    parser.add_argument(
-        "--timeout", type=float, metavar="S", help="seconds for one answer with its retries (default 60)"
-    )
+        help="A, B, openai or promptflow (default: openai for a URL that ends in /chat/completions, else B).",
+    ),
+]
+Model = Annotated[str | None, Option(metavar="M", help="Model to ask for, where an endpoint has several.")]
+Deployment = Annotated[
+    str | None, Option(metavar="D", help="Pin one deployment behind an Azure ML endpoint (default: none).")
+]
+Timeout = Annotated[
+    float | None, Option(metavar="S", help="Seconds for one answer with its retries (default: 60).")
+]
 
 
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+def connect(
+    name: Annotated[str, Argument(metavar="NAME", help="The flows use phi3-base and phi3-tuned.")],
+    *,
+    endpoint: Annotated[
+        str | None,
+        Option(
+            metavar="URL",
+            help="Full scoring URL (default: for phi3-base and phi3-tuned, their ports on this machine).",
+        ),
+    ] = None,
+    azure: Annotated[
+        bool,
+        Option(
+            "--azure", help="Take address and key of the endpoint that `phi3flow azure deploy` made for NAME."
+        ),
+    ] = False,
+    contract: Contract = None,
+    model: Model = None,
+    deployment: Deployment = None,
+    timeout: Timeout = None,
+) -> Outcome:
+    """Store an endpoint and its key as an encrypted Prompt flow connection.
+
+    example: phi3flow connect phi3-tuned --endpoint http://127.0.0.1:5001/score --contract B
+
+    The key comes from PHI3FLOW_ENDPOINT_KEY or a prompt, never from the command line.
+    """
     from custom_connections.promptflow_home import enter_home
     from custom_connections.store import configs_of, store_connection
+    from phi3flow.core.settings import Settings
 
+    settings = Settings.load()
     with checked_arguments():
-        endpoint = _described(args, settings)
+        if azure:
+            found = _in_azure(name, endpoint, deployment, settings)  # it knows which deployment was meant
+            described = replace(found, **given(contract=contract, model=model, timeout=timeout))
+        else:
+            asked = given(contract=contract, model=model, deployment=deployment, timeout=timeout)
+            described = replace(_named(name, endpoint, settings), **asked)
     enter_home(settings)
-    store_connection(args.name, endpoint)
-    shown = configs_of(endpoint)
-    return Outcome(
-        {"name": args.name, **shown}, f"stored {args.name}: {endpoint.url}, contract {endpoint.contract}"
-    )
+    store_connection(name, described)
+    text = f"stored {name}: {described.url}, contract {described.contract}"
+    return Outcome({"name": name, **configs_of(described)}, text)
 
 
-def _described(args: argparse.Namespace, settings: Settings) -> "Endpoint":
-    from custom_connections.store import template
-    from phi3flow.phi3_contract import Endpoint
-
-    given = {name: getattr(args, name) for name in ("contract", "model", "deployment", "timeout")}
-    if args.azure:
-        endpoint = _in_azure(args, settings)
-        del given["deployment"]  # the endpoint knows which one was meant
-    else:
-        key = settings.endpoint_key or asked_key(args.name)
-        packaged = None if args.endpoint else template(args.name, key)
-        endpoint = packaged or Endpoint(args.endpoint, key, contract_of(args.endpoint))
-    return replace(endpoint, **{name: value for name, value in given.items() if value is not None})
+def contract_of(url: str) -> str:
+    """The contract that is spoken at `url`, as far as the path tells."""
+    return "openai" if url.endswith("/chat/completions") else "B"
 
 
-def _in_azure(args: argparse.Namespace, settings: Settings) -> "Endpoint":
-    """The key is fetched now, and goes nowhere but into the encrypted connection."""
-    from deploy.azure.steps.problems import explain
-    from deploy.azure.steps.serving import ask_at
-    from deploy.azure.steps.session import connect
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
-    if args.endpoint:
-        raise BadInput("--azure finds the endpoint itself", f"phi3flow connect {args.name} --azure")
-    cloud = connect(settings)
+
+@contextmanager
+def checked_arguments() -> Iterator[None]:
+    """Turn a URL or a contract that no Endpoint can have into BadInput: no request failed yet."""
+    from phi3flow.phi3_contract import Rejected
+
     try:
-        return ask_at(cloud, cloud.names.endpoint(args.name), args.deployment)
-    except Exception as error:
-        raise explain(error, f"endpoint of {args.name}", []) from error
+        yield
+    except Rejected as error:
+        raise BadInput(str(error), error.hint) from None
 
 
 def asked_key(name: str) -> str:
@@ -98,3 +106,27 @@ def asked_key(name: str) -> str:
             f"no key for '{name}'", hint='export PHI3FLOW_ENDPOINT_KEY=... (or eval "$(phi3flow env)")'
         )
     return getpass(f"key of {name}: ")
+
+
+def _named(name: str, url: str | None, settings: "Settings") -> "Endpoint":
+    from custom_connections.store import template
+    from phi3flow.phi3_contract import Endpoint
+
+    key = settings.endpoint_key or asked_key(name)
+    packaged = None if url else template(name, key)
+    return packaged or Endpoint(url or "", key, contract_of(url or ""))
+
+
+def _in_azure(name: str, url: str | None, deployment: str | None, settings: "Settings") -> "Endpoint":
+    """The key is fetched now, and goes nowhere but into the encrypted connection."""
+    from deploy.azure.steps.problems import explain
+    from deploy.azure.steps.serving import ask_at
+    from deploy.azure.steps.session import connect
+
+    if url:
+        raise BadInput("--azure finds the endpoint itself", f"phi3flow connect {name} --azure")
+    cloud = connect(settings)
+    try:
+        return ask_at(cloud, cloud.names.endpoint(name), deployment)
+    except Exception as error:
+        raise explain(error, f"endpoint of {name}", []) from error

@@ -1,31 +1,37 @@
-"""The whole loop on the embedded default."""
+"""`phi3flow demo`: the whole loop on the embedded default."""
 
-import argparse
 from pathlib import Path
+from typing import Annotated
+
+from typer import Option
 
 from phi3flow.core.console import Outcome
-from phi3flow.core.settings import Settings
-
-SENTENCE = "Run the whole loop on this machine: data, base, fine-tuning, endpoints, Prompt flow, verdict."
-EXAMPLE = "phi3flow demo --seed 1"
 
 
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="of the chats, the weights and the training")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/demo, or -seedN)")
+def demo(
+    *,
+    seed: Annotated[int, Option(metavar="N", help="Random seed for data, initial weights and training.")] = 0,
+    out: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Run folder (default: {runs}/demo, with another seed {runs}/demo-seedN)."),
+    ] = None,
+) -> Outcome:
+    """Run the whole loop on this machine: data, base, training, serving, verdict.
 
-
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+    example: phi3flow demo --seed 1
+    """
     from evaluation.report.render import summary_table
     from evaluation.verdict.decision import exit_code
     from phi3flow.app.demo import QUESTION, run_demo
+    from phi3flow.core.settings import Settings
 
-    folder = args.out or settings.runs / ("demo" if args.seed == 0 else f"demo-seed{args.seed}")
-    demo = run_demo(folder, settings, seed=args.seed)
-    data = demo.report.as_dict() | {"path": str(folder / "report.json"), "answers": demo.answers}
+    settings = Settings.load()
+    folder = out or settings.runs / ("demo" if seed == 0 else f"demo-seed{seed}")
+    done = run_demo(folder, settings, seed=seed)
+    data = done.report.as_dict() | {"path": str(folder / "report.json"), "answers": done.answers}
     text = (
-        f"{summary_table(demo.report)}\n\n{QUESTION}\n"
-        f"  base:  {demo.answers['phi3-base']}\n  tuned: {demo.answers['phi3-tuned']}\n\n"
+        f"{summary_table(done.report)}\n\n{QUESTION}\n"
+        f"  base:  {done.answers['phi3-base']}\n  tuned: {done.answers['phi3-tuned']}\n\n"
         f"report: {folder / 'report.html'}\nnext: phi3flow up {folder}"
     )
-    return Outcome(data, text, exit_code(demo.report.verdict, demo.report.failed))
+    return Outcome(data, text, exit_code(done.report.verdict, done.report.failed))

@@ -1,21 +1,22 @@
-"""Write a commented settings file."""
+"""`phi3flow init`: a commented settings file."""
 
-import argparse
 from pathlib import Path
 
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import write_text
-from phi3flow.core.settings import CONFIG_FILE, PREFIX, Settings
-
-SENTENCE = "Write a commented phi3flow.toml in this folder."
-EXAMPLE = "phi3flow init"
 
 
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None: ...
+def init() -> Outcome:
+    """Write a commented phi3flow.toml in this folder.
 
+    example: phi3flow init
 
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+    It holds for this folder and those below, unless they have one of their own.
+    """
+    from phi3flow.core.files import write_text
+    from phi3flow.core.settings import CONFIG_FILE, Settings
+
+    Settings.load()  # one above that is broken would make every command fail, with this one or without it
     path = Path(CONFIG_FILE)
     if path.exists():
         raise BadInput(f"{path} exists", hint="edit it, or remove it first")
@@ -24,6 +25,8 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
 
 
 def _commented_defaults() -> str:
+    from phi3flow.core.settings import PREFIX, Settings
+
     lines = [f"# phi3flow's settings; {PREFIX}NAME or a flag overrides a line. Never put secrets here."]
     for name in Settings.public():
         field = Settings.model_fields[name]

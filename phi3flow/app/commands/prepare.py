@@ -1,55 +1,48 @@
-"""`phi3flow prepare`: chats in, sealed train, val and test out."""
+"""`phi3flow prepare`: chats in; train, val and a held-out test set out."""
 
-import argparse
-import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
 
 from phi3flow.core.console import Outcome, table
-from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
     from training.data.prepare import PreparedData
 
-SENTENCE = "Check chats, drop duplicates and seal them into train, val and test."
-EXAMPLE = "phi3flow prepare chats.jsonl --out runs/mine/data"
 
+def prepare(
+    sources: Annotated[
+        list[str],
+        Argument(
+            metavar="SOURCE...",
+            help="JSONL files, or a hub id such as 'HuggingFaceH4/ultrachat_200k[train_sft[:1%]]'.",
+        ),
+    ],
+    *,
+    out: Annotated[Path, Option(metavar="DIR", help="Folder to write.")],
+    test: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="A test set to keep as it is (default: a share of SOURCE is held out)."),
+    ] = None,
+    near_duplicates: Annotated[
+        Literal["drop", "report"],
+        Option(help="What to do with rows that nearly repeat a test row; report suits templated data."),
+    ] = "drop",
+    max_bad: Annotated[int, Option(metavar="N", help="Skip up to N bad rows.")] = 0,
+) -> Outcome:
+    """Check chats, drop duplicates and split them into train, val and test.
 
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="a JSONL file, or a hub id such as 'HuggingFaceH4/ultrachat_200k[train_sft[:1%%]]'",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
-    parser.add_argument("--test", type=Path, metavar="FILE", help="a test set to keep as it is")
-    parser.add_argument(
-        "--near-duplicates",
-        choices=("drop", "report"),
-        default="drop",
-        help="rows that nearly repeat a test row; report suits templated data (default drop)",
-    )
-    parser.add_argument(
-        "--max-bad", type=int, default=0, metavar="N", help="skip up to N bad rows (default 0)"
-    )
-
-
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+    example: phi3flow prepare chats.jsonl --out runs/mine/data
+    """
     from training.data.prepare import prepare
 
-    data = prepare(
-        args.sources,
-        args.out,
-        test=args.test,
-        near_duplicates=args.near_duplicates,
-        max_bad=args.max_bad,
-    )
+    data = prepare(sources, out, test=test, near_duplicates=near_duplicates, max_bad=max_bad)
     paths = {name: str(getattr(data, name)) for name in ("train", "val", "test", "manifest")}
     return Outcome(
         {"counts": asdict(data.counts), "paths": paths, "unchanged": data.unchanged},
-        _text(data, args.near_duplicates),
+        _text(data, near_duplicates),
     )
 
 
@@ -77,9 +70,10 @@ def _text(data: "PreparedData", near_duplicates: str) -> str:
 
 def _next(data: Path) -> list[str]:
     """Lines to paste; the base model of the run is made once."""
+    from phi3flow.app.run_folder import base_command, train_command
+
     base = data.parent / "base"
-    folder, model, tuned = (shlex.quote(str(path)) for path in (data, base, data.parent / "tuned"))
-    train = f"phi3flow train --data {folder} --recipe tiny-cpu --model {model} --out {tuned}"
+    train = train_command(data, base, data.parent / "tuned")
     if (base / "config.json").is_file():
         return [f"next: {train}"]
-    return [f"next: phi3flow base --out {model}", f"then: {train}"]
+    return [f"next: {base_command(base)}", f"then: {train}"]

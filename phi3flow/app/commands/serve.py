@@ -1,77 +1,73 @@
 """`phi3flow serve`: a model folder behind HTTP."""
 
-import argparse
 import math
 import socket
 from pathlib import Path
+from typing import Annotated, Literal
 
-from phi3flow.app.model_folder import require_model_folder
+from typer import Argument, Option
+
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
-from phi3flow.core.settings import Settings
-
-SENTENCE = "Serve a model folder over HTTP, in the foreground; Ctrl-C finishes what runs and stops."
-EXAMPLE = "phi3flow serve runs/demo/tuned"
 
 
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder, such as train writes")
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=settings.endpoint_port,
-        metavar="P",
-        help=f"0 takes a free one (default {settings.endpoint_port})",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument(
-        "--request-timeout",
-        type=float,
-        default=120.0,
-        metavar="S",
-        help="seconds for one answer (default 120)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=["auto", "transformers", "openvino"],
-        default="auto",
-        help="auto: openvino for a folder that export wrote, else transformers",
-    )
-    parser.add_argument(
-        "--key-file",
-        type=Path,
-        metavar="FILE",
-        help="one or two keys, one a line, read again when it changes (default: PHI3FLOW_ENDPOINT_KEY)",
-    )
-    parser.epilog = "Clients give the key PHI3FLOW_ENDPOINT_KEY as their bearer token."
+def serve(
+    model: Annotated[Path, Argument(metavar="MODEL", help="A model folder, such as train writes.")],
+    *,
+    port: Annotated[
+        int | None,
+        Option(metavar="P", help="Port to listen on; 0 takes a free one (default: {endpoint_port})."),
+    ] = None,
+    host: Annotated[str, Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    request_timeout: Annotated[float, Option(metavar="S", help="Seconds for one answer.")] = 120.0,
+    engine: Annotated[
+        Literal["auto", "transformers", "openvino"],
+        Option(help="auto: openvino for a folder that export wrote, else transformers."),
+    ] = "auto",
+    key_file: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="One or two keys, one a line, read again when it changes (default: PHI3FLOW_ENDPOINT_KEY).",
+        ),
+    ] = None,
+) -> Outcome:
+    """Serve a model folder over HTTP, until Ctrl-C.
 
+    example: phi3flow serve runs/demo/tuned
 
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
-    require_model_folder(args.model)
-    if not (settings.endpoint_key or args.key_file):
+    Clients send the key PHI3FLOW_ENDPOINT_KEY as their bearer token. Ctrl-C lets running answers finish.
+    """
+    from phi3flow.app.run_folder import require_model_folder
+    from phi3flow.core.settings import Settings
+
+    settings = Settings.load()
+    require_model_folder(model)
+    if not (settings.endpoint_key or key_file):
         raise BadInput(
             "no key: PHI3FLOW_ENDPOINT_KEY is not set",
             hint='eval "$(phi3flow env)", or export PHI3FLOW_ENDPOINT_KEY=..., or --key-file FILE',
         )
-    if not (math.isfinite(args.request_timeout) and args.request_timeout > 0):
-        raise BadInput("--request-timeout: must be a number of seconds above 0", hint=EXAMPLE)
-    bound = _bind(args.host, args.port)
-    url = f"http://{args.host}:{bound.getsockname()[1]}"
-    say(f"loading {args.model} ...")
+    if not (math.isfinite(request_timeout) and request_timeout > 0):
+        raise BadInput(
+            "--request-timeout: must be a number of seconds above 0", hint=f"phi3flow serve {model}"
+        )
+    bound = _bind(host, settings.endpoint_port if port is None else port)
+    url = f"http://{host}:{bound.getsockname()[1]}"
+    say(f"loading {model} ...")
 
     from deploy.scoring.http.auth import KeyFile
     from deploy.scoring.server import serve
 
-    key = KeyFile(args.key_file) if args.key_file else settings.endpoint_key
     serve(
-        args.model,
+        model,
         bound,
-        key=key,
-        request_timeout=args.request_timeout,
-        announce=lambda: _announce(args.model, url),
-        engine=args.engine,
+        key=KeyFile(key_file) if key_file else settings.endpoint_key,
+        request_timeout=request_timeout,
+        announce=lambda: _announce(model, url),
+        engine=engine,
     )
-    return Outcome({"model": str(args.model), "url": url})
+    return Outcome({"model": str(model), "url": url})
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -1,53 +1,71 @@
-"""Fine-tune a model by a recipe."""
+"""`phi3flow train`: fine-tune a model by a recipe."""
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
 
 from phi3flow.core.console import Outcome
-from phi3flow.core.settings import Settings
-from training.recipes.recipe import recipe_names
 
-SENTENCE = "Fine-tune a model on prepared chats, with loss on the assistant's tokens only."
-EXAMPLE = (
-    "phi3flow train --data runs/mine/data --recipe tiny-cpu --model runs/mine/base --out runs/mine/tuned"
-)
+if TYPE_CHECKING:
+    from training.loop.run import Result
 
-
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what phi3flow prepare wrote")
-    parser.add_argument(
-        "--recipe",
-        required=True,
+Data = Annotated[Path, Option(metavar="DIR", help="Folder that `phi3flow prepare` wrote.")]
+Recipe = Annotated[
+    str,
+    Option(
         metavar="NAME_OR_FILE",
-        help="a TOML file, or a shipped recipe: " + ", ".join(recipe_names()),
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder to write")
-    parser.add_argument("--model", metavar="ID_OR_DIR", help="hub id or model folder to start from")
-    parser.add_argument(
-        "--inspect", type=int, metavar="N", help="show the first N chats token by token, and train nothing"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the data order, dropout and new weights")
+        help="A TOML file or a shipped recipe, such as tiny-cpu or phi3.5-mini-lora; "
+        "an unknown name lists all of them.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    Option(metavar="ID_OR_DIR", help="Hub id or model folder to start from (default: the recipe's)."),
+]
+Seed = Annotated[int, Option(metavar="N", help="Random seed of data order, dropout and new weights.")]
 
 
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+def train(
+    *,
+    data: Data,
+    recipe: Recipe,
+    out: Annotated[Path, Option(metavar="DIR", help="Model folder to write; an interrupted run continues.")],
+    model: Model = None,
+    inspect: Annotated[
+        int | None,
+        Option(metavar="N", help="Show the first N chats token by token, and train nothing."),
+    ] = None,
+    seed: Seed = 0,
+) -> Outcome:
+    """Fine-tune a model on prepared chats; only assistant tokens count toward the loss.
+
+    example: phi3flow train --data runs/mine/data --recipe tiny-cpu --model runs/mine/base --out runs/mine/tuned
+    """  # noqa: E501 - an example is one line
+    from phi3flow.core.settings import Settings
     from training.finetune import finetune
     from training.ranks import leads, rank
     from training.recipes.recipe import load_recipe
 
-    if args.inspect is not None:
-        from training.inspection import inspect
+    settings = Settings.load()
+    if inspect is not None:
+        from training.inspection import inspect as inspected
 
-        shown = inspect(args.data, load_recipe(args.recipe), model=args.model, rows=args.inspect)
+        shown = inspected(data, load_recipe(recipe), model=model, rows=inspect)
         return Outcome({"inspection": shown}, shown)
-    model = finetune(args.data, load_recipe(args.recipe), args.out, model=args.model, seed=args.seed)
+    trained = finetune(data, load_recipe(recipe), out, model=model, seed=seed)
     if not leads():
-        return Outcome({"rank": rank()}, f"rank {rank()}: done; rank 0 writes {model.folder}")
+        return Outcome({"rank": rank()}, f"rank {rank()}: done; rank 0 writes {trained.folder}")
     from training.tracking.mlflow_run import track_once
 
-    track_once(model.folder, settings.runs)
-    result = model.result
-    text = f"{model.folder}: {result.steps} steps, validation loss {result.validation_loss:.3f}"
+    track_once(trained.folder, settings.runs)
+    text = f"{trained.folder}: {_summary(trained.result)}\nnext: {_following(trained.folder)}"
+    return Outcome(asdict(trained), text)
+
+
+def _summary(result: "Result") -> str:
+    text = f"{result.steps} steps, validation loss {result.validation_loss:.3f}"
     if result.kept_step is not None and result.kept_step < result.steps:
         text += f" after step {result.kept_step}, whose weights are kept"
     if result.changed_probes is not None:
@@ -57,12 +75,13 @@ def run(args: argparse.Namespace, settings: Settings) -> Outcome:
         text += f" ({result.changed_tensors:.0%} of the tensors)"
     if result.kept_step is not None and result.kept_step * 2 < result.steps:
         text += (
-            "\nfrom there on it learned its chats by heart: fewer steps, or more chats, would serve it better"
+            f"\nValidation loss was lowest at step {result.kept_step}: the model is overfitting. "
+            "Use fewer steps or more data."
         )
-    return Outcome(asdict(model), f"{text}\nnext: {_following(model.folder)}")
+    return text
 
 
 def _following(out: Path) -> str:
-    """In a run's folder with its base beside it, what the training was worth; elsewhere, the endpoint."""
+    """What tells whether a run folder's training was worth it; elsewhere, the endpoint."""
     compared = out.name == "tuned" and (out.parent / "base" / "config.json").is_file()
     return f"phi3flow compare {out.parent}" if compared else f"phi3flow serve {out}"

@@ -1,61 +1,82 @@
 """`phi3flow verify`: the gate between a deployment and its traffic."""
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from phi3flow.app.given_endpoint import checked_arguments, contract_of
+from typer import Argument, Option
+
+from phi3flow.app.commands.connect import Contract, Deployment, checked_arguments, contract_of
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
-from phi3flow.core.settings import Settings
 
-SENTENCE = "Check that an endpoint serves the model that was trained, as it was trained."
-EXAMPLE = "phi3flow verify runs/demo/tuned --endpoint http://127.0.0.1:5001/v1/chat/completions"
-FILE = "verify.json"
-
-
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="the folder that train wrote")
-    parser.add_argument("--endpoint", required=True, metavar="URL", help="full scoring URL")
-    parser.add_argument(
-        "--contract",
-        metavar="C",
-        help="A, B, openai or promptflow (default: openai for a URL that ends in /chat/completions, else B)",
-    )
-    parser.add_argument("--deployment", metavar="D", help="pin one deployment behind an Azure ML endpoint")
-    parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="test.jsonl: judge a quantised model by its exact match"
-    )
-    parser.add_argument(
-        "--exact-match", type=float, metavar="X", help="of the fp32 model on --data, such as 0.97"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help=f"where {FILE} goes (default: the folder that holds MODEL)"
-    )
-    parser.epilog = "The key comes from PHI3FLOW_ENDPOINT_KEY. Exit 0: all six pass; 4: some not checkable."
-
-
-def run(args: argparse.Namespace, settings: Settings) -> Outcome:
+if TYPE_CHECKING:
     from deploy.verify.exact_match import Reference
+
+FILE = "verify.json"
+Check = Annotated[
+    Path | None,
+    Option(
+        metavar="FILE", help="A test.jsonl: judge quantised weights by how many of its answers are exact."
+    ),
+]
+AtLeast = Annotated[
+    float | None,
+    Option(metavar="X", help="Share of exact answers on --check that is enough, from 0 to 1, such as 0.95."),
+]
+
+
+def verify(
+    model: Annotated[Path, Argument(metavar="MODEL", help="The folder that train wrote.")],
+    *,
+    endpoint: Annotated[str, Option(metavar="URL", help="Full scoring URL.")],
+    contract: Contract = None,
+    deployment: Deployment = None,
+    check: Check = None,
+    at_least: AtLeast = None,
+    out: Annotated[
+        Path | None,
+        Option(metavar="DIR", help=f"Folder of {FILE} (default: the folder that holds MODEL)."),
+    ] = None,
+) -> Outcome:
+    """Check that an endpoint serves the model that was trained, as it was trained.
+
+    example: phi3flow verify runs/demo/tuned --endpoint http://127.0.0.1:5001/v1/chat/completions
+
+    The key comes from PHI3FLOW_ENDPOINT_KEY. Exit code 0: all six checks pass; 4: some cannot be made.
+    """
     from deploy.verify.gate import verify
     from phi3flow.core.files import write_json
+    from phi3flow.core.settings import Settings
     from phi3flow.phi3_contract import Endpoint, Unauthorized
 
-    if (args.data is None) != (args.exact_match is None):
-        raise BadInput("--data and --exact-match belong together", hint=f"{EXAMPLE} --data F --exact-match X")
-    if args.exact_match is not None and not 0 <= args.exact_match <= 1:
-        raise BadInput(
-            "--exact-match: must be a share from 0 to 1", hint="report.json has it: tuned.exact_match"
-        )
-    contract = args.contract or contract_of(args.endpoint)
+    settings = Settings.load()
+    reference = reference_of(check, at_least)
     with checked_arguments():
-        endpoint = Endpoint(args.endpoint, settings.endpoint_key, contract, deployment=args.deployment)
-    reference = Reference(args.data, args.exact_match) if args.data else None
+        asked = Endpoint(
+            endpoint, settings.endpoint_key, contract or contract_of(endpoint), deployment=deployment
+        )
     try:
-        found = verify(args.model, endpoint, reference, settings.batch_workers)
+        found = verify(model, asked, reference, settings.batch_workers)
     except Unauthorized as error:
-        what = str(error) if endpoint.key else "the endpoint asks for a key, and no key is set"
+        what = str(error) if asked.key else "the endpoint asks for a key, and no key is set"
         raise Unauthorized(what, "export PHI3FLOW_ENDPOINT_KEY=... with the endpoint's key") from None
-    path = (args.out or args.model.resolve().parent) / FILE
+    path = (out or model.resolve().parent) / FILE
     write_json(path, found.as_dict())
     text = "\n".join([*map(str, found.checks), f"{found.result}: {path}"])
     return Outcome(found.as_dict() | {"path": str(path)}, text, found.exit_code)
+
+
+def reference_of(check: Path | None, at_least: float | None) -> "Reference | None":
+    """What quantised weights are judged by. Raises BadInput unless both options are given, or neither."""
+    from deploy.verify.exact_match import Reference
+
+    if check is None and at_least is None:
+        return None
+    if check is None or at_least is None:
+        raise BadInput("--check and --at-least belong together", hint="--check test.jsonl --at-least 0.95")
+    if not 0 <= at_least <= 1:
+        raise BadInput(
+            "--at-least: must be a share from 0 to 1",
+            hint="a point below tuned.exact_match in report.json, such as 0.95",
+        )
+    return Reference(check, at_least)

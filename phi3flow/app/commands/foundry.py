@@ -1,0 +1,358 @@
+"""Run the flows, and batch runs of them, in Azure AI Foundry.
+
+example: phi3flow foundry create --plan
+
+The project is called after PHI3FLOW_AZURE_WORKSPACE, whose endpoints it connects to.
+"""
+
+import io
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+from typer import Argument, Option
+
+from phi3flow.app.commands.azure import Plan, ProfileName, planned, removed
+from phi3flow.app.commands.compare import Force, Gate
+from phi3flow.app.commands.connect import (
+    Contract,
+    Deployment,
+    Model,
+    Timeout,
+    asked_key,
+    contract_of,
+    given,
+)
+from phi3flow.app.commands.train import Data
+from phi3flow.core.console import Outcome
+from phi3flow.core.errors import BadInput, Phi3flowError, nearest
+from phi3flow.core.sides import SIDES
+
+if TYPE_CHECKING:
+    from deploy.foundry.target import Target
+    from phi3flow.core.settings import Settings
+    from phi3flow.phi3_contract import Endpoint
+
+CONNECTIONS = [side.connection for side in SIDES]
+FAILED_LINES = 5
+Arguments = ParamSpec("Arguments")
+Workspace = Annotated[
+    bool, Option("--workspace", help="Use the Azure ML workspace itself instead of a Foundry project.")
+]
+Out = Annotated[
+    Path | None,
+    Option(metavar="DIR", help="Folder of answers and report (default: {runs}/azure/comparison)."),
+]
+
+
+def _quiet(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
+    """A Prompt flow home without a store; and stdout is for data alone: the SDKs print what they made."""
+
+    @wraps(step)
+    def quiet(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
+        from custom_connections.promptflow_home import enter_home_without_store
+
+        enter_home_without_store(_settings())
+        with redirect_stdout(io.StringIO()):
+            return step(*args, **kwargs)
+
+    return quiet
+
+
+@_quiet
+def create(plan: Plan = False) -> Outcome:
+    """Create the hub and the project, and what they need.
+
+    example: phi3flow foundry create --plan
+    """
+    from deploy.azure.steps.plan import carry_out
+    from deploy.foundry.problems import explained
+    from deploy.foundry.project import project_steps
+
+    target = _target(workspace=False)
+    with explained("before any write"):
+        steps = project_steps(target.endpoints)
+    return planned(carry_out(steps, plan=plan), plan, "phi3flow foundry connect")
+
+
+@_quiet
+def connect(
+    names: Annotated[
+        list[str] | None,
+        Argument(metavar="NAME...", help=f"Connections to store (default: {' and '.join(CONNECTIONS)})."),
+    ] = None,
+    *,
+    endpoint: Annotated[
+        str | None,
+        Option(
+            metavar="URL",
+            help="Full scoring URL (default: of the endpoint that `phi3flow azure deploy` made for NAME).",
+        ),
+    ] = None,
+    contract: Contract = None,
+    model: Model = None,
+    deployment: Deployment = None,
+    timeout: Timeout = None,
+    workspace: Workspace = False,
+    plan: Plan = False,
+) -> Outcome:
+    """Store the endpoints as connections that flows recognise, and try each.
+
+    example: phi3flow foundry connect
+
+    The key of --endpoint comes from PHI3FLOW_ENDPOINT_KEY or a prompt.
+    """
+    from deploy.azure.steps.plan import carry_out
+    from deploy.foundry.connections import FlowConnection
+    from deploy.foundry.problems import explained
+
+    if endpoint and len(names or CONNECTIONS) != 1:
+        raise BadInput("--endpoint belongs to one NAME", "phi3flow foundry connect phi3-tuned --endpoint URL")
+    target = _target(workspace=workspace)
+    with explained("the project"):
+        target.require()
+    asked = given(contract=contract, model=model, deployment=deployment, timeout=timeout)
+    wanted = {name: _endpoint(name, target, endpoint, dict(asked)) for name in names or CONNECTIONS}
+    steps = [FlowConnection(target.cloud, name, found) for name, found in wanted.items()]
+    actions = carry_out(steps, plan=plan)
+    if not plan:
+        with explained("the connections"):
+            _try(target, list(wanted))
+    return planned(actions, plan, "phi3flow foundry upload")
+
+
+@_quiet
+def upload(
+    flows: Annotated[
+        list[str] | None,
+        Argument(metavar="FLOW...", help="chat, grade, compare, or folders of flows (default: all three)."),
+    ] = None,
+    workspace: Workspace = False,
+    plan: Plan = False,
+) -> Outcome:
+    """Upload the flows, each once, and print where to open them.
+
+    example: phi3flow foundry upload
+    """
+    from deploy.azure.steps.plan import carry_out
+    from deploy.foundry.connections import as_flows_read_it
+    from deploy.foundry.flows import FlowUpload, resolved
+    from deploy.foundry.problems import explained
+    from phi3flow.core.flow_folder import FLOWS, connections_of
+
+    with ExitStack() as stack:
+        folders = [stack.enter_context(resolved(asked)) for asked in flows or FLOWS]
+        target = _target(workspace=workspace)
+        urls: dict[str, str] = {}
+        needed = {name for flow in folders for name in connections_of(flow.folder)}
+        with explained("the connections of the flows"):
+            target.require()
+            for name in sorted(needed):
+                as_flows_read_it(target.cloud, name)
+        actions = carry_out([FlowUpload(target, flow, urls=urls) for flow in folders], plan=plan)
+    return planned(actions, plan, 'phi3flow foundry chat "QUESTION"', urls=urls)
+
+
+@_quiet
+def chat(
+    question: Annotated[str, Argument(metavar="QUESTION", help="What to ask the tuned model.")],
+    system: Annotated[str, Option(metavar="TEXT", help="System prompt (default: none).")] = "",
+    workspace: Workspace = False,
+) -> Outcome:
+    """Ask the uploaded chat flow one question.
+
+    example: phi3flow foundry chat "Who founded Microsoft?"
+    """
+    from deploy.foundry.chat import ask
+    from deploy.foundry.problems import explained
+
+    target = _target(workspace=workspace)
+    with explained("the question"):
+        answer = ask(target, question, system)
+    return Outcome({"question": question, "answer": answer}, answer)
+
+
+@_quiet
+def run(
+    data: Annotated[Path, Option(metavar="FILE", help="The test.jsonl that `phi3flow prepare` wrote.")],
+    out: Out = None,
+    workspace: Workspace = False,
+) -> Outcome:
+    """Ask base and tuned every question of a test file, as batch runs in the cloud.
+
+    example: phi3flow foundry run --data runs/mine/data/test.jsonl
+
+    Exit code 5: some lines failed; the same command asks them again.
+    """
+    from deploy.foundry.cloud_comparison import failures, run_in_cloud
+    from deploy.foundry.problems import explained
+
+    folder, target = _out(out), _target(workspace=workspace)
+    with explained("the run in the cloud"):
+        answers = run_in_cloud(target, data, folder)
+    counts = {"runs": answers.runs, "expected": len(answers.sides["base"]), "failed": answers.failed}
+    if answers.failed:
+        text = f"{failures(answers)}\nnext: the same command asks them again"
+        return Outcome(counts, text, FAILED_LINES)
+    text = f"all {counts['expected']} lines are answered\nnext: phi3flow foundry download --out {folder}"
+    return Outcome(counts, text)
+
+
+@_quiet
+def download(
+    out: Out = None, gate: Gate = None, workspace: Workspace = False, force: Force = False
+) -> Outcome:
+    """Fetch the answers of the batch runs, and write the report with its verdict.
+
+    example: phi3flow foundry download
+
+    Exit code 0: promote; 3: hold; 4: not enough data.
+    """
+    from deploy.foundry.cloud_comparison import answers_in_cloud
+    from deploy.foundry.problems import explained
+    from deploy.foundry.results import report
+    from evaluation.asking.joined import say_failures
+    from evaluation.compare import Options
+    from evaluation.metrics.text_metrics import default_backend
+    from evaluation.report.render import summary_table
+    from evaluation.verdict.decision import exit_code
+    from evaluation.verdict.gate import load_gate
+    from phi3flow.core.lineage import result_file
+
+    options = Options(load_gate(gate), _settings().batch_workers, text_metrics=default_backend())
+    folder = _out(out)
+    result_file(folder / "report.json", force=force)
+    target = _target(workspace=workspace)
+    with explained("the run in the cloud"):
+        answers = answers_in_cloud(target, folder)
+    for side, records in answers.sides.items():
+        say_failures(side, records)
+    made = report(answers, target.name, folder, options)
+    text = f"{summary_table(made)}\n{folder / 'report.html'}"
+    return Outcome(made.as_dict(), text, exit_code(made.verdict, made.failed))
+
+
+@_quiet
+def finetune(
+    *,
+    data: Data,
+    model: Annotated[
+        str, Option(metavar="NAME:VERSION", help="Model of the catalog, such as Phi-3-mini-4k-instruct:11.")
+    ],
+    learning_rate: Annotated[float, Option(metavar="X", help="Peak learning rate.")] = 5e-6,
+    scheduler: Annotated[str, Option(metavar="NAME", help="lr_scheduler_type of transformers.")] = "cosine",
+    epochs: Annotated[int, Option(metavar="N", help="Passes over the data.")] = 3,
+    profile: ProfileName = "gpu",
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="Folder of the run's manifest (default: {runs}/azure).")
+    ] = None,
+    plan: Plan = False,
+) -> Outcome:
+    """Fine-tune a Phi mini with the model catalog's own fine-tuning.
+
+    example: phi3flow foundry finetune --data runs/mine/data --model Phi-3-mini-4k-instruct:11
+    """
+    from deploy.azure.steps.session import connect as connect_to_azure
+    from deploy.azure.steps.sizes import profile as profile_named
+    from deploy.foundry.catalog import finetune as finetune_in_catalog
+    from deploy.foundry.catalog_jobs import SCHEDULERS, CatalogTraining
+    from deploy.foundry.problems import explained
+
+    if scheduler not in SCHEDULERS:
+        raise BadInput(f"--scheduler: unknown '{scheduler}'", nearest(scheduler, SCHEDULERS))
+    asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_named(profile))
+    asked.asset  # noqa: B018 - says what is wrong with --model before anybody logs in
+    settings = _settings()
+    folder = out or settings.runs / "azure"
+    with explained("fine-tuning from the catalog"):
+        actions, job = finetune_in_catalog(connect_to_azure(settings), asked, folder, plan=plan)
+    return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
+
+
+@_quiet
+def list_all(workspace: Workspace = False) -> Outcome:
+    """List the connections and flows that are there.
+
+    example: phi3flow foundry list
+    """
+    from deploy.foundry.overview import as_data, as_table, listing
+    from deploy.foundry.problems import explained
+
+    target = _target(workspace=workspace)
+    with explained("list"):
+        found = listing(target)
+    return Outcome({"target": target.name, "found": as_data(found)}, as_table(found))
+
+
+@_quiet
+def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
+    """Archive the flows; delete connections, project and hub.
+
+    example: phi3flow foundry delete --plan
+    """
+    from deploy.foundry.overview import delete
+    from deploy.foundry.problems import explained
+
+    target = _target(workspace=workspace)
+    with explained("delete"):
+        removals = delete(target, plan=plan)
+    return removed(removals, plan)
+
+
+STEPS = {
+    "create": create,
+    "connect": connect,
+    "upload": upload,
+    "chat": chat,
+    "run": run,
+    "download": download,
+    "finetune": finetune,
+    "list": list_all,
+    "delete": delete,
+}
+
+
+def _settings() -> "Settings":
+    from phi3flow.core.settings import Settings
+
+    return Settings.load()
+
+
+def _out(out: Path | None) -> Path:
+    return out or _settings().runs / "azure" / "comparison"
+
+
+def _target(*, workspace: bool) -> "Target":
+    from deploy.foundry.target import target_of
+
+    return target_of(_settings(), workspace=workspace)
+
+
+def _endpoint(name: str, target: "Target", url: str | None, asked: dict[str, Any]) -> "Endpoint":
+    from deploy.azure.steps.serving import ask_at
+    from deploy.foundry.problems import explained
+    from phi3flow.phi3_contract import Endpoint
+
+    if url:
+        key = _settings().endpoint_key or asked_key(name)
+        return replace(Endpoint(url, key, contract_of(url)), **asked)
+    cloud = target.endpoints
+    with explained(f"endpoint of {name}"):
+        found = ask_at(cloud, cloud.names.endpoint(name), asked.pop("deployment", None))
+    return replace(found, **asked)
+
+
+def _try(target: "Target", names: list[str]) -> None:
+    """One short question through each connection, as it reads back."""
+    from deploy.foundry.connections import as_flows_read_it
+    from evaluation.asking.batch import PREFLIGHT
+    from phi3flow.phi3_contract import EndpointError, Sampling
+
+    for name in names:
+        try:
+            as_flows_read_it(target.cloud, name).complete(PREFLIGHT, Sampling(max_tokens=1))
+        except EndpointError as error:
+            raise Phi3flowError(f"connection {name} is stored, but {error}", error.hint) from None
