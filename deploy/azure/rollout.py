@@ -117,7 +117,9 @@ def promotion(cloud: Cloud, endpoint: str, share: str) -> Traffic:
         previous = {"previous": live} if live else {}
         return Traffic(cloud, endpoint, {candidate: 100}, {}, {"live": candidate, **previous})
     if not live:
-        raise BadInput(f"{endpoint} has no live deployment to share with", "phi3flow azure promote --traffic 100")
+        raise BadInput(
+            f"{endpoint} has no live deployment to share with", "phi3flow azure promote --traffic 100"
+        )
     if share == "mirror":
         return Traffic(cloud, endpoint, {live: 100}, {candidate: MIRRORED}, {})
     return Traffic(cloud, endpoint, {live: 100 - CANARY, candidate: CANARY}, {}, {})

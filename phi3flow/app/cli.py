@@ -91,17 +91,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader left; Python would complain again at exit
         return 1
-    except click.exceptions.NoArgsIsHelpError as error:
-        complain(error.message)
-        return error.exit_code
     except click.UsageError as error:
-        return _explain(_usage(error))
+        return _usage(error)
     except ModuleNotFoundError as error:
-        extra = _extra_of(error.name or "", words)
+        extra = extra_of(error.name or "", words)
         if not extra:
             raise
-        install = f"pip install 'phi3flow[{extra}]', or make install in a checkout"
-        return _explain(Phi3flowError(f"{error.name} is not installed", install))
+        from phi3flow.app.doctor import install_command
+
+        return _explain(Phi3flowError(f"{error.name} is not installed", install_command([extra])))
     except Exception as error:
         if not hasattr(error, "hint"):
             raise
@@ -122,8 +120,9 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
 
 def program() -> Group:
     """`phi3flow` itself."""
+    context = {"max_content_width": 100}
     app = typer.Typer(
-        cls=Program, help=HELP, rich_markup_mode=None, context_settings={"max_content_width": 100}
+        cls=Program, help=HELP, no_args_is_help=True, rich_markup_mode=None, context_settings=context
     )
     app.callback()(lambda: None)
     made = typer.main.get_command(app)
@@ -149,7 +148,9 @@ class Program(Group):
 def command_of(name: str) -> click.Command:
     """A verb of the table; azure and foundry are modules with `STEPS`, which are commands in their turn."""
     module = import_module(f"phi3flow.app.commands.{VERBS[name].module or name.replace('-', '_')}")
-    app = typer.Typer(cls=Group, help=module.__doc__, rich_markup_mode=None, add_completion=False)
+    app = typer.Typer(
+        cls=Group, help=module.__doc__, no_args_is_help=True, rich_markup_mode=None, add_completion=False
+    )
     functions = getattr(module, "STEPS", None) or {name: getattr(module, name.replace("-", "_"))}
     for each, function in functions.items():
         app.command(each, cls=Command)(function)
@@ -224,12 +225,15 @@ def _explain(error: Exception) -> int:
     return int(getattr(error, "exit_code", Phi3flowError.exit_code))
 
 
-def _usage(error: click.UsageError) -> BadInput:
+def _usage(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        complain(error.message)
+        return BadInput.exit_code
     path = error.ctx.command_path if error.ctx else "phi3flow"
-    return BadInput(error.format_message().rstrip("."), hint=f"{path} --help")
+    return _explain(BadInput(error.format_message().rstrip("."), hint=f"{path} --help"))
 
 
-def _extra_of(missing: str, words: Sequence[str]) -> str:
+def extra_of(missing: str, words: Sequence[str]) -> str:
     """The extra that brings a module, '' where none does: then its absence is a bug."""
     extras = EXTRAS_OF.get(missing) or EXTRAS_OF.get(missing.partition(".")[0]) or ("",)
     return next((extra for extra in extras if extra in words), extras[0])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.core.ports import holder_of, is_free
-from phi3flow.core.settings import Settings
+from phi3flow.core.settings import CONFIG_FILE, Settings, config_file
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -59,6 +59,7 @@ def examine(settings: Settings) -> list[Check]:
     device = _device() if "torch" in installed else None
     return [
         check_python(sys.version_info[:2]),
+        check_settings(config_file()),
         check_packages(requirements, installed),
         check_siblings(installed),
         *(check_device(device) if device else []),
@@ -76,6 +77,10 @@ def check_python(version: tuple[int, ...], *, checkout: bool = IS_CHECKOUT) -> C
         return Check("python", OK, f"Python {shown}")
     fix = "make install PYTHON=python3.11" if checkout else "python3.11 -m pip install phi3flow"
     return Check("python", FAIL, f"Python {shown} is not 3.11 or 3.12", fix)
+
+
+def check_settings(path: Path | None) -> Check:
+    return Check("settings", OK, f"from {path}" if path else f"defaults: no {CONFIG_FILE} here or above")
 
 
 def install_command(extras: Iterable[str], *, checkout: bool = IS_CHECKOUT) -> str:

@@ -109,16 +109,26 @@ def test_a_taken_port_is_named_with_its_process_and_the_way_out():
 
 
 def test_the_verb_finds_this_environment_sound_and_reports_every_check(tmp_path):
+    (tmp_path / "phi3flow.toml").write_text('runs = "elsewhere"\n')
+    below = tmp_path / "below"
+    below.mkdir()
     done = subprocess.run(
         [Path(sys.executable).with_name("phi3flow"), "doctor", "--json"],
-        cwd=tmp_path,
+        cwd=below,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    checks = {check["name"]: check["status"] for check in json.loads(done.stdout)["checks"]}
+    found = json.loads(done.stdout)["checks"]
+    assert {
+        "name": "settings",
+        "status": "ok",
+        "sentence": f"from {tmp_path / 'phi3flow.toml'}",
+        "fix": "",
+    } in found
+    checks = {check["name"]: check["status"] for check in found}
     assert {
         "python",
         "packages",

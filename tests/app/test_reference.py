@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from phi3flow.app.cli import VERBS, command_of, main, parse
+from phi3flow.app.cli import VERBS, command_of, extra_of, main, parse
+from phi3flow.app.doctor import install_command
 from phi3flow.app.plain_help import describe, visible
 from phi3flow.app.renamed import up_to_date
 from phi3flow.core.jsonl import write_jsonl
@@ -181,7 +182,13 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path):
         [sys.executable, "-c", source, *words], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert ran.returncode == 1, ran.stderr
-    assert ran.stderr.startswith("error: datasets is not installed\nhint: pip install 'phi3flow[train]'")
+    assert ran.stderr == f"error: datasets is not installed\nhint: make -C {ROOT} install\n"
+    assert (
+        install_command([extra_of("torch", ["serve", "m"])], checkout=False)
+        == "pip install 'phi3flow[serve]'"
+    )
+    assert (extra_of("azure.ai.ml", ["azure"]), extra_of("datasets", ["prepare"])) == ("azure", "train")
+    assert extra_of("phi3flow.typo", ["train"]) == ""
 
 
 def test_completion_offers_verbs_and_options(tmp_path):

@@ -178,7 +178,7 @@ def test_7_a_second_rollout_and_its_rollback(client, work, capsys):
     take("deploy", work, 2)
     out = ["--out", str(work / "run"), "--report", str(work / "run" / "comparison" / "report.json")]
     assert live(client) == first
-    assert cli("promote", "--to", "10", *out) == 0
+    assert cli("promote", "--traffic", "10", *out) == 0
     assert sorted(live(client).values()) == [10, 90]
     assert cli("rollback", *out[:2]) == 0
     assert live(client) == first

@@ -135,7 +135,7 @@ def test_a_prompt_id_of_several_chats_names_none_of_them(files):
             "No such option '--runner'",
         ),
         (["compare", "--base-answers", "a"], "Missing option '--tuned'"),
-        (["compare", "--base", "a", "--tuned-answers", "b"], "cannot be read"),
+        (["compare", "--base", "a", "--tuned-answers", "b"], "test.jsonl: no such file"),
     ],
 )
 def test_two_connections_or_two_files(tmp_path, capsys, words, told):

@@ -34,7 +34,9 @@ def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig
     from transformers import AutoConfig
 
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise BadInput(f"{model}: not a model folder (no config.json)", hint="phi3flow toy-base --out " + model)
+        raise BadInput(
+            f"{model}: not a model folder (no config.json)", hint="phi3flow toy-base --out " + model
+        )
     with _loading("configuration", model, revision):
         config: PreTrainedConfig = AutoConfig.from_pretrained(model, revision=revision or "main")
     return config

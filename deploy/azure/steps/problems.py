@@ -90,15 +90,6 @@ def explaining(doing: str, done: Sequence[str] | None = None) -> Iterator[None]:
         raise _with_state(error, error.hint, done) from error
 
 
-def explain(error: Exception, doing: str, done: Sequence[str]) -> Phi3flowError:
-    """`explaining` for callers that hold the error already. Raises it where it is a bug."""
-    try:
-        with explaining(doing, done):
-            raise error
-    except Phi3flowError as explained:
-        return explained
-
-
 def missing_role(role: str, scope: str) -> Phi3flowError:
     return Phi3flowError(
         f"your login lacks the role '{role}' on {scope}",

@@ -8,8 +8,8 @@ nothing. Where: PHI3FLOW_AZURE_SUBSCRIPTION, _RESOURCE_GROUP, _WORKSPACE and _RE
 
 import io
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec
@@ -64,10 +64,11 @@ def provision(
     from deploy.azure.provision import WORKSPACE_API, provision_steps
     from deploy.azure.steps.arm import read
     from deploy.azure.steps.plan import carry_out
+    from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.quota import quota_for, require
 
     asked, cloud = _profile(profile, size, nodes), _cloud()
-    with _explaining("before any write"):
+    with explaining("before any write", []):
         if read(cloud, cloud.names.compute_id(asked.compute), WORKSPACE_API) is None:
             quota = quota_for(cloud, asked.size, nodes)
             say(f"quota: {quota or 'Azure names none for ' + asked.size}")
@@ -206,9 +207,10 @@ def status() -> Outcome:
     example: phi3flow azure status
     """
     from deploy.azure.status import status
+    from deploy.azure.steps.problems import explaining
 
     cloud = _cloud()
-    with _explaining("status"):
+    with explaining("status"):
         found = status(cloud)
     return Outcome(found.as_dict(), str(found))
 
@@ -289,16 +291,6 @@ def _profile(name: str, size: str | None, nodes: int) -> "Profile":
     return replace(found, compute=f"{name}-{size.split('_')[1].lower()[:20]}", size=size)
 
 
-@contextmanager
-def _explaining(doing: str) -> Iterator[None]:
-    from deploy.azure.steps.problems import explain
-
-    try:
-        yield
-    except Exception as error:
-        raise explain(error, doing, []) from error
-
-
 def _ask_to_cancel() -> bool:
     if not sys.stdin.isatty():
         return False
@@ -309,10 +301,11 @@ def _ask_to_cancel() -> bool:
 def _shift(out: Path, plan: bool, wanted: "Callable[[Cloud, str], Any]") -> Outcome:
     """Carry out one step that moves traffic between the deployments of the tuned endpoint."""
     from deploy.azure.steps.plan import carry_out
+    from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.record import record
 
     cloud = _cloud()
-    with _explaining("traffic"):
+    with explaining("traffic", []):
         step = wanted(cloud, cloud.names.endpoint(TUNED.connection))
     actions = carry_out([step], plan=plan)
     if not plan:

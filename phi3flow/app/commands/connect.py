@@ -119,14 +119,12 @@ def _named(name: str, url: str | None, settings: "Settings") -> "Endpoint":
 
 def _in_azure(name: str, url: str | None, deployment: str | None, settings: "Settings") -> "Endpoint":
     """The key is fetched now, and goes nowhere but into the encrypted connection."""
-    from deploy.azure.steps.problems import explain
+    from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.serving import ask_at
     from deploy.azure.steps.session import connect
 
     if url:
         raise BadInput("--azure finds the endpoint itself", f"phi3flow connect {name} --azure")
     cloud = connect(settings)
-    try:
+    with explaining(f"endpoint of {name}"):
         return ask_at(cloud, cloud.names.endpoint(name), deployment)
-    except Exception as error:
-        raise explain(error, f"endpoint of {name}", []) from error

@@ -45,7 +45,7 @@ def evaluate(
     path = result_file(out / "evaluation.json", force=force)
     chosen = runner or (PROMPT_FLOW if judge else runner_for(data))
     if judge and chosen == DIRECT:
-        raise BadInput("the judge is a node of the grade flow, which pf runs", hint="--runner pf")
+        raise BadInput("the judge is a node of the grade flow, which pf runs", hint="leave --runner out")
     enter_home(settings)
     by_pf = partial(batch.run_evaluate, judge=judge)
     run_evaluate = direct_batch.run_evaluate if chosen == DIRECT else by_pf

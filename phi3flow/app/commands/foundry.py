@@ -69,11 +69,11 @@ def create(plan: Plan = False) -> Outcome:
     example: phi3flow foundry create --plan
     """
     from deploy.azure.steps.plan import carry_out
-    from deploy.foundry.problems import explained
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.project import project_steps
 
     target = _target(workspace=False)
-    with explained("before any write"):
+    with explaining("before any write"):
         steps = project_steps(target.endpoints)
     return planned(carry_out(steps, plan=plan), plan, "phi3flow foundry connect")
 
@@ -106,20 +106,20 @@ def connect(
     The key of --endpoint comes from PHI3FLOW_ENDPOINT_KEY or a prompt.
     """
     from deploy.azure.steps.plan import carry_out
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.connections import FlowConnection
-    from deploy.foundry.problems import explained
 
     if endpoint and len(names or CONNECTIONS) != 1:
         raise BadInput("--endpoint belongs to one NAME", "phi3flow foundry connect phi3-tuned --endpoint URL")
     target = _target(workspace=workspace)
-    with explained("the project"):
+    with explaining("the project"):
         target.require()
     asked = given(contract=contract, model=model, deployment=deployment, timeout=timeout)
     wanted = {name: _endpoint(name, target, endpoint, dict(asked)) for name in names or CONNECTIONS}
     steps = [FlowConnection(target.cloud, name, found) for name, found in wanted.items()]
     actions = carry_out(steps, plan=plan)
     if not plan:
-        with explained("the connections"):
+        with explaining("the connections"):
             _try(target, list(wanted))
     return planned(actions, plan, "phi3flow foundry upload")
 
@@ -138,9 +138,9 @@ def upload(
     example: phi3flow foundry upload
     """
     from deploy.azure.steps.plan import carry_out
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.connections import as_flows_read_it
     from deploy.foundry.flows import FlowUpload, resolved
-    from deploy.foundry.problems import explained
     from phi3flow.core.flow_folder import FLOWS, connections_of
 
     with ExitStack() as stack:
@@ -148,7 +148,7 @@ def upload(
         target = _target(workspace=workspace)
         urls: dict[str, str] = {}
         needed = {name for flow in folders for name in connections_of(flow.folder)}
-        with explained("the connections of the flows"):
+        with explaining("the connections of the flows"):
             target.require()
             for name in sorted(needed):
                 as_flows_read_it(target.cloud, name)
@@ -166,11 +166,11 @@ def chat(
 
     example: phi3flow foundry chat "Who founded Microsoft?"
     """
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.chat import ask
-    from deploy.foundry.problems import explained
 
     target = _target(workspace=workspace)
-    with explained("the question"):
+    with explaining("the question"):
         answer = ask(target, question, system)
     return Outcome({"question": question, "answer": answer}, answer)
 
@@ -187,11 +187,11 @@ def run(
 
     Exit code 5: some lines failed; the same command asks them again.
     """
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.cloud_comparison import failures, run_in_cloud
-    from deploy.foundry.problems import explained
 
     folder, target = _out(out), _target(workspace=workspace)
-    with explained("the run in the cloud"):
+    with explaining("the run in the cloud"):
         answers = run_in_cloud(target, data, folder)
     counts = {"runs": answers.runs, "expected": len(answers.sides["base"]), "failed": answers.failed}
     if answers.failed:
@@ -211,8 +211,8 @@ def download(
 
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.cloud_comparison import answers_in_cloud
-    from deploy.foundry.problems import explained
     from deploy.foundry.results import report
     from evaluation.asking.joined import say_failures
     from evaluation.compare import Options
@@ -226,7 +226,7 @@ def download(
     folder = _out(out)
     result_file(folder / "report.json", force=force)
     target = _target(workspace=workspace)
-    with explained("the run in the cloud"):
+    with explaining("the run in the cloud"):
         answers = answers_in_cloud(target, folder)
     for side, records in answers.sides.items():
         say_failures(side, records)
@@ -255,11 +255,11 @@ def finetune(
 
     example: phi3flow foundry finetune --data runs/mine/data --model Phi-3-mini-4k-instruct:11
     """
+    from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.session import connect as connect_to_azure
     from deploy.azure.steps.sizes import profile as profile_named
     from deploy.foundry.catalog import finetune as finetune_in_catalog
     from deploy.foundry.catalog_jobs import SCHEDULERS, CatalogTraining
-    from deploy.foundry.problems import explained
 
     if scheduler not in SCHEDULERS:
         raise BadInput(f"--scheduler: unknown '{scheduler}'", nearest(scheduler, SCHEDULERS))
@@ -267,7 +267,7 @@ def finetune(
     asked.asset  # noqa: B018 - says what is wrong with --model before anybody logs in
     settings = _settings()
     folder = out or settings.runs / "azure"
-    with explained("fine-tuning from the catalog"):
+    with explaining("fine-tuning from the catalog"):
         actions, job = finetune_in_catalog(connect_to_azure(settings), asked, folder, plan=plan)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
 
@@ -278,11 +278,11 @@ def list_all(workspace: Workspace = False) -> Outcome:
 
     example: phi3flow foundry list
     """
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.overview import as_data, as_table, listing
-    from deploy.foundry.problems import explained
 
     target = _target(workspace=workspace)
-    with explained("list"):
+    with explaining("list"):
         found = listing(target)
     return Outcome({"target": target.name, "found": as_data(found)}, as_table(found))
 
@@ -293,11 +293,11 @@ def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
 
     example: phi3flow foundry delete --plan
     """
+    from deploy.azure.steps.problems import explaining
     from deploy.foundry.overview import delete
-    from deploy.foundry.problems import explained
 
     target = _target(workspace=workspace)
-    with explained("delete"):
+    with explaining("delete"):
         removals = delete(target, plan=plan)
     return removed(removals, plan)
 
@@ -332,15 +332,15 @@ def _target(*, workspace: bool) -> "Target":
 
 
 def _endpoint(name: str, target: "Target", url: str | None, asked: dict[str, Any]) -> "Endpoint":
+    from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.serving import ask_at
-    from deploy.foundry.problems import explained
     from phi3flow.phi3_contract import Endpoint
 
     if url:
         key = _settings().endpoint_key or asked_key(name)
         return replace(Endpoint(url, key, contract_of(url)), **asked)
     cloud = target.endpoints
-    with explained(f"endpoint of {name}"):
+    with explaining(f"endpoint of {name}"):
         found = ask_at(cloud, cloud.names.endpoint(name), asked.pop("deployment", None))
     return replace(found, **asked)
 
