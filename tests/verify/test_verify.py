@@ -406,4 +406,4 @@ def test_what_cannot_be_verified_is_one_sentence_and_writes_nothing(
     code, said = call(tuned + CHAT, model=tmp_path)
     assert (code, "no probes.jsonl" in said) == (2, True)
     code, said = call(tuned + CHAT, "--at-least", "0.9")
-    assert (code, "--data" in said) == (2, True)
+    assert (code, "--check" in said) == (2, True)
