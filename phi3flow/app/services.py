@@ -1,6 +1,5 @@
 """The servers that phi3flow runs, as services of a `processes.Stack`, all on 127.0.0.1."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
