@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _be_verbose(False)
     try:
         return _run(words)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:

@@ -16,7 +16,7 @@ from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import INTERRUPTED
 from phi3flow.app.run_comparison import compare_run, served
 from phi3flow.core.children import module_command
-from phi3flow.core.console import say
+from phi3flow.core.console import is_quiet, say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.settings import Settings
@@ -55,7 +55,7 @@ def run_demo(folder: Path, settings: Settings, *, seed: int) -> Demo:
 
 def _phi3flow(*arguments: object) -> None:
     """Run one verb; its progress and its error, if any, are already on stderr. Raises Phi3flowError."""
-    words = [str(argument) for argument in arguments]
+    words = [*(["-q"] if is_quiet() else []), *map(str, arguments)]
     # Ctrl-C reaches the child too: let it finish its checkpoint, and learn of it from its exit code.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:

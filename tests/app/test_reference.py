@@ -284,3 +284,21 @@ def test_secrets_are_refused_in_the_file_and_never_shown(tmp_path, monkeypatch, 
     assert "endpoint_key: a secret" in shown
     assert "did you mean 'ui_port'" in shown
     assert "sk-planted" not in shown + repr(Settings(endpoint_key="sk-planted"))
+
+
+def _documented():
+    """Every `phi3flow ...` in a code block of the documents, without what the shell does with it."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        if page.name == "reference.md":
+            continue  # made from the examples that are parsed above
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for block in re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S):
+            for line in re.findall(r"^(?:\.venv/bin/)?phi3flow (.*)", block, flags=re.M):
+                yield page.name, re.split(r" [&|>;] ?", re.sub(r"\s#.*", "", line))[0]
+
+
+@pytest.mark.parametrize(("page", "line"), list(_documented()))
+def test_every_documented_command_line_parses_as_it_is_spelled_today(page, line):
+    words = shlex.split(line)
+    assert up_to_date(words) == words, f"{page}: an old spelling"
+    assert isinstance(parse(words), dict), page

@@ -25,6 +25,7 @@ from phi3flow.core.sides import BASE, TUNED
 if TYPE_CHECKING:
     from deploy.azure.steps.session import Cloud
     from deploy.azure.steps.sizes import Profile
+    from phi3flow.core.settings import Settings
 
 Arguments = ParamSpec("Arguments")
 Plan = Annotated[bool, Option("--plan", help="Print what would be done and its cost; write nothing.")]
@@ -42,18 +43,6 @@ Size = Annotated[
 Nodes = Annotated[int, Option(metavar="N", help="Most machines at once.")]
 
 
-def _quiet(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
-    """The SDKs print dots while they wait; stdout is for data alone."""
-
-    @wraps(step)
-    def quiet(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
-        with redirect_stdout(io.StringIO()):
-            return step(*args, **kwargs)
-
-    return quiet
-
-
-@_quiet
 def provision(
     *, profile: ProfileName = "gpu", size: Size = None, nodes: Nodes = 1, plan: Plan = False
 ) -> Outcome:
@@ -77,7 +66,6 @@ def provision(
     return planned(carry_out(steps, plan=plan), plan, "phi3flow azure train --data DIR --recipe NAME")
 
 
-@_quiet
 def train(
     *,
     data: Data,
@@ -105,7 +93,6 @@ def train(
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
 
 
-@_quiet
 def deploy(
     *,
     base: Annotated[
@@ -147,7 +134,7 @@ def deploy(
         raise BadInput(
             "--int4, --check and --at-least belong together", "--int4 --check test.jsonl --at-least 0.97"
         )
-    workers = _settings().batch_workers
+    workers = settings().batch_workers
     asked = Serving(base, engine, size or serving_size(engine), auth, days, reference, workers)
     cloud = _cloud()
     actions, found = deploy_to_azure(cloud, asked, _out(out), plan=plan, ask_to_cancel=_ask_to_cancel)
@@ -157,7 +144,6 @@ def deploy(
     return planned(actions, plan, following, deployed=vars(found) if found else None)
 
 
-@_quiet
 def promote(
     *,
     traffic: Annotated[
@@ -189,7 +175,6 @@ def promote(
     return _shift(folder, plan, lambda cloud, name: promotion(cloud, name, share))
 
 
-@_quiet
 def rollback(*, out: Out = None, plan: Plan = False) -> Outcome:
     """Give the traffic back to what was live before.
 
@@ -200,7 +185,6 @@ def rollback(*, out: Out = None, plan: Plan = False) -> Outcome:
     return _shift(_out(out), plan, reversal)
 
 
-@_quiet
 def status() -> Outcome:
     """List what exists, what it serves, what it costs and when it expires.
 
@@ -215,7 +199,6 @@ def status() -> Outcome:
     return Outcome(found.as_dict(), str(found))
 
 
-@_quiet
 def teardown(
     *,
     expired: Annotated[bool, Option("--expired", help="Only endpoints whose last day has passed.")] = False,
@@ -234,14 +217,19 @@ def teardown(
     return removed(teardown(_cloud(), what, plan=plan), plan)
 
 
+def quiet(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
+    """The SDKs print what they do; stdout is for data alone."""
+
+    @wraps(step)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
+        with redirect_stdout(io.StringIO()):
+            return step(*args, **kwargs)
+
+    return run
+
+
 STEPS = {
-    "provision": provision,
-    "train": train,
-    "deploy": deploy,
-    "promote": promote,
-    "rollback": rollback,
-    "status": status,
-    "teardown": teardown,
+    step.__name__: quiet(step) for step in (provision, train, deploy, promote, rollback, status, teardown)
 }
 
 
@@ -262,7 +250,7 @@ def removed(removals: list[Any], plan: bool) -> Outcome:
     return Outcome(data, "\n".join(lines))
 
 
-def _settings() -> Any:
+def settings() -> "Settings":
     from phi3flow.core.settings import Settings
 
     return Settings.load()
@@ -271,11 +259,11 @@ def _settings() -> Any:
 def _cloud() -> "Cloud":
     from deploy.azure.steps.session import connect
 
-    return connect(_settings())
+    return connect(settings())
 
 
 def _out(out: Path | None) -> Path:
-    return out or _settings().runs / "azure"
+    return out or settings().runs / "azure"
 
 
 def _profile(name: str, size: str | None, nodes: int) -> "Profile":

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from phi3flow.core.console import Outcome
+from phi3flow.core.sides import SIDES
 
 
 def demo(
@@ -29,9 +30,9 @@ def demo(
     folder = out or settings.runs / ("demo" if seed == 0 else f"demo-seed{seed}")
     done = run_demo(folder, settings, seed=seed)
     data = done.report.as_dict() | {"path": str(folder / "report.json"), "answers": done.answers}
+    answers = "".join(f"  {side.name + ':':6} {done.answers[side.connection]}\n" for side in SIDES)
     text = (
-        f"{summary_table(done.report)}\n\n{QUESTION}\n"
-        f"  base:  {done.answers['phi3-base']}\n  tuned: {done.answers['phi3-tuned']}\n\n"
+        f"{summary_table(done.report)}\n\n{QUESTION}\n{answers}\n"
         f"report: {folder / 'report.html'}\nnext: phi3flow up {folder}"
     )
     return Outcome(data, text, exit_code(done.report.verdict, done.report.failed))

@@ -5,9 +5,8 @@ example: phi3flow foundry create --plan
 The project is called after PHI3FLOW_AZURE_WORKSPACE, whose endpoints it connects to.
 """
 
-import io
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 from typer import Argument, Option
 
-from phi3flow.app.commands.azure import Plan, ProfileName, planned, removed
+from phi3flow.app.commands.azure import Out as RunFolder
+from phi3flow.app.commands.azure import Plan, ProfileName, planned, quiet, removed, settings
 from phi3flow.app.commands.compare import Force, Gate
 from phi3flow.app.commands.connect import (
     Contract,
@@ -33,7 +33,6 @@ from phi3flow.core.sides import SIDES
 
 if TYPE_CHECKING:
     from deploy.foundry.target import Target
-    from phi3flow.core.settings import Settings
     from phi3flow.phi3_contract import Endpoint
 
 CONNECTIONS = [side.connection for side in SIDES]
@@ -48,21 +47,6 @@ Out = Annotated[
 ]
 
 
-def _quiet(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
-    """A Prompt flow home without a store; and stdout is for data alone: the SDKs print what they made."""
-
-    @wraps(step)
-    def quiet(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
-        from custom_connections.promptflow_home import enter_home_without_store
-
-        enter_home_without_store(_settings())
-        with redirect_stdout(io.StringIO()):
-            return step(*args, **kwargs)
-
-    return quiet
-
-
-@_quiet
 def create(plan: Plan = False) -> Outcome:
     """Create the hub and the project, and what they need.
 
@@ -78,7 +62,6 @@ def create(plan: Plan = False) -> Outcome:
     return planned(carry_out(steps, plan=plan), plan, "phi3flow foundry connect")
 
 
-@_quiet
 def connect(
     names: Annotated[
         list[str] | None,
@@ -124,7 +107,6 @@ def connect(
     return planned(actions, plan, "phi3flow foundry upload")
 
 
-@_quiet
 def upload(
     flows: Annotated[
         list[str] | None,
@@ -156,7 +138,6 @@ def upload(
     return planned(actions, plan, 'phi3flow foundry chat "QUESTION"', urls=urls)
 
 
-@_quiet
 def chat(
     question: Annotated[str, Argument(metavar="QUESTION", help="What to ask the tuned model.")],
     system: Annotated[str, Option(metavar="TEXT", help="System prompt (default: none).")] = "",
@@ -175,7 +156,6 @@ def chat(
     return Outcome({"question": question, "answer": answer}, answer)
 
 
-@_quiet
 def run(
     data: Annotated[Path, Option(metavar="FILE", help="The test.jsonl that `phi3flow prepare` wrote.")],
     out: Out = None,
@@ -201,7 +181,6 @@ def run(
     return Outcome(counts, text)
 
 
-@_quiet
 def download(
     out: Out = None, gate: Gate = None, workspace: Workspace = False, force: Force = False
 ) -> Outcome:
@@ -222,7 +201,7 @@ def download(
     from evaluation.verdict.gate import load_gate
     from phi3flow.core.lineage import result_file
 
-    options = Options(load_gate(gate), _settings().batch_workers, text_metrics=default_backend())
+    options = Options(load_gate(gate), settings().batch_workers, text_metrics=default_backend())
     folder = _out(out)
     result_file(folder / "report.json", force=force)
     target = _target(workspace=workspace)
@@ -235,7 +214,6 @@ def download(
     return Outcome(made.as_dict(), text, exit_code(made.verdict, made.failed))
 
 
-@_quiet
 def finetune(
     *,
     data: Data,
@@ -246,9 +224,7 @@ def finetune(
     scheduler: Annotated[str, Option(metavar="NAME", help="lr_scheduler_type of transformers.")] = "cosine",
     epochs: Annotated[int, Option(metavar="N", help="Passes over the data.")] = 3,
     profile: ProfileName = "gpu",
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Folder of the run's manifest (default: {runs}/azure).")
-    ] = None,
+    out: RunFolder = None,
     plan: Plan = False,
 ) -> Outcome:
     """Fine-tune a Phi mini with the model catalog's own fine-tuning.
@@ -265,15 +241,13 @@ def finetune(
         raise BadInput(f"--scheduler: unknown '{scheduler}'", nearest(scheduler, SCHEDULERS))
     asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_named(profile))
     asked.asset  # noqa: B018 - says what is wrong with --model before anybody logs in
-    settings = _settings()
-    folder = out or settings.runs / "azure"
+    folder = out or settings().runs / "azure"
     with explaining("fine-tuning from the catalog"):
-        actions, job = finetune_in_catalog(connect_to_azure(settings), asked, folder, plan=plan)
+        actions, job = finetune_in_catalog(connect_to_azure(settings()), asked, folder, plan=plan)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
 
 
-@_quiet
-def list_all(workspace: Workspace = False) -> Outcome:
+def list_(workspace: Workspace = False) -> Outcome:
     """List the connections and flows that are there.
 
     example: phi3flow foundry list
@@ -287,7 +261,6 @@ def list_all(workspace: Workspace = False) -> Outcome:
     return Outcome({"target": target.name, "found": as_data(found)}, as_table(found))
 
 
-@_quiet
 def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
     """Archive the flows; delete connections, project and hub.
 
@@ -302,33 +275,33 @@ def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
     return removed(removals, plan)
 
 
+def _at_home(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
+    """In a Prompt flow home without a store, which Prompt flow's client needs."""
+
+    @wraps(step)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
+        from custom_connections.promptflow_home import enter_home_without_store
+
+        enter_home_without_store(settings())
+        return step(*args, **kwargs)
+
+    return quiet(run)
+
+
 STEPS = {
-    "create": create,
-    "connect": connect,
-    "upload": upload,
-    "chat": chat,
-    "run": run,
-    "download": download,
-    "finetune": finetune,
-    "list": list_all,
-    "delete": delete,
+    step.__name__.rstrip("_"): _at_home(step)
+    for step in (create, connect, upload, chat, run, download, finetune, list_, delete)
 }
 
 
-def _settings() -> "Settings":
-    from phi3flow.core.settings import Settings
-
-    return Settings.load()
-
-
 def _out(out: Path | None) -> Path:
-    return out or _settings().runs / "azure" / "comparison"
+    return out or settings().runs / "azure" / "comparison"
 
 
 def _target(*, workspace: bool) -> "Target":
     from deploy.foundry.target import target_of
 
-    return target_of(_settings(), workspace=workspace)
+    return target_of(settings(), workspace=workspace)
 
 
 def _endpoint(name: str, target: "Target", url: str | None, asked: dict[str, Any]) -> "Endpoint":
@@ -337,7 +310,7 @@ def _endpoint(name: str, target: "Target", url: str | None, asked: dict[str, Any
     from phi3flow.phi3_contract import Endpoint
 
     if url:
-        key = _settings().endpoint_key or asked_key(name)
+        key = settings().endpoint_key or asked_key(name)
         return replace(Endpoint(url, key, contract_of(url)), **asked)
     cloud = target.endpoints
     with explaining(f"endpoint of {name}"):
