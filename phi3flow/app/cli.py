@@ -23,7 +23,7 @@ from phi3flow.core.errors import BadInput, Phi3flowError
 
 
 class Verb(NamedTuple):
-    """Where a verb stands in the help, what it does, and its module where that has another name."""
+    """A verb's group in the help, its sentence, and its module if that has another name."""
 
     group: str
     sentence: str
@@ -62,7 +62,7 @@ HELP = """From a file of chats to a fine-tuned Phi-3 that answers through Prompt
 start with: phi3flow demo
 """
 INTERRUPTED = 130
-# What the verbs import, and the extras that bring it; the extra of the verb's own name comes first.
+# Modules that verbs import, and the extras that install them. An extra named like the verb is preferred.
 EXTRAS_OF = {
     **dict.fromkeys(
         ("accelerate", "datasets", "datasketch", "matplotlib", "mlflow", "peft", "trl"), ("train",)
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(words: Sequence[str]) -> dict[str, Any]:
-    """What a verb's function would be called with. Raises click.UsageError and BadInput."""
+    """The arguments with which `words` would call a verb's function. Raises click.UsageError and BadInput."""
     command: click.Command = program()
     rest, context = list(words), None
     while isinstance(command, click.Group):
@@ -146,7 +146,7 @@ class Program(Group):
 
 
 def command_of(name: str) -> click.Command:
-    """A verb of the table; azure and foundry are modules with `STEPS`, which are commands in their turn."""
+    """A verb of the table. A module with `STEPS`, such as azure, becomes a group of subcommands."""
     module = import_module(f"phi3flow.app.commands.{VERBS[name].module or name.replace('-', '_')}")
     app = typer.Typer(
         cls=Group, help=module.__doc__, no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -234,6 +234,6 @@ def _usage(error: click.UsageError) -> int:
 
 
 def extra_of(missing: str, words: Sequence[str]) -> str:
-    """The extra that brings a module, '' where none does: then its absence is a bug."""
+    """The extra that installs a module; '' if none does, and its absence is a bug."""
     extras = EXTRAS_OF.get(missing) or EXTRAS_OF.get(missing.partition(".")[0]) or ("",)
     return next((extra for extra in extras if extra in words), extras[0])

@@ -1,7 +1,7 @@
 """The whole loop on one machine: the script is the architecture.
 
-Every step leaves a folder with a manifest and is skipped when a run finds its own work there, so an
-interrupted demo continues where it stopped.
+Each step writes a folder with a manifest and is skipped if its result is there, so an interrupted demo
+continues where it stopped.
 """
 
 import shlex
@@ -29,7 +29,7 @@ SAMPLES = (QUESTION, "What is the capital of Italy?", "What symbol does helium h
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the run stands, its report, and what both models say to the tutorials' first question."""
+    """The run folder, its report, and both models' answers to the tutorials' first question."""
 
     folder: Path
     report: Report
@@ -67,11 +67,13 @@ def _phi3flow(*arguments: object) -> None:
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        raise Phi3flowError(f"the demo stopped: phi3flow {shlex.join(words)}", hint="the reason stands above")
+        raise Phi3flowError(
+            f"the demo stopped: phi3flow {shlex.join(words)}", hint="the reason is printed above"
+        )
 
 
 def write_chats(folder: Path, seed: int) -> tuple[Path, Path]:
-    """The corpus to fine-tune on and the held-out questions. Raises BadInput if others stand there."""
+    """The corpus to fine-tune on and the held-out questions. Raises BadInput if `folder` holds others."""
     corpora = build(seed)
     samples = [{"question": question} for question in SAMPLES]  # for the chat page
     files = {
@@ -89,7 +91,7 @@ def write_chats(folder: Path, seed: int) -> tuple[Path, Path]:
 
 
 def serve_and_compare(folder: Path, settings: Settings) -> Demo:
-    """Both models asked the held-out questions and the tutorials' first one; one verdict in `folder`."""
+    """Ask both models the held-out questions and the tutorials' first one; the report goes to `folder`."""
     say("4/5 serving base and tuned on loopback")
     with served(folder, settings) as endpoints:
         say("5/5 asking both the held-out questions through the compare flow")

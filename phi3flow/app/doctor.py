@@ -1,4 +1,4 @@
-"""What must be right on a machine before phi3flow works there, each with the command that makes it right.
+"""Checks of this machine, each with the command that repairs what it finds.
 
 Every check takes facts and returns a verdict; `examine` gathers the facts of this machine. The ranges of
 packages are those of phi3flow's own metadata, so they are written down once, in pyproject.toml.
@@ -50,7 +50,7 @@ class Device(NamedTuple):
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Check this machine; a second or two, most of it the import of torch."""
+    """Check this machine. Takes a second or two, most of it to import torch."""
     import psutil
 
     from custom_connections.promptflow_home import has_keyring

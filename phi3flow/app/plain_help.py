@@ -33,7 +33,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands below one word; an unknown one is told with the nearest."""
+    """A command with subcommands; an unknown name is reported with the nearest one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -55,7 +55,7 @@ class Group(TyperGroup):
             formatter.write_dl([describe(param) for param in visible(self, ctx)])
 
     def sections(self, ctx: click.Context) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """The commands as they stand in the help: a title, and each name with its sentence."""
+        """The sections of the help: a title, and the commands with their sentences."""
         yield "Commands", [(name, sentence_of(command)) for name, command in self.commands.items()]
 
 
@@ -68,7 +68,7 @@ def visible(command: click.Command, ctx: click.Context) -> list[click.Parameter]
 
 
 def describe(param: click.Parameter) -> tuple[str, str]:
-    """How a parameter is written, and its sentence with its default; `{runs}` stands for that setting."""
+    """How a parameter is written, and its sentence with the default; `{runs}` stands for that setting."""
     text = str(getattr(param, "help", "")).removesuffix(".")
     if param.required:
         text += " (required)"
@@ -116,7 +116,7 @@ def _is_shown(default: Any) -> bool:
 
 
 def _write_paragraphs(text: str, formatter: click.HelpFormatter) -> None:
-    """Wrapped, but for examples: they are there to be pasted."""
+    """Wrap everything but examples, which are there to be pasted."""
     for paragraph in text.split("\n\n"):
         formatter.write_paragraph()
         if paragraph.startswith(("example:", "start with:")):

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb hands back: `data` for `--json`, `text` for a person, and the exit code."""
+    """What a verb returns: `data` for `--json`, `text` for a person, and the exit code."""
 
     data: dict[str, Any] = field(default_factory=dict)
     text: str = ""
@@ -19,7 +19,7 @@ _quiet = _json = False
 
 
 def configure(*, quiet: bool = False, json: bool = False) -> None:
-    """`-q` and `--json` of this process: say nothing but errors; print one JSON object on stdout."""
+    """Set what `-q` and `--json` ask for: only errors on stderr; one JSON object on stdout."""
     global _quiet, _json
     _quiet, _json = quiet, json
 

@@ -86,7 +86,7 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop everything. What went wrong in the block because a service died is reported as that death."""
+        """Stop everything. If a service died, raise that instead of the error it caused in the block."""
         self._holding = True
         death = None if isinstance(error, ServiceFailed) else self._death()
         self._stop()
@@ -107,7 +107,7 @@ class Stack:
             time.sleep(POLL_SECONDS)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Once, and never between starting a process and knowing of it, nor while stopping: no orphans."""
+        """Raise KeyboardInterrupt once, but not while a process starts or stops: none is left behind."""
         self._interrupted = True
         if not self._holding:
             self._holding = True
@@ -158,7 +158,7 @@ class Stack:
         return None
 
     def _stop(self) -> None:
-        """Last started, first stopped: ask every group, give all of them one deadline, then kill."""
+        """Send SIGTERM to all groups, last started first; kill what still runs after one deadline."""
         self._holding = True
         processes = [process for _, process in reversed(self._running)]
         for process in processes:
@@ -192,7 +192,7 @@ def require_free_ports(services: Iterable[Service]) -> None:
     names: dict[int, str] = {}
     for service in services:
         if service.port in names:
-            problems.append(f"port {service.port} is to serve {names[service.port]} and {service.name}")
+            problems.append(f"port {service.port} is set for both {names[service.port]} and {service.name}")
         elif not is_free(service.port):
             problems.append(f"port {service.port} for {service.name} is taken by {holder_of(service.port)}")
         else:
@@ -204,7 +204,7 @@ def require_free_ports(services: Iterable[Service]) -> None:
 
 
 def _answers(service: Service) -> bool:
-    """Ask without `requests`: a proxy from the environment must not come between."""
+    """Without `requests`, which would use a proxy from the environment."""
     connection = http.client.HTTPConnection(LOOPBACK, service.port, timeout=2)
     try:
         connection.request("GET", service.ready_path)

@@ -57,7 +57,7 @@ class Settings(BaseModel):
 
     @classmethod
     def public(cls) -> list[str]:
-        """The settings that may stand in a file, in their order: all but the secrets."""
+        """The settings that a file may hold, in order: all but the secrets."""
         return [name for name, field in cls.model_fields.items() if field.repr]
 
     @classmethod
@@ -78,7 +78,7 @@ class Settings(BaseModel):
 
 
 def config_file(folder: Path | None = None) -> Path | None:
-    """The `phi3flow.toml` that counts in `folder`: its own, or that of the nearest folder above."""
+    """The `phi3flow.toml` in effect for `folder`: its own, or the nearest above."""
     return _upwards(folder or Path.cwd(), CONFIG_FILE)
 
 

@@ -150,7 +150,7 @@ def test_taken_ports_are_named_with_the_way_out_and_nothing_is_started(tmp_path)
     first, second = str(raised.value).splitlines()
     assert first.startswith(f"port {clash.port} for page is taken by ")
     assert f"(pid {os.getpid()})" in first
-    assert second == f"port {good.port} is to serve endpoint and flow"
+    assert second == f"port {good.port} is set for both endpoint and flow"
     assert "PHI3FLOW_UI_PORT=PORT or ui_port in phi3flow.toml" in raised.value.hint
     assert not good.log.exists()
 
