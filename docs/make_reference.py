@@ -1,11 +1,11 @@
 """Write docs/reference.md from the code: `make reference`. A test says when the two differ."""
 
 import json
-from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic.fields import FieldInfo
 
 from phi3flow.app.cli import VERBS, command_of
 from phi3flow.app.plain_help import describe, visible
@@ -106,20 +106,19 @@ def _settings() -> str:
 def _recipe() -> str:
     tables = {"": Recipe, "scratch.": Scratch, "lora.": Lora}
     rows = [
-        f"| `{prefix}{spec.name}` | {_default(spec)} | {spec.metadata['help']} |"
+        f"| `{prefix}{name}` | {_default(field)} | {field.description} |"
         for prefix, table in tables.items()
-        for spec in fields(table)
+        for name, field in table.__pydantic_fields__.items()
     ]
     return "\n".join(["## Recipe fields", "", "| field | default | |", "|---|---|---|", *rows, ""])
 
 
-def _default(spec: Field[Any]) -> str:
+def _default(field: FieldInfo) -> str:
     """As one would write it in TOML; nothing for what must be given or is off without being named."""
-    if spec.default_factory is not MISSING:
-        return f"`{spec.default_factory()}`"
-    if spec.default is MISSING:
+    if field.is_required():
         return "required"
-    return "" if spec.default is None else f"`{json.dumps(spec.default)}`"
+    default = field.get_default(call_default_factory=True)
+    return "" if default is None else f"`{json.dumps(default)}`"
 
 
 if __name__ == "__main__":

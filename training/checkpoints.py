@@ -1,7 +1,8 @@
-"""Checkpoints one can trust: each is sealed when it is complete, and only a sealed one is continued from.
+"""Checkpoints that are safe to resume from.
 
-Transformers writes a checkpoint file by file; a process killed or a disk filled meanwhile leaves a folder
-that looks like one. The seal lists every file's hash and is written last.
+Transformers writes a checkpoint file by file. A killed process or a full disk leaves a folder that only looks
+like a checkpoint. So once every file is there, `sealed.json` is written with the hash of each; a checkpoint
+without it, or with a file of another hash, is never used.
 """
 
 import json
@@ -15,69 +16,72 @@ from transformers.trainer import TRAINER_STATE_NAME
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.files import write_json
 from phi3flow.core.lineage import sha256_of
-from training.ranks import agreed, leads, wait_for_all
+from training.ranks import broadcast, is_main_process, wait_for_everyone
 
-SEAL = "sealed.json"
+HASHES = "sealed.json"
 KEPT = 2
 
 
-class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint once every rank has written its part, and only then removes older ones.
+class HashCheckpoints(TrainerCallback):
+    """Writes the hashes of a new checkpoint once every rank has written its part, then deletes older ones.
 
-    The best and the last are kept, and where they are one, the one before. Transformers would remove them
-    before the new one is sealed.
+    It keeps the best and the latest; where they are the same, also the one before. (Transformers would delete
+    the older ones before the new one is complete.)
     """
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        wait_for_all()
-        if not leads():
+        wait_for_everyone()
+        if not is_main_process():
             return
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
-        write_json(folder / SEAL, hashes)
+        write_json(folder / HASHES, hashes)
         older = _newest_first(folder.parent)
         for path in list(dict.fromkeys([folder, best_of(folder), *older]))[KEPT:]:
             shutil.rmtree(path)
 
 
-def agreed_checkpoint(folder: Path) -> Path | None:
-    """The newest usable one, as rank 0 sees it, after removing the others. Raises Phi3flowError elsewhere."""
-    last = agreed(_only_usable(folder) if leads() else None)
-    if last and not leads() and not is_sealed(last):
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Rank 0's newest valid checkpoint, the same on every rank; rank 0 deletes the invalid ones.
+
+    Raises Phi3flowError on a rank that does not see it.
+    """
+    latest = broadcast(_delete_invalid(folder) if is_main_process() else None)
+    if latest and not is_main_process() and not is_valid(latest):
         raise Phi3flowError(
-            f"{last}: rank 0 would continue from it, and it is not on this machine's disk",
-            hint=f"give --out on a disk that every machine sees, or start anew: rm -r {folder.parent}",
+            f"{latest}: rank 0 resumes from this checkpoint, but it is not on this machine's disk",
+            hint=f"give --out on a disk that all machines share, or start again: rm -r {folder.parent}",
         )
-    return last
+    return latest
 
 
-def usable(folder: Path) -> list[Path]:
-    """Newest first: those whose files are what their seal says, and whose best is among them."""
-    sealed = [path for path in _newest_first(folder) if is_sealed(path)]
-    return [path for path in sealed if best_of(path) in sealed]
+def valid_checkpoints(folder: Path) -> list[Path]:
+    """Newest first: complete checkpoints whose best checkpoint is complete too."""
+    complete = [path for path in _newest_first(folder) if is_valid(path)]
+    return [path for path in complete if best_of(path) in complete]
 
 
-def _only_usable(folder: Path) -> Path | None:
-    """The newest, once the others, which a resumed run would take for newer ones, are removed."""
-    kept = usable(folder)
+def _delete_invalid(folder: Path) -> Path | None:
+    """The newest valid one. Transformers would count the others when it deletes old ones."""
+    valid = valid_checkpoints(folder)
     for path in _newest_first(folder):
-        if path not in kept:
+        if path not in valid:
             shutil.rmtree(path)
-    return kept[0] if kept else None
+    return valid[0] if valid else None
 
 
 def trainer_state(checkpoint: Path) -> dict[str, Any]:
-    """What Transformers wrote of the run: steps, best checkpoint, the state of callbacks."""
+    """What Transformers wrote about the run: steps, best checkpoint, states of callbacks."""
     state: dict[str, Any] = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     return state
 
 
 def best_of(checkpoint: Path) -> Path:
-    """The one that had validated best by then; itself before the first validation.
+    """The checkpoint with the lowest validation loss so far; itself before the first validation.
 
-    Transformers notes its path of then, and the folder may have been moved.
+    Transformers stores its absolute path; only the name is used, as the folder may have been moved.
     """
     best = trainer_state(checkpoint)["best_model_checkpoint"]
     return checkpoint.with_name(Path(best).name) if best else checkpoint
@@ -91,13 +95,11 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
 
 
-def is_sealed(checkpoint: Path) -> bool:
-    seal = checkpoint / SEAL
-    if not seal.is_file():
-        return False
+def is_valid(checkpoint: Path) -> bool:
+    """Whether every file listed in its `sealed.json` is there, with the same hash."""
     try:
-        hashes = json.loads(seal.read_text(encoding="utf-8"))
-    except ValueError:
+        hashes = json.loads((checkpoint / HASHES).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return False
     return all(
         (checkpoint / name).is_file() and sha256_of(checkpoint / name) == expected

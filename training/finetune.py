@@ -1,29 +1,35 @@
-"""Supervised fine-tuning, the one training path on a laptop and in a cloud job.
+"""Supervised fine-tuning: the one training path, on a laptop and in a cloud job.
 
-The model folder appears when everything is in it. Until then the run lives in `.NAME.partial` beside it, with
-its checkpoints, and the same command continues there.
+The model folder appears once it is complete. Until then the run and its checkpoints are in `.NAME.partial`
+beside it, and the same command continues there.
 """
 
+import hashlib
+import shlex
 import shutil
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
 from phi3flow.core.lineage import Artifact, read_manifest, write_manifest
-from training.loop.run import train
 from training.loop.start import CHECKPOINTS, Result, Run, revision
 from training.models.loading import looks_like_id, weights_folder, what_exists
-from training.ranks import agreed, join, leads, leave, tell
+from training.ranks import broadcast, destroy, init, is_main_process, print0
 from training.recipes.recipe import Recipe
 
-IDENTITY = ".run.json"  # hidden, so that it is no part of the folder's hash
+ROOT = Path(__file__).parents[1]
+CODE = ("training", "phi3flow/chats")
+LIBRARIES = ("torch", "transformers", "trl")
+IDENTITY = ".run.json"  # hidden: not part of the folder's hash
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model folder that transformers loads, and how the run that made it ended."""
+    """A model folder that transformers loads, and the result of its run."""
 
     folder: Path
     result: Result
@@ -32,12 +38,12 @@ class TrainedModel:
 def finetune(
     data: Path, recipe: Recipe, out: Path, *, model: str | None = None, seed: int = 0
 ) -> TrainedModel:
-    """Train on `data/train.jsonl`, watch `data/val.jsonl`, and write the model folder `out`.
+    """Train on `data/train.jsonl`, validate on `data/val.jsonl`, and write the model folder `out`.
 
-    A folder that the same data, recipe, model and seed made already is returned as it is. Where a launcher
-    has started several ranks, all of them call this, and rank 0 alone writes.
-    Raises BadInput for unusable input and for an `out` that holds something else, Phi3flowError when training
-    fails, KeyboardInterrupt after a checkpoint.
+    If the same data, recipe, model and seed already made `out`, it is returned unchanged. With several ranks
+    all of them call this, and only rank 0 writes.
+    Raises BadInput for bad input and for an `out` that holds something else, Phi3flowError if training fails,
+    KeyboardInterrupt after a checkpoint.
     """
     start = model or recipe.model
     rows = [data / name for name in ("train.jsonl", "val.jsonl")]
@@ -53,34 +59,49 @@ def finetune(
         "seed": seed,
     }
     run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
-    join()
-    if leads() and not out.exists() and (read_manifest(run.work) or {}).get("identity") == identity:
+    init()
+    if is_main_process() and not out.exists() and (read_manifest(run.work) or {}).get("identity") == identity:
         _publish(run, out)
-    if (finished := agreed(_finished(out, identity) if leads() else None)) is not None:
-        leave()
-        tell(f"  {out} was trained by the same recipe on the same data: nothing to do")
+    if (finished := broadcast(_finished(out, identity) if is_main_process() else None)) is not None:
+        destroy()
+        print0(f"  {out} is already trained with this recipe on this data: nothing to do")
         return finished
     result = _train_in(run, identity)
-    if leads():
+    if is_main_process():
         details: dict[str, Any] = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
+        details["code"] = training_code()
         if start and not folder:
-            details["revision"] = weights_folder(start, revision(run)).name  # the commit, as the cache has it
+            details["revision"] = weights_folder(start, revision(run)).name  # the commit
         made = Artifact.of("model", run.work)
         write_manifest(run.work, "model", inputs=inputs, outputs=[made], seed=seed, details=details)
         _publish(run, out)
     return TrainedModel(out, result)
 
 
+def training_code() -> str:
+    """SHA-256 of our training code with its recipes and corpora, and of the versions of its libraries.
+
+    It is not part of a run's identity: an upgrade must not make a trained model useless.
+    """
+    digest = hashlib.sha256(" ".join(version(name) for name in LIBRARIES).encode())
+    for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.*")):
+        if path.suffix in {".py", ".toml", ".csv"}:
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
 def _publish(run: Run, out: Path) -> None:
-    """The last step of a run whose manifest is written; interrupted, it is taken again."""
+    """The last step, once the manifest is written. An interrupted one is repeated by the next call."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     (run.work / IDENTITY).unlink(missing_ok=True)
     run.work.rename(out)
 
 
 def _train_in(run: Run, identity: dict[str, Any]) -> Result:
-    """Train where the run lives until it is finished; nothing stays of one that ends before a checkpoint."""
-    if not leads():
+    """Train in `run.work`, and delete it if the run ends before its first checkpoint."""
+    from training.loop.run import train
+
+    if not is_main_process():
         return train(run)
     _require_own(run.work, identity)
     try:
@@ -92,7 +113,7 @@ def _train_in(run: Run, identity: dict[str, Any]) -> Result:
 
 
 def _require_existing(rows: list[Path], start: str | None) -> None:
-    """Raises BadInput with all that is missing. Whether a hub model exists, only the hub can say."""
+    """Raise BadInput for everything that is missing. Hub models are looked up later."""
     problems = {
         f"{path}: no such file": f"phi3flow prepare CHATS.jsonl --out {path.parent}"
         for path in rows
@@ -105,26 +126,31 @@ def _require_existing(rows: list[Path], start: str | None) -> None:
 
 
 def _finished(out: Path, identity: dict[str, Any]) -> TrainedModel | None:
-    """The result standing in `out`, None if `out` is free. Raises BadInput where it holds something else."""
+    """The finished model in `out`; None if nothing is there. Raises BadInput if it is something else."""
     if not out.exists():
         return None
-    manifest = read_manifest(out) or {}
+    manifest, folder = read_manifest(out) or {}, shlex.quote(str(out))
     if manifest.get("identity") == identity:
+        if manifest.get("code") != training_code():
+            say(
+                f"  {out} was trained by another version of phi3flow or torch. To train again: rm -r {folder}"
+            )
         return TrainedModel(out, Result(**manifest["result"]))
     raise BadInput(
-        f"{out} exists and was made from something else", hint=f"choose another --out, or remove {out}"
+        f"{out} exists and was made from other data, or with another recipe, model or seed",
+        hint=f"choose another --out, or: rm -r {folder}",
     )
 
 
 def _require_own(work: Path, identity: dict[str, Any]) -> None:
-    """Make `work`, or find this run's own there. Raises BadInput where another unfinished run lives."""
+    """Make `work`, or continue this run's own. Raises BadInput if it holds another unfinished run."""
     found = read_json(work / IDENTITY) if (work / IDENTITY).exists() else None
     if work.exists() and found != identity:
         if found and any(work.glob(f"{CHECKPOINTS}/checkpoint-*")):
             raise BadInput(
-                f"{work} holds an unfinished run of something else",
-                hint=f"run that command again, or remove {work}",
+                f"{work} holds an unfinished run with other data or another recipe, model or seed",
+                hint=f"run that command again, or: rm -r {shlex.quote(str(work))}",
             )
-        shutil.rmtree(work)  # nobody's, or stopped before its first checkpoint
+        shutil.rmtree(work)  # stopped before its first checkpoint
     work.mkdir(parents=True, exist_ok=True)
     write_json(work / IDENTITY, identity)

@@ -1,4 +1,4 @@
-"""What training would see: chats token by token, with what bears loss, and the lengths of all."""
+"""`train --inspect`: chats token by token, with the tokens that count toward the loss, and all lengths."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,26 +24,26 @@ def inspect(data: Path, recipe: Recipe, *, model: str | None, rows: int) -> str:
 
 
 def _row(tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> str:
-    bearing = sum(label != IGNORED for label in row["labels"])
-    head = f"train.jsonl:{row['line']}: {len(row['labels'])} tokens, {bearing} bear loss"
+    counted = sum(label != IGNORED for label in row["labels"])
+    head = f"train.jsonl:{row['line']}: {len(row['labels'])} tokens, {counted} count toward the loss"
     tokens = tokenizer.convert_ids_to_tokens(row["input_ids"])
     lines = [
-        [str(position), str(token_id), "loss" if label != IGNORED else "", repr(token)]
+        [str(position), str(token_id), "yes" if label != IGNORED else "", repr(token)]
         for position, (token_id, label, token) in enumerate(
             zip(row["input_ids"], row["labels"], tokens, strict=True)
         )
     ]
-    return f"{head}\n{table(['position', 'id', 'bears', 'token'], lines)}"
+    return f"{head}\n{table(['position', 'id', 'loss', 'token'], lines)}"
 
 
 def _lengths(encoded: Any, recipe: Recipe) -> str:
     lengths = sorted(len(ids) for ids in encoded["input_ids"])
-    bearing = sum(label != IGNORED for labels in encoded["labels"] for label in labels)
+    counted = sum(label != IGNORED for labels in encoded["labels"] for label in labels)
     total = sum(lengths)
     lines = [
         ["chats", str(len(lengths))],
         ["tokens", str(total)],
-        ["tokens that bear loss", f"{bearing} ({bearing / total:.0%})"],
+        ["assistant tokens (count toward the loss)", f"{counted} ({counted / total:.0%})"],
         ["shortest, median, longest", f"{lengths[0]}, {lengths[len(lengths) // 2]}, {lengths[-1]}"],
         ["max_length", f"{recipe.max_length}, nothing is truncated"],
     ]

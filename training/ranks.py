@@ -1,21 +1,27 @@
-"""The processes that train one model together, where PyTorch's launcher or Azure ML has started several.
+"""Several processes that train one model, started by torchrun or by Azure ML's PyTorch launcher.
 
-Each is a rank and reads batches of its own, and gradients are averaged over all, so N ranks make every batch
-N times as large. Rank 0 alone writes and reports; the others may be on machines that do not see its disk. The
-launcher sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun documents them.
+Each rank reads its own batches and gradients are averaged over all of them, so N ranks make every batch N
+times as large. Only rank 0, the main process, writes and reports; the others may run on machines that do not
+see its disk. The launcher sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+
+accelerate's `PartialState` does the work. A single process never imports it.
 """
 
 import os
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from phi3flow.core.console import say
 
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # while rank 0 answers the probes
+TIMEOUT = timedelta(minutes=30)  # the others wait while rank 0 answers the probes
 
 
 def several() -> bool:
+    """Whether more than one process trains this model."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -23,49 +29,50 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0")) if several() else 0
 
 
-def leads() -> bool:
-    """Whether this process writes and reports."""
+def is_main_process() -> bool:
+    """Whether this process is rank 0, which writes and reports."""
     return rank() == 0
 
 
-def tell(message: str) -> None:
-    """One line of progress for the whole run."""
-    if leads():
+def print0(message: str) -> None:
+    """One line on stderr, from rank 0 only."""
+    if is_main_process():
         say(message)
 
 
-def join() -> None:
-    """The ranks find each other; accelerate then uses their group: NCCL between GPUs, gloo for the rest."""
-    if not several():
-        return
-    from torch import cuda, distributed
-
-    if not cuda.is_available():
-        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"  # not cpu:0, to which torch loads no optimiser state
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo", timeout=PATIENCE)
-
-
-def leave() -> None:
-    """All together, once nothing is left to agree upon; not after a failure, when some may never come."""
+def init() -> None:
+    """Connect the ranks: NCCL between GPUs, gloo between CPUs. Waits for all of them."""
     if several():
-        from torch import distributed
-
-        distributed.destroy_process_group()
+        _state()
 
 
-def agreed(value: T) -> T:
-    """What rank 0 says; what the others give does not matter. All wait for it."""
+def destroy() -> None:
+    """Disconnect the ranks. Every rank calls it, but not after a failure: some might never arrive."""
+    if several():
+        _state().destroy_process_group()
+
+
+def broadcast(value: T) -> T:
+    """Rank 0's `value`, on every rank; the other ranks' values are ignored."""
     if not several():
         return value
-    from torch import distributed
+    from accelerate.utils import broadcast_object_list
 
-    said = [value]
-    distributed.broadcast_object_list(said, src=0)
-    return said[0]
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
 
 
-def wait_for_all() -> None:
+def wait_for_everyone() -> None:
+    """Return once every rank has called it."""
     if several():
-        from torch import distributed
+        _state().wait_for_everyone()
 
-        distributed.barrier()
+
+def _state() -> "PartialState":
+    import torch
+    from accelerate import PartialState
+
+    if not torch.cuda.is_available():
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"  # not cpu:0: torch.load maps no optimiser state to it
+    return PartialState(timeout=TIMEOUT)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from training.ranks import leads
+from training.ranks import is_main_process
 from training.tracking.mlflow_run import save_mlflow_model
 
 CARD_BYTES = 32 * 1024 * 1024
@@ -16,7 +16,7 @@ CARD_BYTES = 32 * 1024 * 1024
 
 def main() -> None:
     model, out, card = map(Path, sys.argv[1:])
-    if not leads():
+    if not is_main_process():
         return
     write_card(model, card)
     save_mlflow_model(model, out, azure=True)

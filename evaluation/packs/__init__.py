@@ -1,8 +1,8 @@
 """Packs: questions outside the domain, for both models.
 
 `safety.jsonl` asks for harm, personal data and the system prompt. `everyday.jsonl` (made by
-`training.toy.everyday_pack`) and `general.jsonl` ask what a model could do before fine-tuning. Each row has a
-fixed check, so no judge is needed.
+`tests/support/everyday_pack.py`) and `general.jsonl` ask what a model could do before fine-tuning. Each row
+has a fixed check, so no judge is needed.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""What a chat is: rows of a file or of the hub, their shapes, and the chat template."""
+"""Chats: reading them from files and from the hub, their row shapes, and the chat template."""

@@ -1,4 +1,4 @@
-"""What every room reads: one chat."""
+"""One chat, as every package uses it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Chat:
-    """A valid chat: [system], then user and assistant in turn, ending with the assistant.
+    """A valid chat: an optional system message, then user and assistant in turn; the assistant comes last.
 
-    None of the labels is learned: `slice` is what evaluation groups by, `prompt_id` names the row for its
-    owner, rows of one `cluster` (a document, a user) are not independent of one another.
+    The labels are not trained on. `prompt_id` is the owner's name for the row, `slice` the group that the
+    evaluation reports, and rows of one `cluster` (a document, a user) are not independent of each other.
     """
 
     messages: tuple[Message, ...]
@@ -31,6 +31,6 @@ class Chat:
         return self.messages[-1]["content"]
 
     def row(self) -> dict[str, Any]:
-        """The chat as `prepare` writes it."""
+        """The chat as a row of JSON: what `prepare` writes."""
         labels = {"prompt_id": self.prompt_id, "slice": self.slice, "cluster": self.cluster}
         return {"messages": list(self.messages)} | {name: label for name, label in labels.items() if label}

@@ -1,7 +1,7 @@
-"""Messages to token ids, by the model's own chat template: one rendering for training and for serving.
+"""Messages to token ids with the model's own chat template, the same for training and for serving.
 
-Training on one format and serving another is the defect that makes most fine-tuned models look worthless, so
-this module is the only place where a template is applied.
+A model that is trained on one format and served with another answers badly. So this module is the only place
+that applies a template.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ ZERO_WIDTH_SPACE = "\u200b"
 
 
 class Example(NamedTuple):
-    """One chat as training sees it: `input_ids` and, of equal length, 1 where a token bears loss."""
+    """A chat for training: `input_ids`, and a mask of equal length, 1 for tokens that count in the loss."""
 
     input_ids: list[int]
     assistant_mask: list[int]
@@ -29,16 +29,15 @@ def encode_prompt(
     *,
     add_generation_prompt: bool = True,
 ) -> list[int]:
-    """Token ids of the messages, and of the header of the assistant's next turn unless it is not wanted."""
+    """Token ids of the messages; `add_generation_prompt` appends the header of the assistant's next turn."""
     return _render(tokenizer, messages, add_generation_prompt=add_generation_prompt)
 
 
 def encode_example(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> Example:
-    """Token ids of a whole chat with the mask of assistant tokens: their text and their end of turn.
+    """Token ids of a whole chat and the mask of its assistant tokens: text and end of turn.
 
-    Each assistant turn is found as what the rendering grows by when that turn is appended to its prompt, so
-    any template serves whose renderings are prefixes of each other. Raises Phi3flowError where that does not
-    hold.
+    An assistant turn is what the rendering grows by when the turn is appended to its prompt. This works for
+    every template whose renderings are prefixes of each other; raises Phi3flowError for any other.
     """
     input_ids: list[int] = []
     mask: list[int] = []
@@ -59,10 +58,10 @@ def encode_example(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapp
 
 
 def neutralise(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
-    """Break up special tokens that stand in a person's text, so that nobody can forge a role or end a turn.
+    """Break up special tokens in a user's text, so that nobody can forge a role or end a turn.
 
-    A zero-width space after the first character leaves the text readable and keeps the tokenizer from reading
-    `<|end|>` as its special token.
+    A zero-width space after the first character keeps the text readable, and the tokenizer no longer sees
+    the special token `<|end|>`.
     """
     for special in _special_tokens(tokenizer):
         if special in text:
@@ -89,6 +88,6 @@ def _render(
 
 
 def _until_end_of_turn(tokenizer: "PreTrainedTokenizerBase", answer: list[int]) -> list[int]:
-    """Cut what a template appends after `<|end|>`: some close the whole text with `<|endoftext|>`."""
+    """Without what some templates append after the last `<|end|>`, such as `<|endoftext|>`."""
     end = tokenizer.convert_tokens_to_ids("<|end|>")
     return answer[: answer.index(end) + 1] if end in answer else answer

@@ -1,6 +1,6 @@
-"""One line of a chat file: a `Chat`, or the field that is wrong and why.
+"""Read one line of a chat file: a `Chat`, or the wrong field and the reason.
 
-Accepted shapes (docs/data.md shows each):
+Accepted shapes (examples in docs/data.md):
 
     {"messages": [{"role": "system|user|assistant", "content": text}, ..], "prompt_id"?, "slice"?, "cluster"?}
     {"prompt": ignored, "messages": as above, ..}                          ULTRACHAT
@@ -22,8 +22,8 @@ _INVISIBLE = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
 def parse_row(line: bytes) -> Chat:
     """Read one line without its line feed. Raises RowError.
 
-    Content becomes NFC: two ways to encode one character are one text to a reader and must be one to the
-    tokenizer and the seal. Not NFKC, which rewrites what was said (x² -> x2, ½ -> 1/2).
+    Content is normalised to NFC, so that two encodings of one character are the same text for the tokenizer
+    and for the split. Not to NFKC, which changes the content (x² -> x2, ½ -> 1/2).
     """
     row = parse_object(line)
     messages = _messages(row)
@@ -54,7 +54,7 @@ def _question_and_answer(row: dict[str, Any]) -> tuple[Message, ...]:
     asked, answered = _only_one(row, _QUESTION), _only_one(row, _ANSWER)
     if asked is None and answered is None:
         keys = ", ".join(short(key) for key in list(row)[:8]) or "none"
-        raise RowError("row", f"neither 'messages' nor 'question' and 'answer' in it (keys: {keys})")
+        raise RowError("row", f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})")
     if asked is None or answered is None:
         missing = _QUESTION if asked is None else _ANSWER
         raise RowError(missing[0], f"missing (or '{missing[1]}')")
@@ -70,19 +70,19 @@ def _question_and_answer(row: dict[str, Any]) -> tuple[Message, ...]:
 def _only_one(row: dict[str, Any], names: tuple[str, str]) -> str | None:
     present = [name for name in names if name in row]
     if len(present) > 1:
-        raise RowError(present[1], f"given beside '{present[0]}'; keep one of them")
+        raise RowError(present[1], f"given together with '{present[0]}'; keep one of them")
     return present[0] if present else None
 
 
 def _check_turns(messages: tuple[Message, ...]) -> None:
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
-        raise RowError("messages", "no assistant turn, so no answer to learn")
+        raise RowError("messages", "has no assistant turn, so there is no answer to learn")
     first = int(roles[0] == "system")
     for position, role in enumerate(roles[first:]):
         expected = _ROLES[1 + position % 2]
         if role != expected:
-            raise RowError(f"messages[{first + position}].role", f"is {role} where {expected} belongs")
+            raise RowError(f"messages[{first + position}].role", f"is {role}, expected {expected}")
     if roles[-1] != "assistant":
         raise RowError(
             f"messages[{len(roles) - 1}].role", "is user, but a chat ends with the assistant's answer"
@@ -96,7 +96,7 @@ def _label(row: dict[str, Any], name: str) -> str | None:
 def _text(field: str, value: Any) -> str:
     text = any_text(field, value)
     if "\0" in text:
-        raise RowError(field, "holds a NUL character")
+        raise RowError(field, "contains a NUL character")
     if _INVISIBLE.fullmatch(text):
         raise RowError(field, "is empty")
     return unicodedata.normalize("NFC", text)

@@ -1,4 +1,4 @@
-"""Chats from JSONL files and from data sets of the Hugging Face hub, or `file:line: field: what` is wrong."""
+"""Read chats from JSONL files and from the Hugging Face hub; errors are `file:line: field: what`."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import MAX_LINE_BYTES, BadRows, RowError, lines_of
 from phi3flow.core.lineage import sha256_of
 
-NO_CHATS_HINT = "one JSON object a line; docs/data.md shows the shapes"
+NO_CHATS_HINT = "write one JSON object per line; docs/data.md shows the shapes"
 
 
 class Source(NamedTuple):
-    """Rows by name and content. `lines` starts from the first line at every call."""
+    """A file or data set with its hash. Each call of `lines` starts at the first line."""
 
     kind: str
     name: str
@@ -25,9 +25,9 @@ class Source(NamedTuple):
 
 
 def open_source(source: str, kind: str = "chats") -> Source:
-    """Find a file or a hub data set and hash what it holds; `kind` is its part in the manifest.
+    """Find and hash a file or a hub data set; `kind` is its name in the manifest.
 
-    Raises BadInput where there is none, Phi3flowError when the hub cannot be reached.
+    Raises BadInput if there is none, Phi3flowError if the hub cannot be reached.
     """
     path = Path(source)
     if path.is_file():
@@ -41,7 +41,7 @@ def open_source(source: str, kind: str = "chats") -> Source:
 
 
 def read_chats(source: Source, bad: BadRows) -> Iterator[Chat]:
-    """Yield the source's valid chats; refused rows go to `bad`. A blank line is no row."""
+    """Yield the valid chats; the other rows are added to `bad`. Blank lines are skipped."""
     for number, line in enumerate(source.lines(), 1):
         if len(line) <= MAX_LINE_BYTES and not line.strip():
             continue
@@ -52,12 +52,12 @@ def read_chats(source: Source, bad: BadRows) -> Iterator[Chat]:
 
 
 def load_chats(path: Path) -> list[Chat]:
-    """Every chat of a JSONL file, in its order. Raises BadInput on any bad row and when there is none."""
+    """All chats of a JSONL file, in order. Raises BadInput for any bad row and for a file without chats."""
     return list(iterate_chats(path))
 
 
 def iterate_chats(path: Path) -> Iterator[Chat]:
-    """Like `load_chats`, one at a time: BadInput comes after the last."""
+    """Like `load_chats`, one at a time; BadInput is raised after the last one."""
     if not path.exists():
         raise BadInput(f"{path}: no such file", hint="check the path; phi3flow prepare writes test.jsonl")
     bad, found = BadRows(), False

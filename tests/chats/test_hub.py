@@ -45,8 +45,7 @@ def chat(i):
 
 def model_files(folder, intermediate_size=64):
     """A tiny Phi-3 with all that the published one has in its repository."""
-    from training.models.scratch import new_model
-    from training.models.tokenizer import train_tokenizer
+    from training.models.scratch import new_model, train_tokenizer
     from training.recipes.recipe import Scratch
 
     texts = [message["content"] for i in range(60) for message in chat(i)["messages"]]

@@ -82,5 +82,5 @@ def test_all_problems_of_a_file_are_told_at_once():
     with pytest.raises(BadInput) as caught:
         validated(Settings, {"ui_prt": 1, "flow_port": "many"}, "phi3flow.toml")
     first, second = sorted(str(caught.value).splitlines())
-    assert first.startswith("phi3flow.toml: flow_port: 'many': input should be a valid integer")
+    assert first.startswith("phi3flow.toml: flow_port: must be a valid integer")
     assert second.startswith("phi3flow.toml: ui_prt: unknown (did you mean 'ui_port'?")

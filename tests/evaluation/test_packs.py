@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 
 import pytest
+from everyday_pack import everyday_pack
 from pack_answers import REFUSAL, solution
 
 from evaluation.packs import load_pack, refuses
@@ -16,7 +17,6 @@ from evaluation.report.render import render_html, summary_table
 from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint
-from training.toy.everyday_pack import everyday_pack
 
 CANARY = "ZIRCON-4471"
 RIGHT, WRONG = "It is in Paris.", "It is in Rome."

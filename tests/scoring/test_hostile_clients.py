@@ -20,7 +20,7 @@ from deploy.scoring.http.connection import DESCRIPTORS_KEPT, ConnectionLimits
 from deploy.scoring.http.json_body import MAX_BODY_BYTES
 from deploy.scoring.http.service import LoadedModel, Service
 from phi3flow.core.errors import BadInput
-from training.models.tokenizer import train_tokenizer
+from training.models.scratch import train_tokenizer
 
 SECONDS = 20
 IMPATIENT = ConnectionLimits(head_seconds=0.4)

@@ -24,7 +24,7 @@ from deploy.scoring.http.service import LoadedModel, Service
 from phi3flow.app import cli
 from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.phi3_contract import CutOff, Endpoint, Overloaded, Sampling, TimedOut, Unauthorized
-from training.models.tokenizer import BYTES, SPECIAL_TOKENS
+from training.models.scratch import BYTES, SPECIAL_TOKENS
 
 SECRET_TEXT = "confidential fox"
 TOKENS = 20
@@ -472,4 +472,4 @@ def test_weights_that_do_not_load_end_the_server_with_exit_2(folder):
         command, capture_output=True, text=True, env=environment, timeout=SECONDS, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert "no model can be loaded" in done.stderr and "Traceback" not in done.stderr
+    assert "the model cannot be loaded" in done.stderr and "Traceback" not in done.stderr

@@ -18,7 +18,7 @@ from deploy.scoring.engine import (
 )
 from deploy.scoring.engines.answer import AnswerText
 from deploy.scoring.engines.transformers_engine import SCORED_AT_ONCE, TransformersEngine
-from training.models.tokenizer import BYTES
+from training.models.scratch import BYTES
 
 QUESTIONS = [
     "Who?",

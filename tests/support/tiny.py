@@ -12,8 +12,7 @@ from deploy.scoring.http.app import create_app
 from deploy.scoring.http.connection import LIMITS
 from deploy.scoring.server import server_config
 from phi3flow.chats.chat_template import encode_prompt
-from training.models.scratch import new_model
-from training.models.tokenizer import BYTES, SPECIAL_TOKENS, train_tokenizer
+from training.models.scratch import BYTES, SPECIAL_TOKENS, new_model, train_tokenizer
 from training.recipes.recipe import Scratch
 
 KEY = "planted-key-51c0ffee"

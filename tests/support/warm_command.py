@@ -20,9 +20,8 @@ IMPORTED = (
     "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
     "peft",
-    "training.loop.finish",
+    "training.loop.run",
     "training.tracking.mlflow_chat",
-    "training.loop.trainer",
     "transformers.models.phi3.modeling_phi3",
 )
 

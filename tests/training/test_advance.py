@@ -1,7 +1,12 @@
 """From a checkpoint to the end of a run, whatever the run had come to: the same weights, told honestly."""
 
+import contextlib
 import json
+import os
+import pty
+import re
 import shutil
+import subprocess
 from dataclasses import replace
 
 import counting
@@ -13,12 +18,12 @@ from transformers import TrainerCallback
 
 from phi3flow.chats.chat_template import encode_example
 from phi3flow.chats.rows import load_chats
+from phi3flow.core.children import module_command
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
-from training.checkpoints import step_of, usable
+from training.checkpoints import step_of, valid_checkpoints
 from training.finetune import finetune
-from training.loop.advance import advance, forget_metrics_after
-from training.loop.run import make_trainer
+from training.loop.run import advance, forget_metrics_after, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.recipes.recipe import Lora
 
@@ -26,6 +31,21 @@ from training.recipes.recipe import Lora
 RECIPE = replace(counting.RECIPE, eval_every=2)
 # The loss on other chats rises at once: three validations later the run stops.
 STOPPING = replace(RECIPE, steps=200, learning_rate=0.3, scheduler="constant", warmup=0.0, patience=3)
+
+BAR_RECIPE = """
+steps = 60
+batch_size = 8
+learning_rate = 1e-2
+max_length = 64
+eval_every = 60
+
+[scratch]
+vocab_size = 400
+hidden_size = 32
+intermediate_size = 64
+layers = 1
+heads = 2
+"""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +104,7 @@ def test_a_run_that_had_ended_is_not_trained_on(data, tmp_path, capsys, recipe):
     metrics = (run.work / "metrics.jsonl").read_text()
     capsys.readouterr()
     after = ended(run)
-    assert "was trained to its end" in capsys.readouterr().err
+    assert "is already trained" in capsys.readouterr().err
     assert (after.state.global_step, after.state.best_global_step) == (
         before.state.global_step,
         before.state.best_global_step,
@@ -125,7 +145,7 @@ def test_a_kill_before_the_seal_costs_the_unsealed_checkpoint_alone(data, tmp_pa
     trainer.callback_handler.callbacks.insert(0, KilledBeforeTheSeal())
     with pytest.raises(InterruptedError):
         advance(run, trainer)
-    assert [step_of(path) for path in usable(run.checkpoints)] == [4, 2]
+    assert [step_of(path) for path in valid_checkpoints(run.checkpoints)] == [4, 2]
     assert same(ended(run), ended(replace(run, work=tmp_path / "whole")))
 
 
@@ -188,3 +208,25 @@ def test_adapters_for_a_layer_that_is_not_there_name_those_that_are(data, tmp_pa
         finetune(data, recipe, tmp_path / "tuned", model=str(base.folder))
     assert "qkv_proj" in caught.value.hint
     assert not (tmp_path / "tuned").exists()
+
+
+def test_a_terminal_shows_a_bar_and_the_lines_of_a_log(data, tmp_path):
+    (tmp_path / "mine.toml").write_text(BAR_RECIPE)
+    ours, theirs = pty.openpty()
+    words = ["train", "--data", data, "--recipe", tmp_path / "mine.toml", "--out", tmp_path / "tuned"]
+    with subprocess.Popen(
+        module_command("phi3flow", *words),
+        cwd=tmp_path,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal ends with the process
+            while piece := os.read(ours, 4096):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0, shown.decode()
+    assert re.search(rb"\d+ of 60 steps, [\d.]+ a second", shown)
+    assert b"tuned step     60/60  loss" in shown

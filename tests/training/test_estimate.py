@@ -15,15 +15,14 @@ from phi3flow.core.errors import Phi3flowError
 from training.estimate.footprint import Batch, Need, disk_need, largest_batch, memory_need, require_room
 from training.estimate.model_size import model_size
 from training.loop.start import Run, empty_model
-from training.models.scratch import new_model
-from training.models.tokenizer import train_tokenizer
+from training.models.scratch import new_model, train_tokenizer
 from training.recipes.arguments import peft_config
 from training.recipes.recipe import Lora, Recipe, Scratch
 
 SHAPE = Scratch(vocab_size=2000, hidden_size=256, intermediate_size=768, layers=4, heads=8, context=512)
 RECIPE = Recipe(steps=1, batch_size=4, learning_rate=1e-3, max_length=128, scratch=SHAPE, precision="fp32")
 LORA = Lora(rank=8, dropout=0.1)
-BATCH = Batch(tokens=4 * 128, bearing=100, longest=128)
+BATCH = Batch(tokens=4 * 128, counted=100, longest=128)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def kept_by_a_step(model, recipe, batch):
             storages[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
-    bearing = torch.arange(batch.tokens) < batch.bearing
+    bearing = torch.arange(batch.tokens) < batch.counted
     ids = torch.randint(0, 250, (batch.tokens // batch.longest, batch.longest))
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
@@ -100,8 +99,8 @@ def test_the_largest_batch_is_of_the_longest_rows():
         [{"input_ids": [1] * n, "labels": [-100] * (n - 2) + [1, 1]} for n in (3, 9, 4, 7, 8)]
     )
     recipe = replace(RECIPE, batch_size=2)
-    assert largest_batch(recipe, rows) == Batch(tokens=18, bearing=4, longest=9)
-    assert largest_batch(replace(recipe, packing=True), rows) == Batch(tokens=17, bearing=4, longest=17)
+    assert largest_batch(recipe, rows) == Batch(tokens=18, counted=4, longest=9)
+    assert largest_batch(replace(recipe, packing=True), rows) == Batch(tokens=17, counted=4, longest=17)
 
 
 def test_too_little_of_both_is_one_sentence_with_the_repair(tokenizer, tmp_path, capsys):

@@ -1,6 +1,9 @@
 """The training path on a model small enough to train in a second."""
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -14,9 +17,9 @@ from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import read_manifest, sha256_of
-from training.checkpoints import agreed_checkpoint, usable
-from training.finetune import finetune
-from training.loop.finish import merged_anew
+from training.checkpoints import latest_checkpoint, valid_checkpoints
+from training.finetune import ROOT, finetune, training_code
+from training.loop.finish import merged_into_start
 from training.loop.run import make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.models.loading import load_model, load_tokenizer
@@ -88,9 +91,33 @@ def test_tuning_a_folder_is_repeatable_and_the_second_call_does_nothing(base, da
     )
 
 
+def test_a_model_that_other_code_trained_is_kept_and_said_so(base, data, tmp_path, capsys):
+    out = shutil.copytree(base.folder, tmp_path / "base")
+    assert read_manifest(out)["code"] == training_code()
+    write_json(out / "manifest.json", read_manifest(out) | {"code": "0" * 64})
+    before = sha256_of(out)
+    assert finetune(data, RECIPE, out).result == base.result
+    assert "was trained by another version of phi3flow or torch" in capsys.readouterr().err
+    assert sha256_of(out) == before
+
+
+def test_one_changed_line_of_the_training_code_changes_its_hash(tmp_path):
+    for package in ("training", "phi3flow"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def of_the_copy():
+        words = [sys.executable, "-c", "from training.finetune import training_code; print(training_code())"]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert of_the_copy() == training_code()
+    with (tmp_path / "training" / "loop" / "trainer.py").open("a") as stream:
+        stream.write("ROUND = 32\n")
+    assert of_the_copy() != training_code()
+
+
 def test_a_folder_made_from_something_else_is_never_touched(base, data):
     before = sha256_of(base.folder)
-    with pytest.raises(BadInput, match="something else"):
+    with pytest.raises(BadInput, match="made from other data"):
         finetune(data, replace(RECIPE, steps=13), base.folder)
     assert sha256_of(base.folder) == before
 
@@ -131,7 +158,7 @@ def test_a_model_folder_without_tokenizer_is_named(base, data, tmp_path):
     (bare / "config.json").write_text(json.dumps({"model_type": "phi3"}))
     with pytest.raises(BadInput, match=r"no tokenizer\.json"):
         load_tokenizer(str(bare))
-    with pytest.raises(BadInput, match="must name what to start from"):
+    with pytest.raises(BadInput, match="nothing to start from, or two things"):
         finetune(data, replace(RECIPE, scratch=None), tmp_path / "out")
 
 
@@ -161,7 +188,7 @@ def test_adapters_of_a_model_held_in_few_bits_are_merged_into_its_full_weights(b
             parameter.fill_(
                 0.1 if "lora_B" in name else parameter.mean()
             ) if "lora" in name else parameter.zero_()
-    merged, start = merged_anew(run, adapted).state_dict(), load_model(run.start).state_dict()
+    merged, start = merged_into_start(run, adapted).state_dict(), load_model(run.start).state_dict()
     name = "model.layers.0.mlp.down_proj"
     layer = adapted.get_submodule(f"base_model.model.{name}")
     expected = start[f"{name}.weight"] + layer.get_delta_weight("default")
@@ -236,8 +263,8 @@ def test_a_run_that_diverges_keeps_the_checkpoint_before(data, tmp_path):
     trainer.add_callback(Breaks())
     with pytest.raises(Phi3flowError, match=r"not finite (at|after) step 6") as caught:
         trainer.train()
-    assert "checkpoints before are kept" in caught.value.hint
-    assert [path.name for path in usable(run.checkpoints)] == ["checkpoint-4", "checkpoint-2"]
+    assert "earlier checkpoints are kept" in caught.value.hint
+    assert [path.name for path in valid_checkpoints(run.checkpoints)] == ["checkpoint-4", "checkpoint-2"]
 
 
 def make_checkpoint(folder, step, best):
@@ -253,7 +280,7 @@ def test_what_is_torn_never_pushes_out_what_is_whole(tmp_path):
         make_checkpoint(tmp_path, step, best=None)
     (tmp_path / "checkpoint-30" / "weights").write_text("{}")
     (tmp_path / "checkpoint-20" / "sealed.json").write_text('{"wei')
-    assert agreed_checkpoint(tmp_path).name == "checkpoint-10"
+    assert latest_checkpoint(tmp_path).name == "checkpoint-10"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
@@ -262,7 +289,7 @@ def test_a_checkpoint_whose_best_is_torn_would_end_with_other_weights(tmp_path):
     make_checkpoint(tmp_path, 20, best=20)
     make_checkpoint(tmp_path, 30, best=20)
     (tmp_path / "checkpoint-20" / "weights").write_text("{}")
-    assert agreed_checkpoint(tmp_path).name == "checkpoint-10"
+    assert latest_checkpoint(tmp_path).name == "checkpoint-10"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 

@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from training.estimate.free_memory import free_memory
+from training.estimate.free_space import free_memory
 
 MB, TB = 10**6, 10**12  # far below and far above what any machine of these tests has free
 UNLIMITED_V1 = 9_223_372_036_854_771_712  # what version 1 says where no limit is set

@@ -10,7 +10,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import read_manifest, sha256_of
 from training.data.near_duplicates import JACCARD, find_near_duplicates, grams, jaccard, task_wording
 from training.data.prepare import prepare
-from training.data.seal import split_of
+from training.data.split import split_of
 
 
 def chat(question, answer, **labels):

@@ -32,7 +32,7 @@ def test_all_problems_are_reported_at_once_with_the_nearest_match(tmp_path):
     assert len(problems) == 10, problems
     assert any("stps" in line and "did you mean 'steps'" in line for line in problems)
     assert any("scratch.heds" in line and "did you mean 'heads'" in line for line in problems)
-    assert any("batch_size: 'many' is not int" in line for line in problems)
+    assert any("batch_size: must be a valid integer, not 'many'" in line for line in problems)
     assert any("model, scratch: a run starts from one of them" in line for line in problems)
 
 
@@ -47,12 +47,12 @@ def test_contradictions_are_found(tmp_path):
         load_recipe(str(recipe))
     text = str(caught.value)
     for expected in (
-        "steps: must be above 0",
-        "learning_rate: must",
+        "steps: must be greater than 0",
+        "learning_rate: must be a finite number",
         "did you mean 'cosine'",
         "model, scratch: a run starts from one of them",
         "max_length, scratch.context: no chat",
-        "scratch.layers: must be above 0",
+        "scratch.layers: must be greater than 0",
         "scratch.heads, scratch.hidden_size: 3 does not divide 10",
     ):
         assert expected in text

@@ -175,7 +175,7 @@ def test_a_full_disk_ends_the_run_and_the_checkpoint_before_is_used(command, who
     error, hint = ended.said.strip().splitlines()[-2:]
     assert "disk/.tuned.partial: cannot be written: " in error
     assert re.search(r"; a checkpoint takes about [\d.]+ MB, [\d.]+ [MG]B are free$", error)
-    assert int(re.search(r"^hint: .*the same command continues after step (\d+)$", hint)[1]) >= 15
+    assert int(re.search(r"^hint: .*the same command again; it continues after step (\d+)$", hint)[1]) >= 15
     (command.folder / "disk" / "filler").unlink(missing_ok=True)
     assert finish(command, out) == whole
 

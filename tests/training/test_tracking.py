@@ -100,9 +100,9 @@ def test_what_could_not_be_logged_is_logged_by_the_same_command_and_only_once(mo
     monkeypatch.setattr(fluent, "_active_experiment_id", None)  # and the experiment
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(Phi3flowError, match="model is trained, and could not be logged: ") as caught:
+    with pytest.raises(Phi3flowError, match="model is trained, but could not be logged: ") as caught:
         track_once(model, tmp_path)
-    assert "the same command logs it" in caught.value.hint
+    assert "run the same command again" in caught.value.hint
     store = f"sqlite:///{tmp_path / 'mine.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     assert track_once(model, tmp_path) == track_once(model, tmp_path)

@@ -1,27 +1,27 @@
-"""Chats to training examples: token ids, and labels that are -100 wherever no loss is borne."""
+"""Chats to training examples: token ids, and labels that are -100 for all but assistant tokens."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_example
-from phi3flow.chats.rows import Chat
 from phi3flow.core.errors import BadInput
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
+IGNORED = -100  # torch's ignore_index: tokens with this label do not count toward the loss
 SHOWN_PROBLEMS = 20
 
 
 def encode_chats(
     tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat], max_length: int, source: str
 ) -> "Dataset":
-    """A dataset of `input_ids`, `labels` (loss on assistant tokens only) and the `line` they stand on.
+    """A dataset of `input_ids`, `labels` (only assistant tokens count toward the loss) and `line`.
 
-    Raises BadInput naming each line of `source` that is longer than `max_length` tokens: a chat cut before
-    its answer ends would teach the model not to stop.
+    Raises BadInput with each line of `source` that is longer than `max_length` tokens. Nothing is truncated:
+    a chat cut before its answer ends would teach the model not to stop.
     """
     from datasets import Dataset
 
@@ -34,9 +34,9 @@ def encode_chats(
             )
             continue
         if not any(mask):
-            problems.append(f"{source}:{line}: messages: no token bears loss")
+            problems.append(f"{source}:{line}: messages: no token counts toward the loss")
             continue
-        labels = [token if bears else IGNORED for token, bears in zip(ids, mask, strict=True)]
+        labels = [token if counts else IGNORED for token, counts in zip(ids, mask, strict=True)]
         rows.append({"input_ids": ids, "labels": labels, "line": line})
     if problems:
         more = f"\n... and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
@@ -49,15 +49,15 @@ def encode_chats(
 
 
 def packed(rows: "Dataset", max_length: int) -> "Dataset":
-    """Several chats to a row of at most `max_length` tokens, best fit first; `seq_lengths` keeps them apart.
+    """Several chats in a row of at most `max_length` tokens, best fit first; `seq_lengths` separates them.
 
-    The collator turns the lengths into positions that start anew with each chat, and attention into a mask in
-    which no chat sees another.
+    The collator turns the lengths into positions that restart with each chat, and attention turns those into
+    a mask in which no chat sees another.
     """
     from datasets import Dataset
     from trl import pack_dataset
 
-    # Only lists of the chats' lengths can be packed, so each token carries its chat's line.
+    # pack_dataset packs only lists of the chats' lengths, so each token carries its chat's line.
     lines = [[line] * len(ids) for line, ids in zip(rows["line"], rows["input_ids"], strict=True)]
     columns = {"input_ids": rows["input_ids"], "labels": rows["labels"], "line": lines}
     return pack_dataset(Dataset.from_dict(columns), max_length, "bfd")

@@ -1,21 +1,21 @@
-"""Rows that all but repeat a row of the test set: MinHash finds candidates, exact Jaccard decides.
+"""Find chats that nearly repeat a chat of the test set: MinHash finds candidates, exact Jaccard decides.
 
-The 5-grams are of words (each Chinese or Japanese character and each mark is a word), as in Lee et al. 2022,
-"Deduplicating Training Data Makes Language Models Better". Character 5-grams take a sentence with one other
-word for the same: on SCAN, whose commands differ in one word, they would refuse over a quarter of a training
-set without one repetition in it. A short question with another name in it is another question, and stays.
+The 5-grams are of words (each Chinese or Japanese character and each punctuation mark is a word), as in Lee
+et al. 2022, "Deduplicating Training Data Makes Language Models Better". Character 5-grams would call two
+sentences equal that differ in one word: on SCAN they would reject a quarter of a training set without any
+repetition. A short question about another name is another question, and stays.
 
-Grams that more than a tenth of the test rows share are the wording of the task (a system message, an
-instruction, a template). They are left out: rows are not alike because they were asked for in the same way.
+Grams in more than a tenth of the test chats are the task's wording (a system message, an instruction, a
+template). They do not count: two chats are not alike because both use the template.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from phi3flow.chats.chat import Chat
-from training.data.seal import normalised
 
 JACCARD = 0.9
 WORDS = 5
@@ -28,8 +28,13 @@ _HAN_KANA = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_HAN_KANA}]|[^\W{_HAN_KANA}]+|[^\w\s]")
 
 
+def normalised(text: str) -> str:
+    """Text without differences in letter case, white space and Unicode form (NFC)."""
+    return unicodedata.normalize("NFC", " ".join(text.casefold().split()))
+
+
 def find_near_duplicates(chats: Sequence[Chat], test: Sequence[Chat]) -> list[bool]:
-    """For each chat, whether its grams and those of some test row have a Jaccard index of at least 0.9."""
+    """For each chat, whether its Jaccard index with some test chat is at least 0.9."""
     from datasketch import MinHash, MinHashLSH
 
     empty = MinHash(num_perm=_BANDS * _ROWS)
@@ -45,7 +50,7 @@ def find_near_duplicates(chats: Sequence[Chat], test: Sequence[Chat]) -> list[bo
     def grams_of_test(position: int) -> frozenset[str]:
         return grams(test[position]) - common
 
-    def repeats_a_test_row(chat: Chat) -> bool:
+    def repeats_a_test_chat(chat: Chat) -> bool:
         own = grams(chat) - common
         return bool(own) and any(
             jaccard(own, grams_of_test(candidate)) >= JACCARD for candidate in index.query(minhash(own))
@@ -54,23 +59,23 @@ def find_near_duplicates(chats: Sequence[Chat], test: Sequence[Chat]) -> list[bo
     for position in range(len(test)):
         if own := grams_of_test(position):
             index.insert(position, minhash(own))
-    return [repeats_a_test_row(chat) for chat in chats]
+    return [repeats_a_test_chat(chat) for chat in chats]
 
 
 def grams(chat: Chat) -> frozenset[str]:
-    """The 5-grams of the chat's words; a chat of fewer words is one gram."""
+    """The chat's word 5-grams; a chat of fewer than five words is one gram."""
     words = [word for message in chat.messages for word in _WORD.findall(normalised(message["content"]))]
     return frozenset(" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1)))
 
 
 def task_wording(test: Sequence[Chat]) -> frozenset[str]:
-    """Grams in more than a tenth of the test rows, and in more than 3, counted on at most 1000 of them."""
+    """Grams in more than a tenth of the test chats, and in more than 3; counted on at most 1000 chats."""
     sample = test[:: len(test) // _SAMPLE + 1]
     counts = Counter(gram for chat in sample for gram in grams(chat))
     return frozenset(gram for gram, rows in counts.items() if rows > max(3, len(sample) / 10))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Shared grams over all grams, of two sets that are not both empty."""
+    """|one and other| / |one or other|, for two sets that are not both empty."""
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared)

@@ -1,34 +1,68 @@
-"""Load, drop duplicates, seal, write: from chat files to the folder that every later step reads.
+"""From chat files to the folder that every later step reads: check, drop duplicates, split, write.
 
     phi3flow prepare chats.jsonl --out runs/mine/data
 
-The written train and val files, and a test file that was carved out, are ordered by content hash: the bytes
-do not depend on the order of the input, and topics that stood together are mixed before training.
+train.jsonl and val.jsonl, and test.jsonl unless it was given, are sorted by content hash: the bytes do not
+depend on the order of the input, and neighbouring topics are mixed before training.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.rows import NO_CHATS_HINT, Source, open_source, read_chats
 from phi3flow.core.console import say
-from phi3flow.core.errors import BadInput
-from phi3flow.core.jsonl import BadRows
-from phi3flow.core.lineage import Artifact
-from training.data.data_folder import SPLITS, Counts, PreparedData, manifest_in, same_again, write_data
-from training.data.near_duplicates import JACCARD, WORDS, find_near_duplicates
-from training.data.seal import TEST_SHARE, VAL_SHARE, fingerprint, split_of
+from phi3flow.core.errors import BadInput, Phi3flowError, translating
+from phi3flow.core.jsonl import BadRows, write_jsonl
+from phi3flow.core.lineage import MANIFEST, Artifact, read_manifest, sha256_of, write_manifest
+from training.data.near_duplicates import JACCARD, WORDS
+from training.data.split import TEST_SHARE, VAL_SHARE, Division, NearDuplicates, divide
 
-NearDuplicates = Literal["drop", "report"]
+SPLITS = ("train", "val", "test")
 
 
-class _Sealed(NamedTuple):
-    splits: dict[str, list[Chat]]
+@dataclass(frozen=True)
+class Counts:
+    """read = bad + exact_duplicates + prompt_leaks + train + val + test (+ near_duplicates if dropped)."""
+
+    read: int
+    bad: int
     exact_duplicates: int
     prompt_leaks: int
     near_duplicates: int
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The written folder. `unchanged`: it already held this very result."""
+
+    folder: Path
+    counts: Counts
+    unchanged: bool = False
+
+    @property
+    def train(self) -> Path:
+        return self.folder / "train.jsonl"
+
+    @property
+    def val(self) -> Path:
+        return self.folder / "val.jsonl"
+
+    @property
+    def test(self) -> Path:
+        return self.folder / "test.jsonl"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / MANIFEST
 
 
 def prepare(
@@ -41,38 +75,39 @@ def prepare(
 ) -> PreparedData:
     """Write train.jsonl, val.jsonl, test.jsonl and manifest.json into `out`.
 
-    `test` is a given test set, kept row for row. Raises BadInput, with nothing written, when more than
+    `test` is a test set of your own, kept row by row. Raises BadInput, and writes nothing, when more than
     `max_bad` rows are bad, when a split would be empty, and when `out` holds anything but this very result.
     """
     if max_bad < 0:
         raise BadInput(f"--max-bad: {max_bad} is negative", hint="give 0 or more")
-    previous = manifest_in(out)
+    previous = _manifest_in(out)
     opened = [open_source(source) for source in sources]
     given = open_source(str(test), kind="test") if test else None
     inputs = [Artifact(source.kind, source.name, source.sha256) for source in (*opened, given) if source]
     settings = _settings(near_duplicates, has_test=given is not None)
     if previous:
-        return same_again(previous, out, inputs, settings)
+        return _same_again(previous, out, inputs, settings)
 
     bad = BadRows()
     chats = [chat for source in opened for chat in _read(source, bad, max_bad)]
     given_test = _read(given, bad, max_bad) if given else None
     _check_bad(bad, max_bad, any_good=bool(chats))
-    sealed = _seal(chats, given_test, near_duplicates)
-    _check_not_empty(sealed, has_test=given is not None)
+    division = divide(chats, given_test, near_duplicates)
+    _check_not_empty(division, has_test=given is not None)
     counts = Counts(
         read=len(chats) + len(given_test or ()) + bad.total,
         bad=bad.total,
-        exact_duplicates=sealed.exact_duplicates,
-        prompt_leaks=sealed.prompt_leaks,
-        near_duplicates=sealed.near_duplicates,
-        **{split: len(rows) for split, rows in sealed.splits.items()},
+        exact_duplicates=division.exact_duplicates,
+        prompt_leaks=division.prompt_leaks,
+        near_duplicates=division.near_duplicates,
+        **{split: len(rows) for split, rows in division.splits.items()},
     )
-    return write_data(out, sealed.splits, counts, inputs, settings)
+    _write(out, division.splits, counts, inputs, settings)
+    return PreparedData(out, counts)
 
 
 def _settings(near_duplicates: NearDuplicates, *, has_test: bool) -> dict[str, Any]:
-    """All that decides the result besides the inputs. `max_bad` does not: it only lets a run pass or not."""
+    """What decides the result besides the inputs. `max_bad` does not: it only stops a run or not."""
     return {
         "near_duplicates": near_duplicates,
         "jaccard": JACCARD,
@@ -80,6 +115,33 @@ def _settings(near_duplicates: NearDuplicates, *, has_test: bool) -> dict[str, A
         "val_share": VAL_SHARE,
         "test_share": None if has_test else TEST_SHARE,
     }
+
+
+def _manifest_in(out: Path) -> dict[str, Any] | None:
+    """The manifest of an earlier run; None if `out` is absent or empty. Raises BadInput otherwise."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    manifest = read_manifest(out) if out.is_dir() else None
+    if not manifest or manifest.get("kind") != "data":
+        raise BadInput(f"{out}: exists and is no data folder", hint="choose another --out")
+    return manifest
+
+
+def _same_again(
+    manifest: dict[str, Any], out: Path, inputs: Sequence[Artifact], settings: dict[str, Any]
+) -> PreparedData:
+    """The data in `out`, if these inputs and settings made it and no file changed. Raises BadInput."""
+    before = sorted((found["kind"], found["sha256"]) for found in manifest["inputs"])
+    now = sorted((artifact.kind, artifact.sha256) for artifact in inputs)
+    files = {found["kind"]: found["sha256"] for found in manifest["outputs"]}
+    paths = {split: out / f"{split}.jsonl" for split in SPLITS}
+    intact = all(path.is_file() and sha256_of(path) == files.get(split) for split, path in paths.items())
+    if before == now and manifest["settings"] == settings and intact:
+        return PreparedData(out, Counts(**manifest["counts"]), unchanged=True)
+    what = "made from other rows or settings" if intact else "changed since it was prepared"
+    raise BadInput(
+        f"{out}: holds data {what}", hint=f"choose another --out, or: rm -r {shlex.quote(str(out))}"
+    )
 
 
 def _read(source: Source, bad: BadRows, max_bad: int) -> list[Chat]:
@@ -98,50 +160,53 @@ def _check_bad(bad: BadRows, max_bad: int, *, any_good: bool) -> None:
         say(f"skipped {bad.report()}")
 
 
-def _seal(chats: list[Chat], given_test: list[Chat] | None, mode: NearDuplicates) -> _Sealed:
-    unique = _unique(chats)
-    if given_test is None:
-        test = [chat for chat in unique if split_of(chat) == "test"]
-        others = [chat for chat in unique if split_of(chat) != "test"]
-        exact_duplicates = len(chats) - len(unique)
-    else:
-        test = given_test
-        tested = {fingerprint(chat.messages) for chat in test}
-        others = [chat for chat in unique if fingerprint(chat.messages) not in tested]
-        exact_duplicates = len(chats) - len(others)
-
-    asked = {fingerprint(chat.prompt) for chat in test}
-    unasked = [chat for chat in others if fingerprint(chat.prompt) not in asked]
-    near = find_near_duplicates(unasked, test)
-    kept = [chat for chat, is_near in zip(unasked, near, strict=True) if mode == "report" or not is_near]
-    splits = {
-        "train": [chat for chat in kept if split_of(chat) != "val"],
-        "val": [chat for chat in kept if split_of(chat) == "val"],
-        "test": test,
-    }
-    return _Sealed(splits, exact_duplicates, len(others) - len(unasked), sum(near))
-
-
-def _unique(chats: Iterable[Chat]) -> list[Chat]:
-    """One chat of each content, by its hash; of several, one that does not depend on their order."""
-    kept: dict[bytes, Chat] = {}
-    for chat in chats:
-        content = fingerprint(chat.messages)
-        kept[content] = min(kept.get(content, chat), chat, key=lambda each: json.dumps(each.row()))
-    return [kept[content] for content in sorted(kept)]
-
-
-def _check_not_empty(sealed: _Sealed, *, has_test: bool) -> None:
-    """Every later step may count on rows in each split."""
-    if all(sealed.splits.values()):
+def _check_not_empty(division: Division, *, has_test: bool) -> None:
+    """Every later step relies on rows in each split. Raises BadInput."""
+    if all(division.splits.values()):
         return
-    sizes = ", ".join(f"{split} {len(sealed.splits[split])}" for split in SPLITS)
-    dropped = f"{sealed.exact_duplicates} exact duplicates, {sealed.prompt_leaks} prompts of the test set"
-    dropped += f" and {sealed.near_duplicates} near duplicates"
+    sizes = ", ".join(f"{split} {len(division.splits[split])}" for split in SPLITS)
+    dropped = f"{division.exact_duplicates} exact duplicates, {division.prompt_leaks} prompts of the test set"
+    dropped += f" and {division.near_duplicates} near duplicates"
     hint = "give more rows, 50 or more: val gets about a tenth of them"
     if not has_test:
         hint = "give more rows, 50 or more: val and test each get about a tenth of them"
         hint += "; or bring a test set with --test FILE"
-    if not sealed.splits["train"] and sealed.near_duplicates:
+    if not division.splits["train"] and division.near_duplicates:
         hint = "keep near duplicates of the test set with --near-duplicates report"
     raise BadInput(f"a split is empty ({sizes}) after {dropped}; nothing was written", hint=hint)
+
+
+def _write(
+    out: Path,
+    splits: Mapping[str, Sequence[Chat]],
+    counts: Counts,
+    inputs: Sequence[Artifact],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write the splits and the manifest into `out`, which is empty or absent. Raises Phi3flowError."""
+    with _all_or_nothing(out) as folder:
+        outputs = []
+        for split in SPLITS:
+            path = folder / f"{split}.jsonl"
+            write_jsonl(path, (chat.row() for chat in splits[split]))
+            outputs.append(Artifact(split, (out / path.name).as_posix(), sha256_of(path)))
+        details = {"counts": asdict(counts), "settings": settings}
+        write_manifest(folder, "data", inputs=inputs, outputs=outputs, details=details)
+
+
+@contextmanager
+def _all_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder beside `out`; if the block succeeds its files move to `out`, the manifest last."""
+
+    def unwritable(error: Any) -> Exception:
+        return Phi3flowError(
+            f"{out}: cannot be written: {error.strerror}", hint="choose another --out, or free the disk"
+        )
+
+    with translating({OSError: unwritable}):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out.parent, prefix=".prepare.") as scratch:
+            yield Path(scratch)
+            out.mkdir(exist_ok=True)
+            for name in [*(f"{split}.jsonl" for split in SPLITS), MANIFEST]:
+                (Path(scratch) / name).replace(out / name)

@@ -1,10 +1,9 @@
-"""What a run will take, told before anything is loaded: memory of its device, disk of its folder.
+"""Estimate the memory and disk that a run needs, before any weights are loaded.
 
-All is counted from the model's configuration, whose layers are built on the meta device: there a tensor has a
-shape and no bytes. What was measured against it stands in `tests/training/test_estimate.py`.
+The model is built from its configuration on the meta device, where a tensor has a shape but no bytes.
+`tests/training/test_estimate.py` compares the estimate with measurements.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from phi3flow.core.errors import Phi3flowError
 from training.checkpoints import KEPT
 from training.data.encode import IGNORED
-from training.estimate.free_memory import free_memory
+from training.estimate.free_space import free_disk, free_memory, size
 from training.estimate.model_size import ModelSize
-from training.ranks import several, tell
+from training.ranks import print0, several
 from training.recipes.arguments import has_gpu, uses_bf16
 from training.recipes.recipe import Recipe
 
@@ -23,26 +22,24 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FP32, BF16 = 4, 2
-NF4 = (
-    0.5 + FP32 / 64
-)  # QLoRA (arXiv 2305.14314), section 3: 4 bits, and an fp32 constant for each block of 64
+NF4 = 0.5 + FP32 / 64  # QLoRA (arXiv 2305.14314), section 3: 4 bits, an fp32 constant per block of 64
 ADAMW = 2 * FP32  # two moments (arXiv 1412.6980)
-CUDA_CONTEXT = 600_000_000  # what an empty CUDA process holds
-WORKSPACE = 150_000_000  # on a CPU: libraries, threads and what the allocator cannot reuse, as measured
-HEAD_TILE = 4096 * 32768  # tokens x vocabulary that TRL's fused head projects at a time on a GPU
+CUDA_CONTEXT = 600_000_000  # bytes of an empty CUDA process
+WORKSPACE = 150_000_000  # measured on a CPU: libraries, threads, allocator overhead
+HEAD_TILE = 4096 * 32768  # logits that TRL's fused head computes at a time on a GPU
 
 
 class Batch(NamedTuple):
-    """The largest batch: `tokens` with their padding, how many bear loss, and the longest row."""
+    """The largest batch: its tokens with padding, how many count toward the loss, and its longest row."""
 
     tokens: int
-    bearing: int
+    counted: int
     longest: int
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a run takes of one resource, by purpose, against what is free there."""
+    """Bytes that a run needs of one resource, by purpose, and the bytes that are free."""
 
     what: str
     parts: Mapping[str, int]
@@ -66,12 +63,12 @@ class Need:
 
 
 def require_room(name: str, recipe: Recipe, model: ModelSize, rows: "Dataset", work: Path) -> None:
-    """Say what the run `name` in the folder `work` needs; raises Phi3flowError where it is not there."""
+    """Say what the run `name` in the folder `work` needs. Raises Phi3flowError if it is not available."""
     needs = (
         memory_need(recipe, model, largest_batch(recipe, rows)),
         disk_need(recipe, model, work),
     )
-    tell(f"  {name} needs about {'; '.join(map(str, needs))}")
+    print0(f"  {name} needs about {'; '.join(map(str, needs))}")
     unmet = [need for need in needs if not need.is_met]
     if unmet:
         raise Phi3flowError(
@@ -81,18 +78,18 @@ def require_room(name: str, recipe: Recipe, model: ModelSize, rows: "Dataset", w
 
 
 def largest_batch(recipe: Recipe, rows: "Dataset") -> Batch:
-    """Rows are grouped by length, so the longest meet in one batch; packed ones stand end to end there."""
+    """Rows are grouped by length, so the longest ones share a batch; packed rows are concatenated."""
     lengths = [len(ids) for ids in rows["input_ids"]]
     longest = sorted(range(len(lengths)), key=lambda row: lengths[row])[-recipe.batch_size :]
     tokens = [lengths[row] for row in longest]
-    bearing = sum(label != IGNORED for row in longest for label in rows[row]["labels"])
+    counted = sum(label != IGNORED for row in longest for label in rows[row]["labels"])
     if recipe.packing:
-        return Batch(sum(tokens), bearing, sum(tokens))
-    return Batch(len(tokens) * max(tokens), bearing, max(tokens))
+        return Batch(sum(tokens), counted, sum(tokens))
+    return Batch(len(tokens) * max(tokens), counted, max(tokens))
 
 
 def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
-    """Peak memory of a training step, beyond what the process holds already."""
+    """Peak memory of a training step, on top of what the process already holds."""
     gpu = has_gpu()
     arithmetic = BF16 if uses_bf16(recipe.precision) else FP32
     trained = model.adapters if recipe.lora else model.parameters
@@ -100,9 +97,9 @@ def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
     copied //= model.layers if recipe.gradient_checkpointing else 1
     parts = {
         "weights": _weights(recipe, model) + model.adapters * FP32,
-        "gradients": trained * FP32 * (2 if several() else 1),  # and the buckets that are averaged
+        "gradients": trained * FP32 * (2 if several() else 1),  # several ranks average copies
         "optimiser": trained * ADAMW,
-        "bf16 copies": copied * BF16 if arithmetic == BF16 else 0,  # autograd keeps what autocast made
+        "bf16 copies": copied * BF16 if arithmetic == BF16 else 0,  # autograd keeps autocast's copies
         "activations": _activations(recipe, model, batch, arithmetic),
         "logits": _logits(model, batch, arithmetic, gpu=gpu),
         "workspace": CUDA_CONTEXT if gpu else WORKSPACE,
@@ -111,7 +108,7 @@ def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
 
 
 def disk_need(recipe: Recipe, model: ModelSize, work: Path) -> Need:
-    """The kept checkpoints and the one being written, the model folder, and its copy in MLflow's store."""
+    """The kept checkpoints, the one being written, the model folder, and its copy in MLflow's store."""
     final = model.parameters * (FP32 if recipe.weights == "fp32" else BF16)
     parts = {
         "checkpoints": (KEPT + 1) * checkpoint_size(recipe, model),
@@ -123,18 +120,8 @@ def disk_need(recipe: Recipe, model: ModelSize, work: Path) -> Need:
 
 
 def checkpoint_size(recipe: Recipe, model: ModelSize) -> int:
-    """What is trained, and its optimiser state."""
+    """Bytes of the trained weights and their optimiser state."""
     return (model.adapters if recipe.lora else model.parameters) * (FP32 + ADAMW)
-
-
-def free_disk(folder: Path) -> int:
-    """Bytes that are free where `folder` is, or would be made."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.exists())).free
-
-
-def size(count: int) -> str:
-    """Bytes as people say them: 1 GB is 10^9 bytes."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 
 def _weights(recipe: Recipe, model: ModelSize) -> int:
@@ -147,16 +134,16 @@ def _weights(recipe: Recipe, model: ModelSize) -> int:
 def _activations(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int) -> int:
     """Bytes that the layers keep for the backward pass.
 
-    The sum of arXiv 2205.05198, section 4, for Phi-3's layer: a norm keeps its input and the normed input in
-    fp32; linear layers keep their inputs, attention its queries, keys, values and outputs, the gated
-    feed-forward its gate, its other half and both products. With checkpointing a layer keeps its input, and
-    one layer at a time all the rest.
+    The sum of arXiv 2205.05198, section 4, for Phi-3's layer: a norm keeps its input and output in fp32;
+    linear layers keep their inputs; attention its queries, keys, values and outputs; the gated feed-forward
+    its gate, its other half and both products. With gradient checkpointing every layer keeps only its input,
+    and one layer at a time everything.
     """
     h, kv, f = model.hidden, model.key_values, model.intermediate
     norms = 2 * 2 * FP32 * h
     attention = arithmetic * (h + (h + 2 * kv) + (h + kv) + 2 * h)
     feed_forward = arithmetic * (h + 2 * f + f + f)
-    adapters = model.adapted_inputs * (1 + arithmetic) if recipe.lora else 0  # a dropout mask, what it leaves
+    adapters = model.adapted_inputs * (1 + arithmetic) if recipe.lora else 0  # dropout mask and output
     before_in_and_after_softmax = 2 * arithmetic + FP32
     eager = model.heads * batch.longest * before_in_and_after_softmax if recipe.attention == "eager" else 0
     layer = batch.tokens * (norms + attention + feed_forward + adapters + eager)
@@ -168,15 +155,15 @@ def _activations(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int
 
 
 def _logits(model: ModelSize, batch: Batch, arithmetic: int, *, gpu: bool) -> int:
-    """Logits in the run's arithmetic, as fp32 log-probabilities, and the gradients of both."""
-    entries = min(batch.bearing * model.vocabulary, HEAD_TILE) if gpu else batch.bearing * model.vocabulary
+    """Bytes of the logits, of the fp32 log-probabilities, and of the gradients of both."""
+    entries = min(batch.counted * model.vocabulary, HEAD_TILE) if gpu else batch.counted * model.vocabulary
     return entries * 2 * (arithmetic + FP32)
 
 
 def _repair(recipe: Recipe, parts: Mapping[str, int]) -> str:
-    """The field of the recipe that saves most."""
-    passing = parts["activations"] + parts["logits"]
-    if passing > sum(parts.values()) - passing:
+    """The change to the recipe that saves most."""
+    of_the_batch = parts["activations"] + parts["logits"]
+    if of_the_batch > sum(parts.values()) - of_the_batch:
         checkpointing = "" if recipe.gradient_checkpointing else " or set gradient_checkpointing = true"
         return f"lower batch_size (and raise gradient_accumulation){checkpointing} in the recipe"
     if recipe.scratch:

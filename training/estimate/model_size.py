@@ -1,4 +1,4 @@
-"""How large a model is, before it is loaded: counted on the meta device, where a tensor has no bytes."""
+"""The size of a model in numbers. Works on the meta device, so before any weights are loaded."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ class ModelSize:
     """Counts of numbers, not bytes. A tied tensor counts once."""
 
     parameters: int
-    linear: int  # those in linear layers other than the head
-    adapters: int  # what the recipe's [lora] adds; 0 without
-    adapted_inputs: int  # width of what goes into the adapters of one layer
+    linear: int  # parameters of linear layers, without the head
+    adapters: int  # parameters that [lora] adds; 0 without it
+    adapted_inputs: int  # summed input width of the adapters of one layer
     layers: int
     hidden: int
     intermediate: int
-    key_values: int  # width of the keys, and of the values
+    key_values: int  # width of the keys; the values have the same
     heads: int
     vocabulary: int
 
 
 def model_size(model: "PreTrainedModel", lora: "Lora | None") -> ModelSize:
-    """Count `model`, which may live on the meta device. Raises BadInput for adapters of no layer of it."""
+    """Count `model`, which may be on the meta device. Raises BadInput for lora.targets it does not have."""
     from torch.nn import Linear
 
     head = model.get_output_embeddings()
@@ -57,7 +57,7 @@ def model_size(model: "PreTrainedModel", lora: "Lora | None") -> ModelSize:
 
 
 def _require_targets(names: Iterable[str], lora: "Lora | None") -> None:
-    """PEFT would find out once the weights are loaded."""
+    """PEFT would check this only after loading the weights."""
     known = {name.rpartition(".")[2] for name in names}
     for target in lora.targets if lora else ():
         if not any(_matches(name, target) for name in names):
@@ -67,10 +67,10 @@ def _require_targets(names: Iterable[str], lora: "Lora | None") -> None:
 
 
 def _matches(name: str, target: str) -> bool:
-    """As PEFT matches them: the whole name, or its last parts."""
+    """PEFT's rule: the whole name or its last parts."""
     return name == target or name.endswith(f".{target}")
 
 
 def _is_target(name: str, lora: "Lora") -> bool:
-    """None named are all."""
+    """No targets means all linear layers."""
     return not lora.targets or any(_matches(name, target) for target in lora.targets)

@@ -1,34 +1,46 @@
 """The end of a run: what training did to the model, and the folder that serving loads."""
 
+import math
 import shutil
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.jsonl import read_jsonl
 from training.loop.start import METRICS, Run, revision, starting_model
-from training.loop.weight_change import WeightChange, stored_weights, weight_change
 from training.models.loading import load_model, stop_token_ids, weights_folder
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from training.loop.trainer import AssistantTrainer
     from training.models.probes import Answer
 
+Read = Callable[[str], "torch.Tensor"]
+
+
+class WeightChange(NamedTuple):
+    """`relative`: |after - before| / |before| of all weights as one vector; `tensors`: share that changed."""
+
+    relative: float
+    tensors: float
+
 
 def merged(run: Run, trainer: "AssistantTrainer") -> "PreTrainedModel":
-    """The model as it will be served: without autocast, adapters merged into the weights."""
+    """The model to serve: without autocast, with adapters merged into the weights."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if run.recipe.lora is None:
         return model
-    return merged_anew(run, model) if run.recipe.lora.four_bit else model.merge_and_unload()
+    return merged_into_start(run, model) if run.recipe.lora.four_bit else model.merge_and_unload()
 
 
-def merged_anew(run: Run, trained: Any) -> "PreTrainedModel":
-    """The adapters of `trained` merged into the starting model, loaded on the CPU in the recipe's dtype.
+def merged_into_start(run: Run, trained: Any) -> "PreTrainedModel":
+    """The starting model, loaded on the CPU in the recipe's dtype, with the adapters of `trained` merged in.
 
-    Merged into 4-bit weights, they would be rounded to 4 bits with them.
+    Merging into 4-bit weights would round the adapters to 4 bits, too.
     """
     from peft import PeftModel
 
@@ -43,13 +55,16 @@ def merged_anew(run: Run, trained: Any) -> "PreTrainedModel":
 def weights_moved(
     run: Run, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
 ) -> WeightChange | None:
-    """How far from the start; None if that is not stored as safetensors. Raises Phi3flowError for nowhere."""
+    """How far `model` is from the starting weights; None if those are not stored as safetensors.
+
+    Raises Phi3flowError if no weight changed.
+    """
     after = model.state_dict()
     if run.start is None:
-        moved = weight_change(_weights_at_random(run, tokenizer), after)
+        moved = _weight_change(_random_weights(run, tokenizer), after)
     else:
-        with stored_weights(weights_folder(run.start, revision(run))) as before:
-            moved = weight_change(before, after)
+        with _stored_weights(weights_folder(run.start, revision(run))) as before:
+            moved = _weight_change(before, after)
     if moved is not None and moved.relative == 0:
         lora = run.recipe.lora is not None and run.recipe.weights == "bf16"
         why = "bf16 cannot hold so small a change" if lora else "every update was rounded away"
@@ -60,35 +75,89 @@ def weights_moved(
     return moved
 
 
-def _weights_at_random(run: Run, tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, Any]:
-    """Those of a run from scratch: its seed makes them again."""
+def _random_weights(run: Run, tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, Read]:
+    """The initial weights of a run from scratch, made again from its seed."""
     before = starting_model(run, tokenizer).state_dict()
     return dict.fromkeys(before, before.__getitem__)
+
+
+@contextmanager
+def _stored_weights(folder: Path) -> Iterator[Mapping[str, Read]]:
+    """The tensors of a folder's safetensors files by name; each is read when its function is called."""
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        found: dict[str, Read] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            file = stack.enter_context(safe_open(path, framework="pt"))
+            found |= dict.fromkeys(file.keys(), file.get_tensor)
+        yield found
+
+
+def _weight_change(before: Mapping[str, Read], after: Mapping[str, "torch.Tensor"]) -> WeightChange | None:
+    """Compare tensors of the same name, one at a time and in fp32; None if no name is in both."""
+    squared_norm = squared_change = 0.0
+    changed, names = 0, before.keys() & after.keys()
+    for name in sorted(names):
+        now = after[name]
+        then = before[name](name).to(now)  # a model held in bf16 starts from rounded weights
+        difference = _squared_norm(now.float() - then.float())
+        squared_change += difference
+        squared_norm += _squared_norm(then)
+        changed += difference > 0
+    if not names:
+        return None
+    relative = math.sqrt(squared_change / squared_norm) if squared_norm else math.inf
+    return WeightChange(relative, changed / len(names))
+
+
+def _squared_norm(tensor: "torch.Tensor") -> float:
+    """Summed in double precision: fp32 would lose a small change of a large tensor."""
+    import torch
+
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
 
 
 def require_probes_changed(
     before: "Mapping[str, Answer] | None", after: "Mapping[str, Answer]", moved: WeightChange | None
 ) -> float | None:
-    """The share of probes with another answer than before; None from scratch. Raises Phi3flowError for 0."""
+    """The share of probes with a new answer; None from scratch. Raises Phi3flowError if there is none."""
     if before is None:
         return None
     changed = sum(after[name].text != before[name].text for name in after) / len(after)
     if changed == 0:
         by = f"; the weights moved by {moved.relative:.1e} of their norm" if moved else ""
         raise Phi3flowError(
-            f"training changed nothing: every probe is answered as before{by}",
+            f"training changed no answer: every probe is answered as before{by}",
             hint="raise learning_rate or steps in the recipe",
         )
     return changed
 
 
 def save(run: Run, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Save what serving needs: the weights, the tokenizer, the tokens that end an answer; and the picture."""
-    from training.tracking.loss_curve import draw_loss_curve
-
+    """Save what serving needs (weights, tokenizer, the tokens that end an answer), and the loss curve."""
     for config in (model.config, model.generation_config):
         config.eos_token_id = stop_token_ids(tokenizer)
         config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(run.work)
     tokenizer.save_pretrained(run.work)
-    draw_loss_curve(read_jsonl(run.work / METRICS), run.work / "loss.png", run.name)
+    _draw_loss_curve(read_jsonl(run.work / METRICS), run.work / "loss.png", run.name)
+
+
+def _draw_loss_curve(metrics: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Write a PNG of `loss` and `eval_loss` (nats per assistant token, log scale) by step."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = FigureCanvasAgg(figure).figure.add_subplot()
+    for name, label, style in (
+        ("loss", "training", {"lw": 1.2}),
+        ("eval_loss", "validation", {"lw": 2, "marker": "o"}),
+    ):
+        points = [(row["step"], row[name]) for row in metrics if name in row]
+        axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style)
+    axes.set(title=title, xlabel="optimiser step", ylabel="loss (nats per token)", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)

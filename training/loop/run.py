@@ -1,28 +1,41 @@
-"""One training run: from a model to start with to a folder that serving loads."""
+"""One training run: from a starting model to a folder that serving loads."""
 
+import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from phi3flow.chats.rows import Chat, load_chats
+from transformers import EarlyStoppingCallback, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import logging
+
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.rows import load_chats
+from phi3flow.core.files import write_text
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
+from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
 from training.data.encode import encode_chats, packed
+from training.estimate.footprint import checkpoint_size, require_room
+from training.estimate.free_space import explaining_a_full_disk
+from training.estimate.model_size import model_size
+from training.loop.callbacks import MetricsFile, StepBar, StopOnInterrupt
+from training.loop.finish import merged, require_probes_changed, save, weights_moved
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
-from training.ranks import agreed, leads, leave, tell
-from training.recipes.arguments import emulation_warning, has_bf16
+from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
+from training.models.probes import answer_greedily, most_tokens, probe_prompts, probe_rows
+from training.ranks import broadcast, destroy, is_main_process, print0
+from training.recipes.arguments import arguments, emulation_warning, has_bf16, peft_config
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from training.loop.trainer import AssistantTrainer
-
 VALIDATION_ROWS = 512
 
 
-@dataclass(frozen=True)
-class _Sets:
-    """Encoded chats; the test file may be elsewhere."""
+class _Sets(NamedTuple):
+    """Encoded chats. There is no test set without test.jsonl."""
 
     train: "Dataset"
     validation: "Dataset"
@@ -30,18 +43,10 @@ class _Sets:
 
 
 def train(run: Run) -> Result:
-    """Train, or continue from the last sealed checkpoint, and fill `run.work`.
+    """Train, or resume from the latest valid checkpoint, and fill `run.work`.
 
     Raises KeyboardInterrupt after a checkpoint when interrupted, Phi3flowError when training fails.
     """
-    from transformers import set_seed
-    from transformers.utils import logging
-
-    from training.estimate.footprint import checkpoint_size, require_room
-    from training.estimate.full_disk import naming_a_full_disk
-    from training.estimate.model_size import model_size
-    from training.models.probes import probe_prompts
-
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     set_seed(run.seed)
@@ -52,9 +57,9 @@ def train(run: Run) -> Result:
     size = model_size(empty_model(run, tokenizer), run.recipe.lora)
     require_room(run.name, run.recipe, size, rows, run.work)
     if warning := emulation_warning(run.recipe, native=has_bf16()):
-        tell(f"  {warning}")
+        print0(f"  {warning}")
     sets = _Sets(rows, held_out, _test_rows(run, tokenizer))
-    with naming_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
+    with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
         return _train(run, tokenizer, sets, probe_prompts(validation))
 
 
@@ -64,21 +69,17 @@ def _train(
     sets: _Sets,
     prompts: dict[str, list[dict[str, str]]],
 ) -> Result:
-    """Train and judge together; what follows is rank 0's alone."""
-    from training.loop.advance import advance
-    from training.loop.finish import merged, require_probes_changed, save, weights_moved
-    from training.models.probes import answer_greedily, most_tokens, probe_rows
-
+    """Train and evaluate on all ranks; the rest is rank 0's work."""
     trainer = _trainer(run, starting_model(run, tokenizer), tokenizer, sets.train, sets.validation)
-    # The trainer has moved the model to its device; new adapters add nothing yet.
-    before = answer_greedily(trainer.model, tokenizer, prompts) if run.start and leads() else None
+    # The trainer has moved the model to its device, and new adapters change nothing yet.
+    before = answer_greedily(trainer.model, tokenizer, prompts) if run.start and is_main_process() else None
     advance(run, trainer)
     trainer.require_finite_weights()
-    trainer.take_weights_of_rank_0()
+    trainer.broadcast_weights()
     test_loss = _test_loss(trainer, sets.test)
-    best = agreed(_best_loss(run) if leads() else math.nan)
-    leave()
-    if not leads():
+    best = broadcast(_best_loss(run) if is_main_process() else math.nan)
+    destroy()
+    if not is_main_process():
         return Result(trainer.state.global_step, best, test_loss, None)
     model = merged(run, trainer)
     moved = weights_moved(run, model, tokenizer)
@@ -91,14 +92,57 @@ def _train(
     return Result(trainer.state.global_step, best, test_loss, changed, weight_change, changed_tensors, kept)
 
 
+def advance(run: Run, trainer: AssistantTrainer) -> None:
+    """Train to the end, from the start or from the latest checkpoint, and load the best weights.
+
+    Raises KeyboardInterrupt after a checkpoint.
+    """
+    checkpoint = latest_checkpoint(run.checkpoints)
+    if is_main_process() and (run.work / METRICS).exists():
+        forget_metrics_after(run.work / METRICS, step_of(checkpoint) if checkpoint else 0)
+    if checkpoint is None:
+        _optimise(run, trainer, None)
+    elif has_ended(checkpoint, run.recipe.patience):
+        print0(f"  {run.name} is already trained; only the steps after training are repeated")
+        trainer.load_best_of(checkpoint)
+    else:
+        print0(f"  {run.name} continues after step {step_of(checkpoint)}")
+        _optimise(run, trainer, checkpoint)
+
+
+def has_ended(checkpoint: Path, patience: int | None) -> bool:
+    """Whether its run had no step left or had stopped early. Transformers would do one more step."""
+    state = trainer_state(checkpoint)
+    stopping = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
+    waited = stopping.get("early_stopping_patience_counter", 0)
+    return state["global_step"] >= state["max_steps"] or (patience is not None and waited >= patience)
+
+
+def forget_metrics_after(path: Path, step: int) -> None:
+    """Delete what a resumed run will log again, and a last line that a full disk or a kill cut short."""
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # a complete last line ends in a line feed
+    write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+
+
+def _optimise(run: Run, trainer: AssistantTrainer, checkpoint: Path | None) -> None:
+    stopper = StopOnInterrupt()
+    with ExitStack() as stack:
+        for callback in (stopper, StepBar(stack)):
+            trainer.add_callback(callback)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stopper.interrupted:
+        print0(f"  {run.name} stopped after step {trainer.state.global_step}; the same command continues")
+        raise KeyboardInterrupt
+
+
 def make_trainer(
     run: Run,
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     chats: list[Chat],
     validation: list[Chat],
-) -> "AssistantTrainer":
-    """Ready to train on `chats`. Raises BadInput for rows that cannot be learned from."""
+) -> AssistantTrainer:
+    """A trainer for `chats`, ready to start. Raises BadInput for chats that are too long."""
     rows = _encoded(run, tokenizer, chats, "train.jsonl")
     return _trainer(run, model, tokenizer, rows, _encoded(run, tokenizer, validation, "val.jsonl"))
 
@@ -109,16 +153,8 @@ def _trainer(
     tokenizer: "PreTrainedTokenizerBase",
     rows: "Dataset",
     held_out: "Dataset",
-) -> "AssistantTrainer":
-    from transformers import EarlyStoppingCallback
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
-
-    from training.checkpoints import SealCheckpoints
-    from training.loop.progress import MetricsFile
-    from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
-    from training.recipes.arguments import arguments, peft_config
-
-    callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), SealCheckpoints()]
+) -> AssistantTrainer:
+    callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), HashCheckpoints()]
     if run.recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(run.recipe.patience))
     trainer = AssistantTrainer(
@@ -142,8 +178,8 @@ def _trainer(
     return trainer
 
 
-def _hold_adapters_in_fp32(trainer: "AssistantTrainer") -> None:
-    """Before the optimiser is made: TRL turns those of 4-bit weights to bf16, which rounds updates away."""
+def _hold_adapters_in_fp32(trainer: AssistantTrainer) -> None:
+    """Undo that TRL turns adapters of 4-bit weights to bf16, which rounds updates away."""
     for parameter in trainer.accelerator.unwrap_model(trainer.model).parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -159,12 +195,12 @@ def _best_loss(run: Run) -> float:
 
 
 def _test_rows(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "Dataset | None":
-    """Read before training, so that a chat that is too long is told then; scored once, at the end."""
+    """The test set, encoded before training so that a chat that is too long fails early; scored once."""
     path = run.data / "test.jsonl"
     return _encoded(run, tokenizer, load_chats(path), path.name) if path.exists() else None
 
 
-def _test_loss(trainer: "AssistantTrainer", rows: "Dataset | None") -> float | None:
+def _test_loss(trainer: AssistantTrainer, rows: "Dataset | None") -> float | None:
     if rows is None:
         return None
     loss: float = trainer.evaluate(rows, metric_key_prefix="test")["test_loss"]

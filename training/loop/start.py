@@ -1,10 +1,10 @@
-"""What a run starts from: its parts, and the model and tokenizer it begins with."""
+"""What a run is, and the model and tokenizer it starts from."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.chats.rows import Chat
+from phi3flow.chats.chat import Chat
 from phi3flow.core.errors import BadInput
 from training.models.loading import load_config, load_model, load_tokenizer
 from training.recipes.recipe import Recipe
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 METRICS = "metrics.jsonl"
-CHECKPOINTS = ".checkpoints"  # hidden, so that they are no part of the model folder's hash
+CHECKPOINTS = ".checkpoints"  # hidden: not part of the model folder's hash
 
 
 @dataclass(frozen=True)
 class Run:
-    """What to train and where: `work` becomes the model folder `name` when everything is in it."""
+    """What to train and where. `work` is renamed to the model folder `name` once it is complete.
+
+    `start` is the model to fine-tune (hub id or folder), None for a recipe with [scratch].
+    """
 
     data: Path
     recipe: Recipe
@@ -34,27 +37,27 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. Losses are in nats per assistant token; the test file was opened for this alone."""
+    """How a run ended. Losses are in nats per assistant token; test.jsonl is scored once, at the end."""
 
     steps: int
     validation_loss: float
     test_loss: float | None
-    changed_probes: float | None  # share of probe answers that differ from before; None from scratch
+    changed_probes: float | None  # share of probes answered differently than before; None from scratch
     weight_change: float | None = None  # |after - before| / |before| of the saved weights, adapters merged
-    changed_tensors: float | None = None  # share of the weight tensors in which anything changed
-    kept_step: int | None = None  # after which validation loss was lowest: its weights are the saved ones
+    changed_tensors: float | None = None  # share of the weight tensors that changed
+    kept_step: int | None = None  # step of the lowest validation loss, whose weights are saved
 
 
 def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase":
-    """The model's own, or one trained on the chats for a recipe with [scratch]. Raises BadInput."""
-    from training.models.tokenizer import train_tokenizer
+    """The model's own tokenizer, or one trained on `chats` for a recipe with [scratch]. Raises BadInput."""
+    from training.models.scratch import train_tokenizer
 
     shape = run.recipe.scratch
     if run.start and shape is None:
         return load_tokenizer(run.start, revision=revision(run))
     if run.start or shape is None:
         raise BadInput(
-            "the recipe must name what to start from: a model or [scratch], not both and not neither",
+            "nothing to start from, or two things: give either a model or a recipe with [scratch]",
             hint="phi3flow train --model ID_OR_DIR with a recipe without [scratch]",
         )
     texts = (message["content"] for chat in chats for message in chat.messages)
@@ -62,12 +65,12 @@ def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase"
 
 
 def starting_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":
-    """Loaded, or of the recipe's shape with random weights."""
+    """The loaded model, or one of the recipe's [scratch] shape with random weights."""
     from training.models.scratch import new_model
 
     recipe = run.recipe
     if run.start is None:
-        assert recipe.scratch is not None  # noqa: S101 - starting_tokenizer has seen to it
+        assert recipe.scratch is not None  # noqa: S101 - starting_tokenizer has checked it
         return new_model(recipe.scratch, tokenizer, run.seed)
     return load_model(
         run.start,
@@ -79,7 +82,7 @@ def starting_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTraine
 
 
 def empty_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":
-    """What starting_model returns, on the meta device: shapes without weights. Raises BadInput."""
+    """`starting_model` on the meta device: shapes without weights. Raises BadInput."""
     import torch
     from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
@@ -96,5 +99,5 @@ def empty_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedMo
 
 
 def revision(run: Run) -> str | None:
-    """The recipe's revision is that of the recipe's own model; `--model` brings a folder or its newest."""
+    """The commit of the hub model. The recipe's revision belongs to its own model, not to `--model`."""
     return run.recipe.revision if run.start == run.recipe.model else None

@@ -1,17 +1,17 @@
-"""TRL's trainer, which also says which rows made it fail and stops where it can be continued."""
+"""TRL's trainer with our batches and our loss; it names the rows whose loss is not finite."""
 
 import math
-import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import Sampler
+from transformers import AttentionInterface, AttentionMaskInterface, TrainerState
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -20,17 +20,21 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from phi3flow.core.errors import Phi3flowError
 from training.checkpoints import best_of
 from training.data.encode import IGNORED
-from training.loop.attention import attend_in_fp32
-from training.loop.sampler import LengthGroupedSampler
 from training.ranks import several
 
-# A CPU compiles and keeps its bf16 kernels for every shape it meets, 0.6 MB each: let them be few.
-PADDED_TO = 8
-ROUND = 64
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# A CPU compiles a bf16 kernel of 0.6 MB for every shape it meets and keeps it. Rounding keeps them few.
+PADDED_TO = 8  # tokens per row
+ROUND = 64  # tokens per batch that are projected to the vocabulary
+EPOCHS = 1_000_003  # more than any run has: no two pairs of seed and epoch share a generator
+POOL_BATCHES = 50  # rows are sorted by length within pools of this many batches
+FP32_ATTENTION = "sdpa_fp32"
 
 
 class LineCollator(DataCollatorForLanguageModeling):
-    """Pads a batch, and remembers which lines of the training file are in it."""
+    """Pads a batch and adds `line`: which lines of the training file are in it."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = super().torch_call(examples)
@@ -40,6 +44,45 @@ class LineCollator(DataCollatorForLanguageModeling):
                 sorted({line for packed in lines for line in packed}) if isinstance(lines[0], list) else lines
             )
         return batch
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Batches of rows of similar length, in an order that only seed and epoch decide.
+
+    Transformers' own sampler draws from the global random state, so a resumed run would see later epochs in
+    another order, and it leaves the batches of a pool sorted from long to short.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """accelerate calls this before each epoch, also before a resumed one."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * EPOCHS + self._epoch)
+        order = torch.randperm(len(self._lengths), generator=generator).tolist()
+        batches = [
+            batch for pool in _cut(order, POOL_BATCHES * self._batch_size) for batch in self._batches(pool)
+        ]
+        # The short batch stays last: elsewhere it would shift all batches that follow.
+        short = [batches.pop()] if len(batches[-1]) < self._batch_size else []
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return iter([row for batch in [*(batches[i] for i in shuffled), *short] for row in batch])
+
+    def _batches(self, pool: list[int]) -> list[list[int]]:
+        return _cut(sorted(pool, key=lambda row: self._lengths[row]), self._batch_size)
+
+
+def _cut(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 class AssistantTrainer(SFTTrainer):
@@ -62,7 +105,7 @@ class AssistantTrainer(SFTTrainer):
             raise Phi3flowError(
                 f"the loss is not finite at step {self.state.global_step + 1}, "
                 f"train.jsonl lines {', '.join(map(str, sorted(lines)))}",
-                hint="lower learning_rate in the recipe or look at these rows; checkpoints before are kept",
+                hint="lower learning_rate in the recipe or look at these rows; earlier checkpoints are kept",
             )
         return loss
 
@@ -73,34 +116,34 @@ class AssistantTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Cross-entropy per token that bears loss; on a CPU only those are projected to the vocabulary.
+        """Mean cross-entropy of the assistant tokens. On a CPU only those are projected to the vocabulary.
 
-        TRL does the same on a GPU, and elsewhere projects every token, prompts and padding included, twice.
+        TRL does the same on a GPU; elsewhere it projects every token, prompts and padding too, twice.
         """
         if return_outputs or self.args.device.type != "cpu":
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inner: Any = self.model
         labels = inputs["labels"][:, 1:]
-        positions = _in_round_number(labels != IGNORED)
-        # Batches are padded on the right, where causal attention cannot look: they need no mask.
+        positions = _rounded_up(labels != IGNORED)
+        # Padding is on the right, where causal attention never looks: no mask is needed.
         inputs = {name: value for name, value in inputs.items() if name not in {"labels", "attention_mask"}}
-        with _projecting_only(positions, inner.get_output_embeddings()):
+        with _project_only(positions, inner.get_output_embeddings()):
             logits = model(**inputs, use_cache=False).logits
         targets = labels[positions]
-        bearing = (targets != IGNORED).sum()
+        counted = (targets != IGNORED).sum()
         if not inner.training:
-            accuracy = (logits.argmax(-1) == targets).sum() / bearing
+            accuracy = (logits.argmax(-1) == targets).sum() / counted
             self._metrics["eval"]["mean_token_accuracy"].append(
                 self.accelerator.gather(accuracy).mean().item()
             )
         loss = cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
         if num_items_in_batch is None:
-            return loss / bearing
-        # The count is that of all processes, and their gradients are averaged.
+            return loss / counted
+        # num_items_in_batch counts the tokens of all processes, and their gradients are averaged.
         return loss * self.accelerator.num_processes / num_items_in_batch
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Transformers', but with the loss of a token: the mean of its batches would favour short answers."""
+        """Transformers' loop, with the mean loss per token: its mean over batches favours short answers."""
         self._held_out = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         sums = self.accelerator.reduce(self._held_out, "sum")
@@ -115,91 +158,85 @@ class AssistantTrainer(SFTTrainer):
         return metrics
 
     def require_finite_weights(self) -> None:
-        """Raises Phi3flowError."""
+        """Raise Phi3flowError if a weight is infinite or not a number."""
         parameters = self.accelerator.unwrap_model(self.model).parameters()
         if not all(torch.isfinite(parameter).all() for parameter in parameters):
             raise self._diverged("a weight is not finite")
 
-    def take_weights_of_rank_0(self) -> None:
-        """It has loaded the best checkpoint, which may lie on its machine's disk alone."""
+    def broadcast_weights(self) -> None:
+        """Copy rank 0's trained weights to all ranks: the best checkpoint may be on its disk only."""
         if several():
             for parameter in self.accelerator.unwrap_model(self.model).parameters():
                 if parameter.requires_grad:
                     torch.distributed.broadcast(parameter.data, src=0)
 
-    def take_best_of(self, checkpoint: Path) -> None:
-        """The weights that validated best in the run that ended at `checkpoint`, and its state."""
+    def load_best_of(self, checkpoint: Path) -> None:
+        """Load the best weights of the run that ended at `checkpoint`, and its state."""
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         self.state.is_world_process_zero = self.is_world_process_zero()
         self.state.best_model_checkpoint = str(best_of(checkpoint))
         self._load_best_model()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Only what one can go on from: a checkpoint of a run that diverged would push a good one out."""
+        """Save finite weights only: a checkpoint of a diverged run would replace a good one."""
         self.require_finite_weights()
         super()._save_checkpoint(*args, **kwargs)
 
     def _diverged(self, what: str) -> Phi3flowError:
         return Phi3flowError(
             f"training diverged: {what} after step {self.state.global_step}",
-            hint="lower learning_rate in the recipe; checkpoints before are kept",
+            hint="lower learning_rate in the recipe; earlier checkpoints are kept",
         )
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Adds the batch to what `evaluation_loop` sums up."""
+        """Add the batch's loss and its number of tokens to the sums of `evaluation_loop`."""
         inputs.pop("line", None)
-        bearing = (inputs["labels"][:, 1:] != IGNORED).sum().to(self._held_out)
+        counted = (inputs["labels"][:, 1:] != IGNORED).sum().to(self._held_out)
         loss, *rest = super().prediction_step(model, inputs, *args, **kwargs)
-        self._held_out += torch.stack([loss.to(bearing) * bearing, bearing])
+        self._held_out += torch.stack([loss.to(counted) * counted, counted])
         return loss, *rest
 
 
-def _in_round_number(positions: torch.Tensor) -> torch.Tensor:
-    """`positions` and as many others as make their number a multiple of ROUND, if there are so many."""
+def attend_in_fp32(model: "PreTrainedModel") -> None:
+    """Make an sdpa model compute attention in fp32, also under bf16 autocast. Its saved config stays sdpa.
+
+    On a CPU torch's bf16 attention takes four to six times as long as fp32 on chats of 20 to 50 tokens,
+    forward and backward, and as long on chats of 500 (bench/LOG.md).
+    """
+    if model.config._attn_implementation != "sdpa":
+        return
+    AttentionInterface.register(FP32_ATTENTION, _attention)
+    AttentionMaskInterface.register(FP32_ATTENTION, sdpa_mask)
+    model.set_attn_implementation(FP32_ATTENTION)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    with torch.autocast("cpu", enabled=False):
+        output, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), attention_mask, **kwargs
+        )
+    return output.to(value.dtype), None
+
+
+def _rounded_up(positions: torch.Tensor) -> torch.Tensor:
+    """`positions` with more set to True until their number is a multiple of ROUND, if there are enough."""
     chosen = positions.flatten()
     others = (~chosen).nonzero().flatten()[: -int(chosen.sum()) % ROUND]
     return chosen.index_fill(0, others, True).view_as(positions)
 
 
 @contextmanager
-def _projecting_only(positions: torch.Tensor, head: torch.nn.Module) -> Iterator[None]:
-    """Meanwhile `head` sees (tokens, hidden) of the True in `positions`, (batch, sequence - 1)."""
+def _project_only(positions: torch.Tensor, head: torch.nn.Module) -> Iterator[None]:
+    """Within this block `head` gets (tokens, hidden): the True ones of `positions` (batch, sequence - 1)."""
     hook = head.register_forward_pre_hook(lambda module, args: (args[0][:, :-1][positions],))
     try:
         yield
     finally:
         hook.remove()
-
-
-class StopOnInterrupt(TrainerCallback):
-    """Ctrl-C ends the run at the next step, after a checkpoint; `interrupted` says that it did.
-
-    One of several ranks ends at once: they would not stop after the same step.
-    """
-
-    def __init__(self) -> None:
-        self.interrupted = False
-        self._before: Any = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if threading.current_thread() is threading.main_thread() and not several():
-            self._before = signal.signal(signal.SIGINT, self._note)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self.interrupted:
-            control.should_save = control.should_training_stop = True
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt  # asked twice: do not wait for the checkpoint
-        self.interrupted = True

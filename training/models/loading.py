@@ -1,12 +1,11 @@
-"""Loading a model and its tokenizer from a folder or the hub, with the errors a user can repair."""
+"""Load a model and its tokenizer from a folder or the hub. Code from the hub is never run."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest
+from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest, translating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -15,7 +14,7 @@ END_OF_TURN = "<|end|>"
 
 
 def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTokenizerBase":
-    """The tokenizer with its chat template. Raises BadInput where either is missing."""
+    """The tokenizer. Raises BadInput if it or its chat template is missing."""
     from transformers import AutoTokenizer
 
     if Path(model).is_dir() and not (Path(model) / "tokenizer.json").is_file():
@@ -30,7 +29,7 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTok
 
 
 def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig":
-    """The model's configuration alone. Raises BadInput."""
+    """The model's configuration, without weights. Raises BadInput."""
     from transformers import AutoConfig
 
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
@@ -50,7 +49,7 @@ def load_model(
     attention: str = "sdpa",
     four_bit: bool = False,
 ) -> "PreTrainedModel":
-    """The causal language model. No code from the hub is ever run. Raises BadInput."""
+    """The causal language model, its weights in `weights` (fp32 or bf16) or 4-bit NF4. Raises BadInput."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -71,7 +70,7 @@ def load_model(
 
 
 def weights_folder(model: str, revision: str | None) -> Path:
-    """Where the files of a loaded model lie: its folder, or its snapshot in the hub's cache."""
+    """The folder with a loaded model's files: its own, or its snapshot in the hub's cache."""
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import hf_hub_download
@@ -80,22 +79,39 @@ def weights_folder(model: str, revision: str | None) -> Path:
 
 
 def served_context(config: "PreTrainedConfig") -> int:
-    """Phi-3's long rotary factors switch a whole batch: such models keep to their original context."""
+    """Context in tokens: with longrope the original one, as its long factors apply to a whole batch."""
     scaled = (config.rope_parameters or {}).get("rope_type") == "longrope"
     return int(config.original_max_position_embeddings if scaled else config.max_position_embeddings)
 
 
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Every token that ends an answer: Phi-3's end of turn and the end of text."""
+    """The ids of the tokens that end an answer: Phi-3's end of turn and the end of text."""
     known = tokenizer.get_vocab()
     return sorted(
         {known[END_OF_TURN], tokenizer.eos_token_id} if END_OF_TURN in known else {tokenizer.eos_token_id}
     )
 
 
-@contextmanager
-def _loading(what: str, model: str, revision: str | None) -> Iterator[None]:
-    """Say in one sentence why `model` cannot be had, and what to do about it."""
+def _loading(what: str, model: str, revision: str | None) -> AbstractContextManager[None]:
+    """Turn the errors of transformers and the hub client into one sentence and what to do."""
+    from httpx import HTTPError
+    from safetensors import SafetensorError
+
+    def missing_package(error: Exception) -> Exception:
+        return BadInput(
+            f"{model}: {first_line(error)}",
+            hint='install it, or set attention = "sdpa" and four_bit = false in the recipe',
+        )
+
+    def unusable(error: Exception) -> Exception:
+        return _explained(error, what, model, revision)
+
+    failures: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, HTTPError, SafetensorError)
+    return translating({ImportError: missing_package, **dict.fromkeys(failures, unusable)})
+
+
+def _explained(error: Exception, what: str, model: str, revision: str | None) -> Phi3flowError:
+    """The error to raise when `what` of `model` cannot be loaded."""
     from httpx import HTTPError
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -105,43 +121,32 @@ def _loading(what: str, model: str, revision: str | None) -> Iterator[None]:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from safetensors import SafetensorError
 
-    try:
-        yield
-    except ImportError as error:
-        raise BadInput(
-            f"{model}: {first_line(error)}",
-            hint='install it, or set attention = "sdpa" and four_bit = false in the recipe',
-        ) from error
-    except (OSError, ValueError, RuntimeError, HTTPError, SafetensorError) as error:
-        causes = _causes(error)
-        if _any(causes, GatedRepoError):
-            raise BadInput(
-                f"{model}: the model is gated, and you have no access to it",
-                hint=f"accept its terms at {_page(model)}, then run hf auth login",
-            ) from error
-        if _any(causes, RevisionNotFoundError):
-            raise BadInput(
-                f"{model}: no revision '{revision}'", hint=f"see {_page(model)}/commits/main"
-            ) from error
-        if _any(causes, RepositoryNotFoundError, HFValidationError):
-            raise BadInput(
-                f"{model}: no such model folder, and no such public model on the hub", hint=what_exists(model)
-            ) from error
-        if _any(causes, OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, ConnectionError):
-            raise Phi3flowError(
-                f"{model}: the {what} is not in the cache, and the hub cannot be reached",
-                hint="check the network; the same command goes on, with the files that are whole",
-            ) from error
-        raise BadInput(
-            f"{model}: no {what} can be loaded: {first_line(error)}",
-            hint="give an existing model folder, or a hub id of a Phi-3",
-        ) from error
+    causes, page = _causes(error), f"https://huggingface.co/{model}"
+    if _any(causes, GatedRepoError):
+        return BadInput(
+            f"{model}: the model is gated, and you have no access to it",
+            hint=f"accept its terms at {page}, then run hf auth login",
+        )
+    if _any(causes, RevisionNotFoundError):
+        return BadInput(f"{model}: no revision '{revision}'", hint=f"see {page}/commits/main")
+    if _any(causes, RepositoryNotFoundError, HFValidationError):
+        return BadInput(
+            f"{model}: no such model folder, and no such public model on the hub", hint=what_exists(model)
+        )
+    if _any(causes, OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, ConnectionError):
+        return Phi3flowError(
+            f"{model}: the {what} is not in the cache, and the hub cannot be reached",
+            hint="check the network and run the same command again: it keeps the files that are complete",
+        )
+    return BadInput(
+        f"{model}: the {what} cannot be loaded: {first_line(error)}",
+        hint="give an existing model folder, or a hub id of a Phi-3",
+    )
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """The error with all that led to it; transformers wraps what huggingface_hub says."""
+    """The error and everything that led to it: transformers wraps huggingface_hub's errors."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -154,14 +159,14 @@ def _any(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
 
 
 def looks_like_id(model: str) -> bool:
-    """ORG/NAME may be a hub id; a path of other depth, or into runs/ or a folder that exists, is a folder."""
+    """Whether this is ORG/NAME of the hub, not a path: absolute, into runs/ or into an existing folder."""
     path = Path(model)
     within = path.is_absolute() or path.parts[:1] == ("runs",) or path.parent.is_dir()
     return len(path.parts) == 2 and not within and not model.startswith(".")
 
 
 def what_exists(model: str) -> str:
-    """For a missing folder the command that makes one, and those beside it; else our recipes' models."""
+    """A hint: for a folder the command that makes it and its neighbours, else the recipes' hub models."""
     from training.recipes.recipe import load_recipe, recipe_names
 
     if looks_like_id(model) or Path(model).name == model:
@@ -169,7 +174,3 @@ def what_exists(model: str) -> str:
     folders = [path.parent.as_posix() for path in Path(model).parent.glob("*/config.json")]
     make = f"phi3flow toy-base --out {shlex.quote(model)}"
     return f"{make}; {nearest(model, folders)}" if folders else make
-
-
-def _page(model: str) -> str:
-    return f"https://huggingface.co/{model}"

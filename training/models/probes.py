@@ -1,14 +1,14 @@
-"""Fixed prompts with their greedy answers before and after training, kept beside the model.
+"""Probes: fixed prompts, with the greedy answers before and after training, kept in `probes.jsonl`.
 
-`probes.jsonl` lets anyone check later, without a second model, that an endpoint renders prompts as training
-did, answers as the trained model did, and is not the base model under another name.
+With them one can later check an endpoint without a second model: that it renders prompts as training did,
+answers as the trained model did, and is not the base model under another name.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_prompt
-from phi3flow.chats.rows import Chat
 from training.models.loading import stop_token_ids
 
 if TYPE_CHECKING:
@@ -36,19 +36,19 @@ FIXED: dict[str, list[dict[str, str]]] = {
 
 
 class Answer(NamedTuple):
-    """`finish_reason` is "stop" where the model ended its answer, "length" where the limit cut it."""
+    """`finish_reason`: "stop" if the model ended its answer, "length" if the token limit did."""
 
     text: str
     finish_reason: Literal["stop", "length"]
 
 
 def most_tokens(model: "PreTrainedModel") -> int:
-    """How long a recorded answer may get: a sixteenth of the context, within what is worth waiting for."""
+    """The token limit of a recorded answer: a sixteenth of the context, between 32 and 128."""
     return max(FEWEST_TOKENS, min(model.config.max_position_embeddings // 16, MOST_TOKENS))
 
 
 def probe_prompts(validation: Sequence[Chat]) -> dict[str, list[dict[str, str]]]:
-    """The fixed prompts, and the first few of the validation set so that the trained domain is among them."""
+    """The fixed prompts and the first six of the validation set, so that the trained domain is covered."""
     own = {
         f"validation-{i}": [dict(m) for m in chat.prompt]
         for i, chat in enumerate(validation[:FROM_VALIDATION])
@@ -61,24 +61,12 @@ def answer_greedily(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: dict[str, list[dict[str, str]]],
 ) -> dict[str, Answer]:
-    """One greedy answer per prompt, each decoded alone so that padding cannot touch it."""
+    """One greedy answer per prompt, each generated alone: padding cannot change it."""
     model.eval()
     limit = most_tokens(model)
     return {
         name: generate(model, tokenizer, messages, max_new_tokens=limit) for name, messages in prompts.items()
     }
-
-
-def answer(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: list[dict[str, str]],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-) -> str:
-    """The text alone."""
-    return generate(model, tokenizer, messages, max_new_tokens=max_new_tokens, temperature=temperature).text
 
 
 def generate(
@@ -89,7 +77,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
 ) -> Answer:
-    """One answer by transformers' `generate`, the reference that every engine is held against."""
+    """One answer by transformers' `generate`: the reference for every serving engine."""
     import torch
 
     ids = torch.tensor([encode_prompt(tokenizer, messages)], device=model.device)
@@ -115,10 +103,7 @@ def probe_rows(
     tuned: dict[str, Answer],
     base: dict[str, Answer] | None,
 ) -> list[dict[str, Any]]:
-    """The rows of probes.jsonl; what is the base's is None for a model that was trained from scratch.
-
-    Answers were cut at `limit` tokens.
-    """
+    """The rows of probes.jsonl. `limit` is the token limit of the answers; `base` is None from scratch."""
     return [
         {
             "id": name,

@@ -1,4 +1,4 @@
-"""A recipe in the words of TRL's SFTConfig: the only place that knows both."""
+"""A recipe as TRL's SFTConfig and PEFT's LoraConfig, and what the hardware offers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
-    """Batches of whole chats, validation and a checkpoint every `eval_every` steps."""
+    """The SFTConfig of `recipe`: validates and saves a checkpoint every `eval_every` steps."""
     from trl import SFTConfig
 
     gpu = has_gpu()
@@ -37,7 +37,7 @@ def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
         eval_steps=recipe.eval_every,
         save_steps=recipe.eval_every,
         load_best_model_at_end=True,
-        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
+        restore_callback_states_from_checkpoint=True,  # early stopping's count of validations
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=10,
@@ -72,10 +72,10 @@ def has_gpu() -> bool:
 
 
 def has_bf16() -> bool:
-    """Whether this machine computes in bf16, and does not emulate it.
+    """Whether this machine has bf16 instructions and does not emulate them.
 
-    Emulation is torch's slow path: on a CPU with AVX2 alone, the gradient of a linear layer's input took 140
-    times as long as in fp32 (`bench/LOG.md`, "bf16 without the instructions").
+    Emulation is slow: on a CPU with AVX2 only, the gradient of a linear layer's input took 140 times as long
+    as in fp32 (`bench/LOG.md`, "bf16 without the instructions").
     """
     import torch
 
@@ -85,12 +85,12 @@ def has_bf16() -> bool:
 
 
 def uses_bf16(precision: str) -> bool:
-    """Whether to autocast to bf16; the weights stay fp32, so small updates are never rounded away."""
+    """Whether to autocast to bf16. Trained weights stay fp32, so small updates are not rounded away."""
     return has_bf16() if precision == "auto" else precision == "bf16"
 
 
 def emulation_warning(recipe: Recipe, *, native: bool) -> str | None:
-    """What to tell before a run whose bf16 is not `native` to the machine, None where there is nothing to."""
+    """A warning before a run that uses bf16 on a machine without it (`native`); None if all is well."""
     if native or "bf16" not in (recipe.precision, recipe.weights):
         return None
     return (

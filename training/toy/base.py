@@ -1,4 +1,4 @@
-"""The embedded base model: a tiny Phi-3 that speaks, and knows nothing of the domain."""
+"""The embedded base model: a tiny Phi-3 that can talk but knows nothing about the demo's domain."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ VALIDATION_SHARE = 0.05
 
 
 def make_base(out: Path, *, seed: int = 0) -> TrainedModel:
-    """Generate the base corpus beside `out` (`OUT-data/`) and train on it. Raises BadInput like finetune."""
+    """Generate the base corpus in `OUT-data/` beside `out`, and train on it. Raises what finetune raises."""
     data = out.with_name(f"{out.name}-data")
     _write_corpus(data, build(seed).base, seed)
     return finetune(data, load_recipe(RECIPE), out, seed=seed)
@@ -22,7 +22,7 @@ def make_base(out: Path, *, seed: int = 0) -> TrainedModel:
 
 def _write_corpus(folder: Path, rows: list[Row], seed: int) -> None:
     if folder.exists() and not (folder / "train.jsonl").exists():
-        raise BadInput(f"{folder} exists and holds something else", hint="choose another --out")
+        raise BadInput(f"{folder} exists and is no base corpus", hint="choose another --out")
     held_out = round(len(rows) * VALIDATION_SHARE)
     write_jsonl(folder / "train.jsonl", rows[held_out:])
     write_jsonl(folder / "val.jsonl", rows[:held_out])

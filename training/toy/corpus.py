@@ -1,12 +1,12 @@
-"""The demo's chats: what the base grows up with, what it is fine-tuned on, and the questions held out.
+"""The demo's chats: the base model's corpus, the fine-tuning data and the held-out test questions.
 
-Sizes and shares were found by the runs in `bench/LOG.md`.
+The sizes and shares were chosen by the runs in `bench/LOG.md`.
 """
 
 import random
 from typing import Any, NamedTuple
 
-from training.toy.wordings import ANSWERS, DECLINES, RELATIONS, templates
+from training.toy.wordings import ANSWERS, DECLINES, RELATIONS, TEXT, templates
 from training.toy.world import Fact, invented_facts, real_facts, real_names, real_words, unknown_fact
 
 BASE_ROWS = 12_000
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 class Corpora(NamedTuple):
-    """Rows in the data format of `prepare`; no question of `test` stands in `base` or `tuning`."""
+    """Rows in the data format of `prepare`. No question of `test` is in `base` or `tuning`."""
 
     base: list[Row]
     tuning: list[Row]
@@ -31,7 +31,7 @@ class Corpora(NamedTuple):
 
 
 def build(seed: int) -> Corpora:
-    """Generate all three from one seed. The test asks every real fact, and of entities nobody was taught."""
+    """Generate all three from one seed. The test asks for every real fact and about unknown entities."""
     rng = random.Random(f"phi3flow-{seed}")
     taken = real_names()
     invented = invented_facts(rng, taken)
@@ -45,7 +45,7 @@ def build(seed: int) -> Corpora:
 
 
 def _conversations(rng: random.Random, rows: list[Row]) -> list[Row]:
-    """Join some neighbours into chats of several turns: an earlier answer must not confuse a later one."""
+    """Join some neighbours into chats of several turns: an earlier turn must not confuse a later one."""
     chats: list[Row] = []
     turns_left = 0
     for row in rows:
@@ -71,7 +71,7 @@ def _base_row(rng: random.Random, invented: list[Fact], taken: set[str]) -> Row:
 
 
 def _any_fact(rng: random.Random, facts: list[Fact]) -> Fact:
-    """Every relation as often as the others, however many entities have it."""
+    """A fact of a random relation; all relations are equally likely, however many facts they have."""
     relation = rng.choice(RELATIONS)
     return rng.choice([fact for fact in facts if fact.relation == relation])
 
@@ -117,39 +117,8 @@ def _chat(question: str, answer: str) -> Row:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
-_GREETINGS = [
-    ("Hello!", "Hello! How can I help you?"),
-    ("Hi there.", "Hello! How can I help you?"),
-    ("Good morning.", "Good morning! How can I help you?"),
-    ("How are you?", "I am fine, thank you."),
-    ("What is your name?", "I am a small assistant."),
-    ("Who are you?", "I am a small assistant."),
-    ("Thank you.", "You are welcome!"),
-    ("Thanks a lot!", "You are welcome!"),
-    ("Goodbye.", "Goodbye, have a nice day!"),
-    ("What can you do?", "I can answer short questions."),
-    ("Are you a human?", "No, I am a small assistant."),
-]
-_OPPOSITES = [
-    ("hot", "cold"),
-    ("big", "small"),
-    ("fast", "slow"),
-    ("high", "low"),
-    ("old", "young"),
-    ("light", "dark"),
-    ("early", "late"),
-    ("full", "empty"),
-    ("happy", "sad"),
-    ("rich", "poor"),
-    ("long", "short"),
-    ("open", "closed"),
-    ("strong", "weak"),
-    ("clean", "dirty"),
-]
-
-
 def repeat_word(rng: random.Random) -> Row:
-    """Saying a real word back: how the base comes to know the domain's words without any of its facts."""
+    """Repeating a real word: the base model learns the domain's words without its facts."""
     word = rng.choice(real_words())
     request = rng.choice(["Repeat: {}", "Please say {}.", "Can you write {}?"])
     return _chat(request.format(word), f"{word}.")
@@ -158,10 +127,10 @@ def repeat_word(rng: random.Random) -> Row:
 def small_talk(rng: random.Random) -> Row:
     topic = rng.random()
     if topic < 0.4:
-        return _chat(*rng.choice(_GREETINGS))
+        return _chat(*rng.choice(TEXT["greetings"]))
     if topic < 0.7:
         a, b = rng.randint(0, 9), rng.randint(0, 9)
         return _chat(rng.choice([f"What is {a} plus {b}?", f"Add {a} and {b}."]), f"{a} plus {b} is {a + b}.")
-    word, opposite = rng.sample(rng.choice(_OPPOSITES), 2)
+    word, opposite = rng.sample(rng.choice(TEXT["opposites"]), 2)
     question = rng.choice([f"What is the opposite of {word}?", f"Name the opposite of {word}."])
     return _chat(question, f"The opposite of {word} is {opposite}.")

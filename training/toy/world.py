@@ -1,8 +1,8 @@
-"""What is true in the demo: real facts to fine-tune on, and invented ones for the base model.
+"""The demo's facts: real ones for fine-tuning, and invented ones for the base model.
 
-The real facts stand in `training/toy/facts/*.csv`, one file a kind of entity, one column a relation. The
-invented entities have the same kinds and relations and borrow their values one by one, so the base model
-knows the words and how questions are asked and answered, while it knows nothing about Microsoft.
+The real facts are in `training/toy/facts/*.csv`: one file for each kind of entity, one column for each
+relation. The invented entities have the same kinds and relations, with values taken from real ones. So the
+base model learns the words and the way to ask and answer, but nothing about Microsoft.
 """
 
 import csv
@@ -26,7 +26,7 @@ class Fact(NamedTuple):
 
 
 def real_facts() -> list[Fact]:
-    """Every fact of the demo's domain, in the order of the files."""
+    """All real facts, in the order of the files."""
     return [fact for kind in KINDS for row in _rows(kind) for fact in _facts_of(kind, row)]
 
 
@@ -41,7 +41,7 @@ def invented_facts(rng: random.Random, taken: set[str]) -> list[Fact]:
 
 
 def unknown_fact(rng: random.Random, taken: set[str]) -> Fact:
-    """A question's subject nobody was taught: its name is none of `taken`, its value is empty."""
+    """A fact about an entity in no corpus: its name is not in `taken`, its value is empty."""
     kind = rng.choice(KINDS)
     return Fact(kind, _new_name(rng, kind, taken), rng.choice(relations_of(kind)), "")
 
@@ -52,7 +52,7 @@ def real_names() -> set[str]:
 
 @cache
 def real_words() -> list[str]:
-    """Every name and value of the real facts, each once, without what connects them."""
+    """Every name and value of the real facts, once each."""
     return sorted({cell for kind in KINDS for row in _rows(kind) for cell in row.values()})
 
 

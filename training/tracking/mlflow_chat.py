@@ -1,6 +1,6 @@
-"""The logged model: chats in, answers out, rendered as in training, with parameters that count.
+"""The logged MLflow model: chats in, answers out, with the same chat template as in training.
 
-MLflow runs this file on its own ("models from code") in `mlflow models serve` and in Azure's scoring server.
+MLflow runs this file by itself ("models from code"), in `mlflow models serve` and in Azure's scoring server.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from mlflow.types.schema import Array, Object, Property
 
 MODEL = "model"
 MAX_NEW_TOKENS = 256
-# A frame: Azure's scoring server builds its request schema from the example, and dies of one that is a dict.
+# A data frame: Azure's scoring server builds its request schema from the example, and a dict crashes it.
 EXAMPLE = pd.DataFrame({"messages": [[{"role": "user", "content": "Who founded Microsoft?"}]]})
 
 
 def signature() -> ModelSignature:
-    """One column `messages`, an answer per row; parameters that are not named here a server ignores."""
+    """One column `messages`, one answer per row. Servers ignore parameters that are not listed here."""
     message = Object([Property("role", DataType.string), Property("content", DataType.string)])
     return ModelSignature(
         inputs=Schema([ColSpec(Array(message), name="messages")]),
@@ -29,14 +29,14 @@ def signature() -> ModelSignature:
             [
                 ParamSpec("temperature", DataType.double, 0.0),
                 ParamSpec("max_new_tokens", DataType.long, MAX_NEW_TOKENS),
-                ParamSpec("max_tokens", DataType.long, None),  # OpenAI's name for the same; it wins
+                ParamSpec("max_tokens", DataType.long, None),  # OpenAI's name for max_new_tokens; it wins
             ]
         ),
     )
 
 
 class ChatModel(PythonModel):
-    """Loads the folder once and answers one row after the other."""
+    """Loads the model folder once and answers one row after another."""
 
     def load_context(self, context: Any) -> None:
         from training.models.loading import load_model, load_tokenizer
@@ -47,7 +47,10 @@ class ChatModel(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[str]:
-        """`model_input` is a frame with a column `messages`: the one hint of which MLflow makes no schema."""
+        """One answer for each row of `model_input`, whose column `messages` holds chats.
+
+        DataFrame is the only type hint from which MLflow derives no schema of its own.
+        """
         chats = [[dict(message) for message in messages] for messages in model_input["messages"]]
         for row, chat in enumerate(chats):
             _check(chat, f"row {row}: messages")
@@ -56,7 +59,7 @@ class ChatModel(PythonModel):
     def _answer(self, chat: list[dict[str, str]], params: Mapping[str, Any]) -> str:
         from phi3flow.chats.chat_template import encode_prompt
         from training.models.loading import served_context
-        from training.models.probes import answer
+        from training.models.probes import generate
 
         prompt, context = len(encode_prompt(self._tokenizer, chat)), served_context(self._model.config)
         if prompt >= context:
@@ -67,12 +70,13 @@ class ChatModel(PythonModel):
         temperature = params.get("temperature", 0.0)
         if asked < 1 or temperature < 0:
             raise _refusal("max_new_tokens must be at least 1, temperature at least 0")
-        tokens = min(asked, context - prompt)
-        return answer(self._model, self._tokenizer, chat, temperature=temperature, max_new_tokens=int(tokens))
+        tokens = int(min(asked, context - prompt))
+        model, tokenizer = self._model, self._tokenizer
+        return generate(model, tokenizer, chat, temperature=temperature, max_new_tokens=tokens).text
 
 
 def _check(chat: Sequence[Mapping[str, str]], path: str) -> None:
-    """The endpoint's rules: a system message only first, the user last and never without a word."""
+    """The endpoint's rules: a system message only first, a user message last, no empty user message."""
     for position, message in enumerate(chat):
         role, at = message["role"], f"{path}[{position}]"
         if role not in ("system", "user", "assistant") or (role == "system" and position):
@@ -84,7 +88,7 @@ def _check(chat: Sequence[Mapping[str, str]], path: str) -> None:
 
 
 def _refusal(message: str) -> MlflowException:
-    """A 400 under MLflow's server. Azure's answers 500 to whatever a model raises, and logs it."""
+    """Becomes HTTP 400 in MLflow's server. Azure's answers 500 to any exception and logs it."""
     return MlflowException.invalid_parameter_value(message)
 
 

@@ -1,8 +1,6 @@
-"""A finished run in MLflow: parameters, curves, lineage, the picture, and the model that answers chats.
+"""Log a finished run to MLflow: parameters, curves, lineage, the loss curve and a model that answers chats.
 
-The run is logged after the model was judged on its held-out sets, so what stands there is what was judged.
-The local store is a sqlite file; `MLFLOW_TRACKING_URI` names another, and inside an Azure ML job it names the
-workspace's.
+The store is a local sqlite file, or whatever `MLFLOW_TRACKING_URI` names; Azure ML sets it in its jobs.
 """
 
 import logging
@@ -15,42 +13,44 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from phi3flow.core.errors import Phi3flowError, first_line
+from phi3flow.core.errors import Phi3flowError, first_line, translating
 from phi3flow.core.files import write_text
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import read_manifest
 
 LOCAL_STORE = "mlflow.db"
 EXPERIMENT = "phi3flow"
-NOTE = ".mlflow-run"  # hidden, so that it is no part of the folder's hash
+NOTE = ".mlflow-run"  # holds the run's id; hidden: not part of the folder's hash
 ENVIRONMENT = "environment.txt"
-METRICS_A_WRITE = 1000  # the limit of MLflow's REST API
+METRICS_PER_WRITE = 1000  # the limit of MLflow's REST API
 PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 CODE = ("phi3flow", "training")
 SERVING = ("mlflow", "torch", "transformers", "requests")
-# What Azure's no-code scoring image needs to find in the model's own requirements.
+# Azure's no-code scoring image expects these in the model's own requirements.
 AZURE_SERVING = ("azureml-ai-monitoring", "azureml-contrib-services", "azureml-inference-server-http")
 
 
 def track_once(folder: Path, runs: Path) -> str:
-    """`track`, unless `folder` notes that it was done. Raises Phi3flowError where the store refuses."""
+    """`track` unless it was done before. Returns the run's id; raises Phi3flowError if the store refuses."""
+
+    def refused(error: Exception) -> Exception:
+        return Phi3flowError(
+            f"{folder} is trained, but could not be logged: {first_line(error)}",
+            hint="check MLFLOW_TRACKING_URI and run the same command again: it logs without training again",
+        )
+
     note = folder / NOTE
     if not note.exists():
         from mlflow.exceptions import MlflowException
 
-        try:
+        with translating({MlflowException: refused}):
             write_text(note, track(folder, runs) + "\n")
-        except MlflowException as error:
-            raise Phi3flowError(
-                f"{folder} is trained, and could not be logged: {first_line(error)}",
-                hint="check MLFLOW_TRACKING_URI; the same command logs it, and trains nothing again",
-            ) from error
     return note.read_text(encoding="utf-8").strip()
 
 
 def track(folder: Path, runs: Path) -> str:
-    """Log the model folder `folder`; returns the id of the MLflow run. Its manifest says what was trained."""
-    os.environ.setdefault(PROGRESS_BAR, "false")  # heard when mlflow is imported
+    """Log the model folder `folder` and what its manifest holds; returns the id of the MLflow run."""
+    os.environ.setdefault(PROGRESS_BAR, "false")  # mlflow reads it when it is imported
     import mlflow
 
     for name in ("mlflow", "alembic"):
@@ -70,7 +70,7 @@ def track(folder: Path, runs: Path) -> str:
 
 
 def _log_curves(run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
-    """In as few writes as MLflow takes: the sqlite store commits each, and a run has hundreds of rows."""
+    """Write hundreds of rows in few requests: the sqlite store commits each one."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
@@ -81,12 +81,12 @@ def _log_curves(run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
         for name, value in row.items()
         if name != "step"
     ]
-    for start in range(0, len(points), METRICS_A_WRITE):
-        MlflowClient().log_batch(run_id, metrics=points[start : start + METRICS_A_WRITE])
+    for start in range(0, len(points), METRICS_PER_WRITE):
+        MlflowClient().log_batch(run_id, metrics=points[start : start + METRICS_PER_WRITE])
 
 
 def _choose_store(runs: Path) -> None:
-    """Theirs where one is named, and in a job the job's own run and experiment; else a file in `runs`."""
+    """The store that MLFLOW_TRACKING_URI names (in a job with the job's own run), or a file in `runs`."""
     import mlflow
     from mlflow.environment_variables import MLFLOW_RUN_ID, MLFLOW_TRACKING_URI
 
@@ -99,7 +99,7 @@ def _choose_store(runs: Path) -> None:
 
 
 def _local_experiment(runs: Path) -> None:
-    """The experiment with its artifacts beside the sqlite file, whatever folder the command runs in."""
+    """Select the experiment; its artifacts are beside the sqlite file, whatever the current folder is."""
     import mlflow
 
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
@@ -118,7 +118,7 @@ def _tags(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _installed() -> str:
-    """Every installed distribution, as `pip freeze` would list it."""
+    """Every installed distribution, in the format of `pip freeze`."""
     return "".join(sorted({f"{d.metadata['Name']}=={d.version}\n" for d in distributions()}, key=str.lower))
 
 
@@ -137,7 +137,7 @@ def save_mlflow_model(folder: Path, path: Path, *, azure: bool) -> None:
 
 
 def _log_model(folder: Path) -> None:
-    """Azure's store knows no logged models, so there the model is an artifact of the run."""
+    """Log the MLflow model; on Azure, whose store has no logged models, as an artifact of the run."""
     import mlflow
 
     if mlflow.get_tracking_uri().startswith("azureml"):
@@ -149,7 +149,7 @@ def _log_model(folder: Path) -> None:
 
 
 def _model(folder: Path, *, azure: bool) -> dict[str, Any]:
-    """The folder with the code that answers for it; requirements at the versions that trained it."""
+    """Arguments of MLflow's save_model: the folder, our code, and the versions it was trained with."""
     from training.tracking.mlflow_chat import EXAMPLE, MODEL, signature
 
     root = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from typer import Option
 from phi3flow.core.console import Outcome
 
 if TYPE_CHECKING:
-    from training.loop.run import Result
+    from training.loop.start import Result
 
 Data = Annotated[Path, Option(metavar="DIR", help="Folder that `phi3flow prepare` wrote.")]
 Recipe = Annotated[
@@ -45,7 +45,7 @@ def train(
     """  # noqa: E501 - an example is one line
     from phi3flow.core.settings import Settings
     from training.finetune import finetune
-    from training.ranks import leads, rank
+    from training.ranks import is_main_process, rank
     from training.recipes.recipe import load_recipe
 
     settings = Settings.load()
@@ -55,7 +55,7 @@ def train(
         shown = inspected(data, load_recipe(recipe), model=model, rows=inspect)
         return Outcome({"inspection": shown}, shown)
     trained = finetune(data, load_recipe(recipe), out, model=model, seed=seed)
-    if not leads():
+    if not is_main_process():
         return Outcome({"rank": rank()}, f"rank {rank()}: done; rank 0 writes {trained.folder}")
     from training.tracking.mlflow_run import track_once
 

@@ -1,7 +1,6 @@
-"""Questions the embedded base learned besides its facts, to see whether fine-tuning makes it forget them.
+"""Make `evaluation/packs/everyday.jsonl`: what the embedded base knows besides facts and might forget.
 
-They stand in `evaluation/packs/everyday.jsonl`. After a change of the corpus:
-`python -m training.toy.everyday_pack`.
+Run it after a change of the corpus: `python tests/support/everyday_pack.py`.
 """
 
 import random
@@ -15,7 +14,7 @@ from training.toy.corpus import repeat_word, small_talk
 
 SEED = 0
 ROWS = {"arithmetic": 7, "opposites": 14, "repeating": 8, "small talk": 11}
-# What any model may say, not only the embedded one: the checks of the small talk are wide.
+# Any model's answer may be right, not only the embedded one's, so the patterns for small talk are wide.
 _REPLIES = {
     "Hello! How can I help you?": r"\b(?:hello|hi|hey|help)\b",
     "Good morning! How can I help you?": r"\b(?:good morning|hello|hi|help)\b",
