@@ -14,6 +14,7 @@ from http_load import Answer, Request, Target
 from deploy.export.openvino import export_openvino
 from phi3flow.app.services import scoring_endpoint
 from phi3flow.chats.chat_template import encode_prompt
+from phi3flow.core.children import module_command
 from phi3flow.core.processes import Service
 
 KEY = "bench-key"
@@ -106,15 +107,15 @@ def prepare(name: str, work: Path, tuned: Path) -> Subject:
 def services(subject: Subject, logs: Path) -> list[Service]:
     """All servers of one subject; they are measured one at a time."""
     ours = {"transformers": subject.folder, "fp32": subject.fp32, "int4": subject.int4}
-    python = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(subject.mlflow)]
-    options = ["-p", str(PORTS["mlflow"]), "--env-manager", "local", "--timeout", "900"]
+    options = ["--port", PORTS["mlflow"], "--env-manager", "local", "--timeout", "900"]
+    mlflow = module_command("mlflow", "models", "serve", "--model-uri", subject.mlflow, *options)
     path = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # mlflow starts uvicorn by its name
     )
     quiet = {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1"}
     log = logs / f"{subject.name}-mlflow.log"
     return [
-        Service("mlflow", [*python, *options], PORTS["mlflow"], "/ping", "endpoint_port", log, quiet),
+        Service("mlflow", mlflow, PORTS["mlflow"], "/ping", "endpoint_port", log, quiet),
         *(
             scoring_endpoint(folder, PORTS[name], "endpoint_port", KEY, logs / f"{subject.name}-{name}.log")
             for name, folder in ours.items()

@@ -25,6 +25,7 @@ from http_load import Answer, Request, post
 
 from deploy.export.openvino import export_openvino
 from phi3flow.chats.rows import load_chats
+from phi3flow.core.children import module_command
 
 KEY, PORT = "soak-key", 5081
 CHAT = "/v1/chat/completions"
@@ -164,7 +165,7 @@ async def terminate(soak: Soak, rate: float, server: subprocess.Popen) -> None:
 
 
 def start(model: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "phi3flow", "serve", str(model), "--port", str(PORT)]
+    command = module_command("phi3flow", "serve", model, "--port", PORT)
     environment = os.environ | {"PHI3FLOW_ENDPOINT_KEY": KEY}
     server = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)
     for line in server.stderr:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from deploy.scoring.http.app import create_app
 from deploy.scoring.http.auth import KeyFile
 from deploy.scoring.http.connection import LIMITS, BoundedConnection, ConnectionLimits
-from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.http.service import Service
 from deploy.scoring.load import load
 from phi3flow.core.errors import Phi3flowError
 
@@ -64,7 +64,7 @@ def serve(
     """
     service = Service(folder.resolve().name)
     server = Server(server_config(create_app(service, key, request_timeout)), service)
-    loader = _Loader(lambda: load(folder, loader.fail, engine), service, server, announce)
+    loader = _Loader(folder, engine, service, server, announce)
     loader.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises the signal again after its shutdown
@@ -81,19 +81,16 @@ class _Loader(threading.Thread):
     """Loads the model while the server already answers that it is loading."""
 
     def __init__(
-        self,
-        load_model: Callable[[], LoadedModel],
-        service: Service,
-        server: Server,
-        announce: Callable[[], None],
+        self, folder: Path, engine: str, service: Service, server: Server, announce: Callable[[], None]
     ) -> None:
         super().__init__(name="loader", daemon=True)
         self.error: Phi3flowError | None = None
-        self._load, self._service, self._server, self._announce = load_model, service, server, announce
+        self._folder, self._engine = folder, engine
+        self._service, self._server, self._announce = service, server, announce
 
     def run(self) -> None:
         try:
-            self._service.ready(self._load())
+            self._service.ready(load(self._folder, self.fail, self._engine))
             if self._service.state == "ready":
                 self._announce()
         except Phi3flowError as error:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from deploy.verify.probes import Answers, Given, Probe
+from deploy.verify.probes import Answers, Probe, ProbeAnswer
 
 Result = Literal["pass", "fail", "not-checkable"]
 SPECIAL_TOKEN = re.compile(r"<\|\w+\|>")
@@ -27,37 +27,39 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def check_template(given: Sequence[Given], contract: str) -> Check:
+def check_template(answers: Sequence[ProbeAnswer], contract: str) -> Check:
     """Whether the endpoint renders prompts as training did.
 
     Compares token ids, or their number if the endpoint does not return ids. One probe has special tokens in
     its user's text: it differs if the endpoint does not break them up.
     """
-    if all(one.reply.prompt_token_ids is not None for one in given):
-        return _compare_prompts(given, "token ids", _differing_id)
-    if all(one.reply.prompt_tokens is not None for one in given):
-        return _compare_prompts(given, "number of tokens", _differing_number)
+    if all(answer.reply.prompt_token_ids is not None for answer in answers):
+        return _compare_prompts(answers, "token ids", _differing_id)
+    if all(answer.reply.prompt_tokens is not None for answer in answers):
+        return _compare_prompts(answers, "number of tokens", _differing_number)
     missing = "the endpoint tells neither token ids nor their number"
     if contract != "openai":
         missing = f"contract {contract} tells neither token ids nor their number; openai does"
     return Check("template", "not-checkable", missing)
 
 
-def _compare_prompts(given: Sequence[Given], what: str, difference: Callable[[Given], str]) -> Check:
-    differences = {one.probe.id: difference(one) for one in given}
-    wrong = [one.probe for one in given if differences[one.probe.id]]
+def _compare_prompts(
+    answers: Sequence[ProbeAnswer], what: str, difference: Callable[[ProbeAnswer], str]
+) -> Check:
+    differences = {answer.probe.id: difference(answer) for answer in answers}
+    wrong = [answer.probe for answer in answers if differences[answer.probe.id]]
     if not wrong:
-        return Check("template", "pass", f"{len(given)} of {len(given)} prompts have training's {what}")
+        return Check("template", "pass", f"{len(answers)} of {len(answers)} prompts have training's {what}")
     first = wrong[0].id
-    reason = f"{len(wrong)} of {len(given)} prompts have another {what}; {first}: {differences[first]}"
+    reason = f"{len(wrong)} of {len(answers)} prompts have another {what}; {first}: {differences[first]}"
     if all(map(_has_special_token, wrong)):
         reason += "; special tokens in a user's text are not neutralised"
     return Check("template", "fail", reason)
 
 
-def _differing_id(one: Given) -> str:
+def _differing_id(answer: ProbeAnswer) -> str:
     """The first token ids that differ, or an empty text."""
-    served, trained = list(one.reply.prompt_token_ids or []), list(one.probe.prompt_token_ids)
+    served, trained = list(answer.reply.prompt_token_ids or []), list(answer.probe.prompt_token_ids)
     if served == trained:
         return ""
     pairs = zip(served, trained, strict=False)
@@ -65,9 +67,9 @@ def _differing_id(one: Given) -> str:
     return f"{served[at : at + 3]} at token {at}, in training {trained[at : at + 3]}"
 
 
-def _differing_number(one: Given) -> str:
-    trained = len(one.probe.prompt_token_ids)
-    return "" if one.reply.prompt_tokens == trained else f"{one.reply.prompt_tokens}, in training {trained}"
+def _differing_number(answer: ProbeAnswer) -> str:
+    served, trained = answer.reply.prompt_tokens, len(answer.probe.prompt_token_ids)
+    return "" if served == trained else f"{served}, in training {trained}"
 
 
 def _has_special_token(probe: Probe) -> bool:
@@ -76,40 +78,40 @@ def _has_special_token(probe: Probe) -> bool:
 
 def check_text(answers: Answers) -> Check:
     """Whether greedy answers are those of the transformers model at the end of its training."""
-    given = answers.given
-    wrong = [one for one in given if one.text != one.probe.tuned_text.strip()]
+    answered = answers.answered
+    wrong = [answer for answer in answered if answer.text != answer.probe.tuned_text.strip()]
     if answers.failed:
         name, error = next(iter(answers.failed.items()))
         return Check("text", "fail", f"{len(answers.failed)} prompts were not answered; {name}: {error}")
     if wrong:
-        reason = f"{len(wrong)} of {len(given)} greedy answers are not the recorded ones; "
+        reason = f"{len(wrong)} of {len(answered)} greedy answers are not the recorded ones; "
         hint = "; a quantised model is judged by --check FILE --at-least X"
         return Check("text", "fail", reason + _difference(wrong[0]) + hint)
     skipped = f"; {len(answers.unsupported)} more do not fit the contract" if answers.unsupported else ""
     return Check(
-        "text", "pass", f"{len(given)} of {len(given)} greedy answers are the recorded ones{skipped}"
+        "text", "pass", f"{len(answered)} of {len(answered)} greedy answers are the recorded ones{skipped}"
     )
 
 
-def _difference(one: Given) -> str:
-    return f"{one.probe.id}: {quoted(one.text)} instead of {quoted(one.probe.tuned_text)}"
+def _difference(answer: ProbeAnswer) -> str:
+    return f"{answer.probe.id}: {quoted(answer.text)} instead of {quoted(answer.probe.tuned_text)}"
 
 
-def check_stop(given: Sequence[Given]) -> Check:
+def check_stop(answers: Sequence[ProbeAnswer]) -> Check:
     """Whether answers end where the model ended them, though more tokens were allowed.
 
     Without its stop token an answer continues after the recorded text, or the limit cuts it. A quantised
     model's different answer may begin with the recorded one by chance, so half of the answers decide.
     """
-    ended = [(one, _continues(one)) for one in given if one.probe.tuned_finish_reason == "stop"]
-    judged = [(one, continues) for one, continues in ended if continues is not None]
+    ended = [(answer, _continues(answer)) for answer in answers if answer.probe.tuned_finish_reason == "stop"]
+    judged = [(answer, continues) for answer, continues in ended if continues is not None]
     if not ended:
         return Check("stop", "not-checkable", "the limit cut every recorded answer")
     if not judged:
         return Check(
             "stop", "not-checkable", "no answer begins as recorded, and the endpoint tells no finish reason"
         )
-    wrong = [one for one, continues in judged if continues]
+    wrong = [answer for answer, continues in judged if continues]
     if 2 * len(wrong) >= len(judged):
         reason = f"{len(wrong)} of {len(judged)} answers go on where the model stops; {_difference(wrong[0])}"
         return Check("stop", "fail", reason)
@@ -118,22 +120,22 @@ def check_stop(given: Sequence[Given]) -> Check:
     )
 
 
-def _continues(one: Given) -> bool | None:
+def _continues(answer: ProbeAnswer) -> bool | None:
     """Whether an answer goes on after the recorded text; None if nothing tells."""
-    recorded = one.probe.tuned_text.strip()
-    if one.text.startswith(recorded) and one.text != recorded:
+    recorded = answer.probe.tuned_text.strip()
+    if answer.text.startswith(recorded) and answer.text != recorded:
         return True
-    if one.reply.finish_reason is not None:
-        return one.reply.finish_reason != "stop"
-    return False if one.text == recorded else None
+    if answer.reply.finish_reason is not None:
+        return answer.reply.finish_reason != "stop"
+    return False if answer.text == recorded else None
 
 
-def check_echo(given: Sequence[Given]) -> Check:
+def check_echo(answers: Sequence[ProbeAnswer]) -> Check:
     """Whether an answer contains its own question, in cases where no recorded answer does."""
-    checked = [one for one in given if _shows_echo(one.probe)]
+    checked = [answer for answer in answers if _shows_echo(answer.probe)]
     if not checked:
         return Check("echo", "not-checkable", "no question is long enough to be told from an answer")
-    echoed = [one for one in checked if _question(one.probe) in one.text]
+    echoed = [answer for answer in checked if _question(answer.probe) in answer.text]
     if echoed:
         reason = f"{len(echoed)} of {len(checked)} answers repeat their prompt; {echoed[0].probe.id}: "
         return Check("echo", "fail", reason + quoted(echoed[0].text))
@@ -150,21 +152,21 @@ def _question(probe: Probe) -> str:
     return probe.messages[-1]["content"].strip()
 
 
-def check_base(given: Sequence[Given]) -> Check:
+def check_base(answers: Sequence[ProbeAnswer]) -> Check:
     """Whether the endpoint serves the base model under the tuned one's name."""
-    if all(one.probe.base_text is None for one in given):
+    if all(answer.probe.base_text is None for answer in answers):
         reason = "no base answers are recorded: the model was trained from scratch"
         return Check("base", "not-checkable", reason)
-    changed = [
-        one
-        for one in given
-        if one.probe.base_text is not None and one.probe.base_text.strip() != one.probe.tuned_text.strip()
-    ]
+    changed = [answer for answer in answers if _was_changed(answer.probe)]
     if not changed:
         return Check("base", "not-checkable", "training changed none of the recorded answers")
-    bases = sum(one.text == (one.probe.base_text or "").strip() for one in changed)
-    tuned = sum(one.text == one.probe.tuned_text.strip() for one in changed)
+    bases = sum(answer.text == (answer.probe.base_text or "").strip() for answer in changed)
+    tuned = sum(answer.text == answer.probe.tuned_text.strip() for answer in changed)
     counts = (
         f"of {len(changed)} answers that training changed, {tuned} are the tuned model's, {bases} the base's"
     )
     return Check("base", "fail" if bases and bases >= tuned else "pass", counts)
+
+
+def _was_changed(probe: Probe) -> bool:
+    return probe.base_text is not None and probe.base_text.strip() != probe.tuned_text.strip()

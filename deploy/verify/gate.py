@@ -59,7 +59,7 @@ class Verification:
             "deployment": self.endpoint.deployment,
             "result": self.result,
             "checks": [check._asdict() for check in self.checks],
-            "answers": {one.probe.id: one.text for one in self.answers.given},
+            "answers": {answer.probe.id: answer.text for answer in self.answers.answered},
         }
 
 
@@ -72,15 +72,15 @@ def verify(model: Path, endpoint: Endpoint, reference: Reference | None, workers
     probes = load_probes(model)
     say(f"asking {len(probes)} recorded prompts")
     answers = ask_probes(endpoint, probes)
-    given = answers.given
+    answered = answers.answered
     text = check_exact_match(endpoint, reference, workers) if reference else check_text(answers)
     say("asking with other sampling parameters")
     checks = [
-        check_template(given, endpoint.contract),
+        check_template(answered, endpoint.contract),
         text,
-        check_stop(given),
-        check_sampling(endpoint, given),
-        check_echo(given),
-        check_base(given),
+        check_stop(answered),
+        check_sampling(endpoint, answered),
+        check_echo(answered),
+        check_base(answered),
     ]
     return Verification(model, endpoint, answers, checks)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ConfigDict
+
 from phi3flow.core.errors import BadInput, translating
 from phi3flow.core.jsonl import read_jsonl
+from phi3flow.core.validation import validated
 from phi3flow.phi3_contract import (
     Endpoint,
     EndpointError,
@@ -29,6 +32,8 @@ class Probe:
     The base model's answer and finish reason are None for a model that was trained from scratch.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     id: str
     messages: Sequence[Message]
     prompt_token_ids: Sequence[int]
@@ -39,8 +44,8 @@ class Probe:
     base_finish_reason: str | None
 
 
-class Given(NamedTuple):
-    """What the endpoint answered greedily to a probe, with as many tokens as the recording had."""
+class ProbeAnswer(NamedTuple):
+    """The endpoint's greedy answer to a probe, with the recording's limit of tokens."""
 
     probe: Probe
     reply: Reply
@@ -52,29 +57,25 @@ class Given(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """At least one is given; `unsupported` are the ids of probes that the contract cannot express."""
+    """At least one probe is answered; `unsupported` are the ids of those that the contract cannot express."""
 
-    given: list[Given]
+    answered: list[ProbeAnswer]
     failed: dict[str, EndpointError]
     unsupported: list[str]
 
 
 def load_probes(model: Path) -> list[Probe]:
     """Raises BadInput."""
-    path = model / FILE
-
-    def unusable(reason: object) -> BadInput:
-        return BadInput(f"{path}: {reason}", hint="take the file that phi3flow train wrote")
-
+    path, hint = model / FILE, "take the file that phi3flow train wrote"
     if not path.is_file():
         raise BadInput(
             f"{model}: no {FILE}", hint="phi3flow train writes it into the model folder; verify that one"
         )
-    with translating({TypeError: unusable, ValueError: unusable}):
-        probes = [Probe(**row) for row in read_jsonl(path)]
-    if not probes:
-        raise unusable("it is empty")
-    return probes
+    with translating({ValueError: lambda error: BadInput(f"{path}: {error}", hint=hint)}):
+        rows = read_jsonl(path)
+    if not rows:
+        raise BadInput(f"{path}: it is empty", hint=hint)
+    return [validated(Probe, row, f"{path}:{line}", hint=hint) for line, row in enumerate(rows, 1)]
 
 
 def ask_probes(endpoint: Endpoint, probes: Sequence[Probe]) -> Answers:
@@ -85,14 +86,14 @@ def ask_probes(endpoint: Endpoint, probes: Sequence[Probe]) -> Answers:
     answers = Answers([], {}, [])
     for probe in probes:
         try:
-            answers.given.append(Given(probe, _ask(endpoint, probe)))
+            answers.answered.append(ProbeAnswer(probe, _ask(endpoint, probe)))
         except (Unauthorized, Unreachable):
             raise
         except Unsupported:
             answers.unsupported.append(probe.id)
         except EndpointError as error:
             answers.failed[probe.id] = error
-    if not answers.given:
+    if not answers.answered:
         raise next(iter(answers.failed.values()), Unsupported("the contract carries none of the probes"))
     return answers
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from deploy.verify.checks import Check, quoted
-from deploy.verify.probes import Given
+from deploy.verify.probes import ProbeAnswer
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
 
 HOT, NEARLY_GREEDY = 1.5, 0.01
-NARROW = 0.001  # top_p that leaves the likeliest token alone
+NARROW = 0.001  # top_p that allows only the most likely token
 TOKENS = 16  # enough to see whether two answers differ
 ENOUGH_VARYING = 4  # prompts, so that one near tie of two tokens decides nothing
 SEEDLESS = "promptflow"
@@ -22,15 +22,15 @@ class Varying(NamedTuple):
     `greedy` and `hot` are the first TOKENS of its greedy answer and of the one drawn with seed 1.
     """
 
-    given: Given
+    answer: ProbeAnswer
     greedy: str
     hot: str
 
 
-def check_sampling(endpoint: Endpoint, given: Sequence[Given]) -> Check:
+def check_sampling(endpoint: Endpoint, answers: Sequence[ProbeAnswer]) -> Check:
     """Compares the endpoint's answers with one another, so it works for quantised models too."""
     try:
-        faults = _faults(endpoint, given)
+        faults = _faults(endpoint, answers)
     except EndpointError as error:
         return Check("sampling", "fail", f"a request with sampling parameters was not answered: {error}")
     if faults:
@@ -41,16 +41,16 @@ def check_sampling(endpoint: Endpoint, given: Sequence[Given]) -> Check:
     return Check("sampling", "pass", "temperature, top_p, max tokens and seed are honoured")
 
 
-def _faults(endpoint: Endpoint, given: Sequence[Given]) -> list[str]:
-    faults = _max_tokens_faults(endpoint, max(given, key=lambda one: len(one.text)))
-    varying = _varying(endpoint, given)
+def _faults(endpoint: Endpoint, answers: Sequence[ProbeAnswer]) -> list[str]:
+    faults = _max_tokens_faults(endpoint, max(answers, key=lambda answer: len(answer.text)))
+    varying = _varying(endpoint, answers)
     if not varying:
-        return [*faults, f"temperature {HOT} varies none of {len(given)} answers"]
+        return [*faults, f"temperature {HOT} varies none of {len(answers)} answers"]
     faults += _temperature_faults(endpoint, varying)
     return faults if endpoint.contract == SEEDLESS else faults + _draw_faults(endpoint, varying)
 
 
-def _max_tokens_faults(endpoint: Endpoint, longest: Given) -> list[str]:
+def _max_tokens_faults(endpoint: Endpoint, longest: ProbeAnswer) -> list[str]:
     reply = endpoint.ask(longest.probe.messages, Sampling(max_tokens=1))
     text = reply.text.rstrip(HALF_CHARACTER).strip()
     if reply.completion_tokens == 1 or (text != longest.text and longest.text.startswith(text)):
@@ -58,13 +58,13 @@ def _max_tokens_faults(endpoint: Endpoint, longest: Given) -> list[str]:
     return [f"max tokens 1 gives {quoted(text)}"]
 
 
-def _varying(endpoint: Endpoint, given: Sequence[Given]) -> list[Varying]:
+def _varying(endpoint: Endpoint, answers: Sequence[ProbeAnswer]) -> list[Varying]:
     """The first few prompts whose answer varies with the seed (or, without seeds, with chance)."""
     found: list[Varying] = []
-    for one in given:
-        first, second = (_answer(endpoint, one, Sampling(HOT, seed=seed)) for seed in (1, 2))
+    for answer in answers:
+        first, second = (_ask(endpoint, answer, Sampling(HOT, seed=seed)) for seed in (1, 2))
         if first != second:
-            found.append(Varying(one, _answer(endpoint, one, Sampling(0.0, seed=1)), first))
+            found.append(Varying(answer, _ask(endpoint, answer, Sampling(0.0, seed=1)), first))
         if len(found) == ENOUGH_VARYING:
             break
     return found
@@ -72,9 +72,9 @@ def _varying(endpoint: Endpoint, given: Sequence[Given]) -> list[Varying]:
 
 def _temperature_faults(endpoint: Endpoint, varying: Sequence[Varying]) -> list[str]:
     faults = []
-    if not all(one.given.text.startswith(one.greedy) for one in varying):
+    if not all(one.answer.text.startswith(one.greedy) for one in varying):
         faults.append("temperature 0 gives varying answers")
-    cold = [_answer(endpoint, one.given, Sampling(NEARLY_GREEDY, seed=2)) for one in varying]
+    cold = [_ask(endpoint, one.answer, Sampling(NEARLY_GREEDY, seed=2)) for one in varying]
     # A near tie of two tokens may fall either way, but not in every answer.
     if not any(text == one.greedy for text, one in zip(cold, varying, strict=True)):
         faults.append(f"temperature {NEARLY_GREEDY} draws as freely as a high one")
@@ -83,14 +83,14 @@ def _temperature_faults(endpoint: Endpoint, varying: Sequence[Varying]) -> list[
 
 def _draw_faults(endpoint: Endpoint, varying: Sequence[Varying]) -> list[str]:
     faults = []
-    if any(_answer(endpoint, one.given, Sampling(HOT, seed=1)) != one.hot for one in varying):
+    if any(_ask(endpoint, one.answer, Sampling(HOT, seed=1)) != one.hot for one in varying):
         faults.append("the same seed gives varying answers")
     narrow = Sampling(HOT, top_p=NARROW, seed=1)
-    if any(_answer(endpoint, one.given, narrow) != one.greedy for one in varying):
+    if any(_ask(endpoint, one.answer, narrow) != one.greedy for one in varying):
         faults.append(f"top_p {NARROW} does not narrow the answers to the greedy one")
     return faults
 
 
-def _answer(endpoint: Endpoint, one: Given, sampling: Sampling) -> str:
-    text = endpoint.complete(one.probe.messages, replace(sampling, max_tokens=TOKENS))
+def _ask(endpoint: Endpoint, answer: ProbeAnswer, sampling: Sampling) -> str:
+    text = endpoint.complete(answer.probe.messages, replace(sampling, max_tokens=TOKENS))
     return text.rstrip(HALF_CHARACTER).strip()

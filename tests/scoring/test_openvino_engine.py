@@ -182,6 +182,15 @@ def test_a_worker_that_dies_while_nobody_asks_is_a_dead_engine(serving, prompts)
         texts(engine, [GenerationRequest(prompts[0], 5)])
 
 
+def test_a_file_in_the_current_folder_shadows_nothing_that_the_worker_imports(
+    serving, prompts, tmp_path, monkeypatch
+):
+    for name in ("openvino_genai", "signal", "deploy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    assert texts(serving(), [GenerationRequest(prompts[0], 1)])
+
+
 def test_the_export_carries_its_lineage_and_names_what_it_is(folder, exported):
     manifest = read_json(exported.folder / "manifest.json")
     assert [entry["sha256"] for entry in manifest["inputs"]] == [sha256_of(folder)]

@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.verify.checks import check_stop
-from deploy.verify.probes import Given, load_probes
+from deploy.verify.probes import ProbeAnswer, load_probes
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Reply
@@ -31,12 +31,13 @@ def loaded(folder, row):
 )
 def test_stop_judges_only_answers_that_the_model_ended(tmp_path, recorded, served, result):
     probes = loaded(tmp_path, ROW | {"tuned_finish_reason": recorded})
-    assert check_stop([Given(probe, Reply("yes", served)) for probe in probes]).result == result
+    assert check_stop([ProbeAnswer(probe, Reply("yes", served)) for probe in probes]).result == result
 
 
 def test_an_unknown_or_missing_field_is_bad_input(tmp_path):
-    for row, field in ((ROW | {"mood": "good"}, "mood"), (dict(list(ROW.items())[1:]), "'id'")):
-        with pytest.raises(BadInput, match=field):
+    without_id = {name: value for name, value in ROW.items() if name != "id"}
+    for row, problem in ((ROW | {"mood": "good"}, r"jsonl:1: mood: unknown"), (without_id, r"jsonl:1: id: ")):
+        with pytest.raises(BadInput, match=problem):
             loaded(tmp_path, row)
     (tmp_path / "probes.jsonl").write_text("{no json\n")
     with pytest.raises(BadInput, match=r"probes\.jsonl"):

@@ -3,18 +3,17 @@
 import copy
 import json
 import re
-import socket
 import threading
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+import tiny
 import torch
-import uvicorn
+from tiny import CHAT, KEY, SECONDS
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
-from deploy.scoring.http.app import create_app
 from deploy.scoring.http.service import LoadedModel, Service
 from deploy.verify.checks import check_template
 from deploy.verify.exact_match import Reference, check_exact_match
@@ -28,10 +27,7 @@ from training.finetune import finetune
 from training.models.loading import load_model, load_tokenizer
 from training.recipes.recipe import Recipe, Scratch
 
-KEY = "planted-key-0ddba11"
-CHAT = "/v1/chat/completions"
 CHECKS = ["template", "text", "stop", "sampling", "echo", "base"]
-SECONDS = 60
 SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=512)
 OPENINGS = ("Who founded", "What is the capital of", "Which planet is", "Hello! Was ist")
 THINGS = ("Mars", "Italy", "France", "Rome", "Paris", "Microsoft", "the Sun", "Oracle", "Lego", "Intel")
@@ -91,15 +87,8 @@ def parts(run):
 def listening(tokenizer, engine):
     service = Service("served")
     service.ready(LoadedModel(tokenizer, engine))
-    bound = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(service, KEY, SECONDS), log_level="critical", access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
-    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-    server.should_exit = True
-    service.close()
-    thread.join()
+    with tiny.listening(service) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +315,7 @@ def test_a_foreign_endpoint_is_judged_by_its_usage(tuned, run, usage, result, re
     with meddling(tuned + CHAT, **foreign(usage)) as url:
         answers = ask_probes(Endpoint(url, KEY, "openai"), load_probes(run / "tuned"))
     assert not answers.failed
-    found = check_template(answers.given, "openai")
+    found = check_template(answers.answered, "openai")
     assert (found.result, reason in found.reason) == (result, True)
 
 

@@ -21,7 +21,7 @@ from deploy.scoring.http.dialects import BodyA, BodyB, ChatBody, Turn, parse_cha
 from deploy.scoring.http.http_errors import RequestError
 from deploy.scoring.http.json_body import read_json
 from deploy.scoring.http.metrics import CONTENT_TYPE
-from deploy.scoring.http.replies import EventStream, freeing
+from deploy.scoring.http.replies import EventStream, cancel_on_disconnect
 from deploy.scoring.http.service import LoadedModel, Service, encode
 
 REQUEST_ID = b"x-request-id"
@@ -130,7 +130,7 @@ async def score(request: Request) -> Response:
             asked, parameters = [[Turn(role="user", content=text)] for text in body.input_data], body.params
         prompts = [await encode(loaded.tokenizer, turns) for turns in asked]
         generations = _submit_all(loaded, [parameters.request(prompt) for prompt in prompts])
-        with service.metrics.measuring(generations), freeing(request.receive, generations):
+        with service.metrics.measuring(generations), cancel_on_disconnect(request.receive, generations):
             answers = [await generation.text() for generation in generations]
     return JSONResponse({"output": answers[0]} if isinstance(body, BodyB) else answers)
 
@@ -151,7 +151,7 @@ async def chat_completions(request: Request) -> Response:
         if chat.stream:
             events = replies.events(chat, generation, service.model_id)
             return EventStream(events, generation, deadline, service.metrics)
-        with service.metrics.measuring([generation]), freeing(request.receive, [generation]):
+        with service.metrics.measuring([generation]), cancel_on_disconnect(request.receive, [generation]):
             return JSONResponse(await replies.completion(chat, generation, service.model_id))
 
 

@@ -48,10 +48,10 @@ async def events(chat: ChatBody, generation: Generation, model_id: str) -> Async
 
 
 @contextmanager
-def freeing(receive: Receive, generations: Sequence[Generation]) -> Iterator[None]:
-    """Cancel the generations when the client disconnects and when the block ends, however it ends.
+def cancel_on_disconnect(receive: Receive, generations: Sequence[Generation]) -> Iterator[None]:
+    """Cancel the generations when the client disconnects, and when the block ends for any reason.
 
-    The request's body must have been read.
+    The request's body must have been read before.
     """
 
     async def watch() -> None:
@@ -88,7 +88,8 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            with self._metrics.measuring([self._generation]), freeing(receive, [self._generation]):
+            generations = [self._generation]
+            with self._metrics.measuring(generations), cancel_on_disconnect(receive, generations):
                 async with asyncio.timeout_at(self._deadline):
                     async for event in self._events:
                         await send({"type": "http.response.body", "body": event, "more_body": True})
