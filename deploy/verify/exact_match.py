@@ -1,4 +1,4 @@
-"""Fidelity of an engine with other arithmetic (int4, 16 bits): exact match against the fp32 model's."""
+"""Fidelity of an engine with other arithmetic (int4, 16 bits): its share of exact answers on a test file."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
