@@ -104,24 +104,26 @@ def check_stop(answers: Sequence[ProbeAnswer]) -> Check:
     model's different answer may begin with the recorded one by chance, so half of the answers decide.
     """
     ended = [(answer, _continues(answer)) for answer in answers if answer.probe.tuned_finish_reason == "stop"]
-    judged = [(answer, continues) for answer, continues in ended if continues is not None]
+    checkable = [(answer, continues) for answer, continues in ended if continues is not None]
     if not ended:
         return Check("stop", "not-checkable", "the limit cut every recorded answer")
-    if not judged:
+    if not checkable:
         return Check(
             "stop", "not-checkable", "no answer begins as recorded, and the endpoint tells no finish reason"
         )
-    wrong = [answer for answer, continues in judged if continues]
-    if 2 * len(wrong) >= len(judged):
-        reason = f"{len(wrong)} of {len(judged)} answers go on where the model stops; {_difference(wrong[0])}"
+    wrong = [answer for answer, continues in checkable if continues]
+    if 2 * len(wrong) >= len(checkable):
+        reason = (
+            f"{len(wrong)} of {len(checkable)} answers go on where the model stops; {_difference(wrong[0])}"
+        )
         return Check("stop", "fail", reason)
     return Check(
-        "stop", "pass", f"{len(judged) - len(wrong)} of {len(judged)} answers end where the model stops"
+        "stop", "pass", f"{len(checkable) - len(wrong)} of {len(checkable)} answers end where the model stops"
     )
 
 
 def _continues(answer: ProbeAnswer) -> bool | None:
-    """Whether an answer goes on after the recorded text; None if nothing tells."""
+    """Whether an answer goes on after the recorded text; None if that cannot be known."""
     recorded = answer.probe.tuned_text.strip()
     if answer.text.startswith(recorded) and answer.text != recorded:
         return True

@@ -1,11 +1,11 @@
 """A model's recorded prompts, and what an endpoint answers to them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from phi3flow.core.errors import BadInput, translating
 from phi3flow.core.jsonl import read_jsonl
@@ -25,14 +25,12 @@ from phi3flow.phi3_contract import (
 FILE = "probes.jsonl"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Probe:
     """A prompt with its greedy answers, each cut at `max_tokens`. A finish reason is "stop" or "length".
 
     The base model's answer and finish reason are None for a model that was trained from scratch.
     """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     id: str
     messages: Sequence[Message]

@@ -1,4 +1,4 @@
-"""Clients that hold, flood or starve the endpoint: it stays bounded, and the others keep being served."""
+"""Clients that hold, flood or starve the endpoint: it keeps its limits and serves the others."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
 
 
 class Echo:
-    """An engine that says one word, or, asked for more than 1000 tokens, words until nobody listens."""
+    """An engine that answers one word, or endless words if asked for more than 1000 tokens."""
 
     context, waiting, full = 100_000, 0, False
 
@@ -195,7 +195,7 @@ def test_json_that_is_deep_long_or_broken_is_400_and_quick(served, body):
 
 
 def test_many_bodies_at_once_stay_within_their_bounds(served):
-    """A hundred clients that each announce a lot: what is held is what may be sent, not what is announced."""
+    """A hundred clients that each announce a large body: memory grows with what arrives, not with that."""
     address, _ = served
     before = psutil.Process().memory_info().rss
     with ExitStack() as clients:

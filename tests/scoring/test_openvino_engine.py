@@ -100,7 +100,7 @@ def test_a_late_arrival_joins_and_a_cancelled_answer_frees_its_slot(serving, pro
     asyncio.run(ask())
 
 
-def test_a_full_queue_is_overload_and_closing_tells_everybody(serving, prompts):
+def test_a_full_queue_is_overload_and_closing_fails_every_request(serving, prompts):
     engine = serving(max_running=1, max_waiting=1)
 
     async def ask():
@@ -140,7 +140,7 @@ def test_sampling_is_seeded_in_any_company_and_never_the_same_without_a_seed(ser
     assert len({alone, *rest[1:]}) == 4
 
 
-def test_what_it_cannot_do_is_refused_when_it_is_asked(serving, prompts):
+def test_prompt_scores_are_refused_at_submit(serving, prompts):
     engine = serving()
     with pytest.raises(NotSupported, match="transformers does"):
         texts(engine, [GenerationRequest(prompts[0], 1, score_prompt=True)])
@@ -168,7 +168,7 @@ def test_a_crash_reaches_every_reader_and_the_owner(serving, prompts):
     assert failures == [1]
 
 
-def test_a_worker_that_dies_while_nobody_asks_is_a_dead_engine(serving, prompts):
+def test_a_worker_that_dies_without_requests_fails_the_engine(serving, prompts):
     failed = threading.Event()
     engine = serving(on_failure=failed.set)
     [worker] = [
@@ -226,7 +226,7 @@ def test_where_no_group_divides_the_width_it_is_int8(exported, tmp_path, prompts
     assert (made.mode, made.group_size) == ("int8", None)
 
 
-def test_a_converted_model_that_answers_otherwise_never_appears(model, tokenizer, tmp_path):
+def test_a_converted_model_that_answers_differently_never_appears(model, tokenizer, tmp_path):
     """`generate` obeys the folder's repetition penalty, and our engines know no such thing."""
     penalised = copy.deepcopy(model)
     penalised.generation_config.repetition_penalty = 1.5

@@ -151,7 +151,7 @@ def test_the_openai_sdk_streams(sdk, reference):
 
 
 def test_prompt_logprobs_say_how_likely_a_reference_answer_is(sdk, model, tokenizer):
-    """In vLLM's words and shape: a client written for one reads the other."""
+    """In vLLM's format: a client written for one works with the other."""
     reference = {"role": "assistant", "content": "The quick brown fox"}
     extra = {"prompt_logprobs": 0, "add_generation_prompt": False, "return_token_ids": True}
     told = sdk.chat.completions.create(
@@ -279,7 +279,7 @@ def test_bad_input_is_refused_by_the_name_of_its_field(url, path, body, field):
     assert reply.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_fields_that_say_nothing_are_accepted(url):
+def test_fields_that_change_nothing_are_accepted(url):
     neutral = {"n": 1, "frequency_penalty": 0.0, "tools": None, "logprobs": False, "user": "someone"}
     assert post(url, CHAT, chat(max_tokens=1, **neutral)).status_code == 200
 
@@ -308,7 +308,7 @@ def test_an_oversized_body_is_refused_while_it_is_read(url):
 @pytest.mark.parametrize(
     "header", [None, "Bearer wrong", f"Basic {KEY}", "Bearer", f"Bearer {KEY}x", "Bearer \xff"]
 )
-def test_only_the_key_opens_the_door_and_health_is_open(url, header):
+def test_every_route_but_health_needs_the_key(url, header):
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
     for method, path in (("POST", "/score"), ("POST", CHAT), ("GET", "/v1/models")):
         reply = requests.request(method, url + path, headers=headers, data=b"{}", timeout=SECONDS)
@@ -420,7 +420,7 @@ def serve_verb(folder):
         process.kill()
 
 
-def test_sigterm_finishes_what_runs_and_exits_0_without_a_word_of_the_user(folder):
+def test_sigterm_finishes_running_answers_and_exits_0_without_logging_user_text(folder):
     with serve_verb(folder) as (process, url, said):
         pieces = Endpoint(url + CHAT, KEY, "openai").stream(user(SECRET_TEXT), Sampling(max_tokens=200))
         first = next(pieces)

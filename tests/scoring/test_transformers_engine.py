@@ -140,7 +140,7 @@ def test_a_short_answer_does_not_wait_for_a_long_one_and_cancelling_frees_the_sl
     asyncio.run(ask())
 
 
-def test_a_full_queue_is_overload_until_somebody_gives_up(serving, prompts):
+def test_a_full_queue_is_overload_until_a_request_is_cancelled(serving, prompts):
     engine = serving(max_batch=1, max_waiting=1)
 
     async def ask():
@@ -183,7 +183,7 @@ def test_a_prompts_likelihood_is_the_models_own_token_by_token(model, tokenizer,
     assert plain.prompt_scores == ()
 
 
-def test_closing_tells_whoever_runs_or_waits(serving, prompts):
+def test_closing_fails_running_and_waiting_requests(serving, prompts):
     engine = serving(max_batch=1)
 
     async def ask():

@@ -110,7 +110,7 @@ def base(parts, servers):
 
 
 class Meddler(BaseHTTPRequestHandler):
-    """A server before the server, which changes requests and answers; a request it cannot bear is a 400."""
+    """A proxy that changes requests and answers; it refuses a request with 400 if `before` returns None."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
