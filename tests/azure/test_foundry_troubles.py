@@ -77,7 +77,7 @@ def test_a_flow_file_of_another_name_is_named_with_its_right_one(client, tmp_pat
     (tmp_path / "mine" / "flow.dag.yml").write_text("nodes: []\n")
     assert foundry("upload", str(tmp_path / "mine")) == 2
     told = capsys.readouterr().err
-    assert "flow.dag.yml: a flow's file is called flow.dag.yaml" in told
+    assert "flow.dag.yml: the file of a flow must be called flow.dag.yaml" in told
     assert "hint: mv " in told
 
 
