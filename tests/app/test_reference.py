@@ -71,6 +71,8 @@ def test_every_option_has_a_sentence(name):
     for param in visible(COMMANDS[name], click.Context(COMMANDS[name])):
         called, sentence = describe(param)
         assert sentence.endswith(".") and len(sentence) > 12 and "None" not in sentence, called
+        is_flag = isinstance(param, click.Option) and param.is_flag
+        assert is_flag or param.required or "(default" in sentence, f"{called}: no default"
 
 
 def test_help_names_the_defaults_that_hold_in_this_folder(tmp_path, monkeypatch, capsys):

@@ -21,7 +21,8 @@ Ask = Callable[[Messages], Iterator[str]]
 
 def chat(
     question: Annotated[
-        str | None, Argument(metavar="QUESTION", help="Without it: one question a line, until end of input.")
+        str | None,
+        Argument(metavar="QUESTION", help="What to ask (default: one question a line, until end of input)."),
     ] = None,
     *,
     connection: Annotated[

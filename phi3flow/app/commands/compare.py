@@ -44,17 +44,21 @@ def compare(
         Path | None,
         Argument(
             metavar="RUN",
-            help="Run folder: its base/ and tuned/ are served here and asked its data/test.jsonl. "
-            "Instead of it, connections: --data, --base, --tuned and --out.",
+            help="Run folder: its base/ and tuned/ are served here and asked its data/test.jsonl "
+            "(default: what --data, --base, --tuned and --out name).",
         ),
     ] = None,
     *,
     data: Annotated[
-        Path | None, Option(metavar="FILE", help="The test.jsonl that `phi3flow prepare` wrote.")
+        Path | None, Option(metavar="FILE", help="A test.jsonl of `phi3flow prepare` (default: that of RUN).")
     ] = None,
-    base: Annotated[str | None, Option(metavar="NAME", help="Connection of the base model.")] = None,
-    tuned: Annotated[str | None, Option(metavar="NAME", help="Connection of the tuned model.")] = None,
-    out: Annotated[Path | None, Option(metavar="DIR", help="Folder of the report.")] = None,
+    base: Annotated[
+        str | None, Option(metavar="NAME", help="Connection of the base model (default: RUN/base).")
+    ] = None,
+    tuned: Annotated[
+        str | None, Option(metavar="NAME", help="Connection of the tuned model (default: RUN/tuned).")
+    ] = None,
+    out: Annotated[Path | None, Option(metavar="DIR", help="Folder of the report (default: RUN).")] = None,
     gate: Gate = None,
     judge: Judge = None,
     judge_metric: JudgeMetric = None,

@@ -22,7 +22,9 @@ Contract = Annotated[
         help="A, B, openai or promptflow (default: openai for a URL that ends in /chat/completions, else B).",
     ),
 ]
-Model = Annotated[str | None, Option(metavar="M", help="Model to ask for, where an endpoint has several.")]
+Model = Annotated[
+    str | None, Option(metavar="M", help="Model to ask for, if the endpoint has several (default: none).")
+]
 Deployment = Annotated[
     str | None, Option(metavar="D", help="Pin one deployment behind an Azure ML endpoint (default: none).")
 ]

@@ -35,7 +35,9 @@ def train(
     model: Model = None,
     inspect: Annotated[
         int | None,
-        Option(metavar="N", help="Show the first N chats token by token, and train nothing."),
+        Option(
+            metavar="N", help="Show the first N chats token by token instead of training (default: train)."
+        ),
     ] = None,
     seed: Seed = 0,
 ) -> Outcome:

@@ -16,12 +16,13 @@ FILE = "verify.json"
 Check = Annotated[
     Path | None,
     Option(
-        metavar="FILE", help="A test.jsonl: judge quantised weights by how many of its answers are exact."
+        metavar="FILE",
+        help="A test.jsonl for quantised weights: count its exact answers (default: the recorded answers).",
     ),
 ]
 AtLeast = Annotated[
     float | None,
-    Option(metavar="X", help="Share of exact answers on --check that is enough, from 0 to 1, such as 0.95."),
+    Option(metavar="X", help="Share of exact answers to --check that passes, from 0 to 1 (default: none)."),
 ]
 
 
