@@ -6,52 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from outside import unwatched
+from environments import INSTALL_SECONDS, Environment
 
 ROOT = Path(__file__).parents[2]
-INSTALL_SECONDS = 900
-SECONDS = 300
-KEPT_OUT = ("PHI3FLOW_", "PF_", "PYTHON", "VIRTUAL_ENV")
-
-
-class Environment(NamedTuple):
-    """A virtual environment with phi3flow and the packages of `extras`."""
-
-    folder: Path
-    extras: frozenset[str]
-
-    def command(self, *words: object) -> list[str]:
-        return [str(self.folder / "bin" / "phi3flow"), *map(str, words)]
-
-    def run(self, *words: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        """`phi3flow WORDS` as a person would, in the folder `cwd`."""
-        return subprocess.run(
-            self.command(*words),
-            cwd=cwd,
-            env=people_s_environment() | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-
-    def pip(self, *words: object) -> None:
-        done = subprocess.run(
-            [self.folder / "bin" / "python", "-m", "pip", "install", "--quiet", *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-
-def people_s_environment() -> dict[str, str]:
-    return {name: value for name, value in unwatched().items() if not name.startswith(KEPT_OUT)}
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +71,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
             shutil.copytree(
                 installed(*extras[:-1]).folder, environment.folder, symlinks=True, copy_function=os.link
             )
-            environment.pip("--no-deps", "--force-reinstall", wheel)  # its commands name this environment's Python
+            environment.pip(
+                "--no-deps", "--force-reinstall", wheel
+            )  # its commands name this environment's Python
             environment.pip(*constraints, f"phi3flow[{extras[-1]}]")
         made[extras] = environment
         return environment

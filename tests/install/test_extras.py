@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 from chromium import free_ports
-from conftest import people_s_environment
+from environments import clean_environment
 
 from phi3flow.app.cli import VERBS
 from phi3flow.core.jsonl import write_jsonl
@@ -79,7 +79,8 @@ USES = {
         ends=VERDICTS,
     ),
     "compare-answers": Use(
-        "compare-answers --data {QUESTIONS} --base {ANSWERS} --tuned {ANSWERS} --out new-report", ends=VERDICTS
+        "compare-answers --data {QUESTIONS} --base {ANSWERS} --tuned {ANSWERS} --out new-report",
+        ends=VERDICTS,
     ),
     "verdict": Use("verdict {JUDGMENTS}", ends=VERDICTS),
     "up": Use("up {RUN}", ("ui", "serve"), long=True),
@@ -98,7 +99,10 @@ def made(installed, tmp_path_factory):
     """What the uses name: data that the bare command prepared, and a tiny model that `train` trained."""
     folder = tmp_path_factory.mktemp("made")
     chats = [
-        [{"role": "user", "content": f"What is {i} plus one?"}, {"role": "assistant", "content": f"It is {i + 1}."}]
+        [
+            {"role": "user", "content": f"What is {i} plus one?"},
+            {"role": "assistant", "content": f"It is {i + 1}."},
+        ]
         for i in range(120)
     ]
     write_jsonl(folder / "chats.jsonl", [{"messages": messages} for messages in chats])
@@ -209,7 +213,7 @@ def test_torchrun_trains_beside_a_folder_called_training(installed, made, tmp_pa
     trained = subprocess.run(
         [*torchrun, *words],
         cwd=tmp_path,
-        env=people_s_environment() | {"PATH": paths, "OMP_NUM_THREADS": "1"},
+        env=clean_environment() | {"PATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=READY_SECONDS,
@@ -255,7 +259,7 @@ def test_the_demo_runs_from_a_wheel(installed, tmp_path):
     with subprocess.Popen(
         environment.command("demo", "--json"),
         cwd=tmp_path,
-        env=people_s_environment() | variables,
+        env=clean_environment() | variables,
         stdout=subprocess.PIPE,
         text=True,
     ) as demo:
@@ -278,7 +282,7 @@ def running(environment, words, cwd, ready, **variables):
         server = subprocess.Popen(
             environment.command(*words),
             cwd=cwd,
-            env=people_s_environment() | KEY | variables,
+            env=clean_environment() | KEY | variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
