@@ -54,7 +54,7 @@ def wheel(tracked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Environment]:
     """`installed("serve", "ui")`: an environment with these extras, made once.
 
-    It starts as a copy of the bare one (hard links), and then runs the command that phi3flow's own hints name.
+    It starts as a copy of the bare one (hard links) and runs the command that phi3flow's hints name.
     """
     made: dict[tuple[str, ...], Environment] = {}
     place = tmp_path_factory.mktemp("environments")
