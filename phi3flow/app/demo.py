@@ -15,6 +15,7 @@ from evaluation.report.comparison import Report
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import INTERRUPTED
 from phi3flow.app.run_comparison import compare_run, served
+from phi3flow.app.services import ENDPOINT_MODULES, require_modules
 from phi3flow.core.children import module_command
 from phi3flow.core.console import is_quiet, say
 from phi3flow.core.errors import BadInput, Phi3flowError
@@ -42,6 +43,7 @@ def run_demo(folder: Path, settings: Settings, *, seed: int) -> Demo:
     The steps that need a model run as the commands a person would type, each in a process of its own, so that
     no step holds the memory of another. Raises Phi3flowError for anything a user can repair.
     """
+    require_modules("trl", *ENDPOINT_MODULES)
     say(f"1/5 chats about elements, countries, planets and companies -> {folder}")
     chats, test = write_chats(folder, seed)
     data, base, tuned = folder / "data", folder / "base", folder / "tuned"

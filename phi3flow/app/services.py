@@ -1,6 +1,7 @@
 """The servers that phi3flow runs, as services of a `processes.Stack`, all on 127.0.0.1."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from phi3flow.core.children import module_command
@@ -10,9 +11,21 @@ from phi3flow.core.processes import Service
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES
 
+# What the children below import, said before any of them starts.
+ENDPOINT_MODULES = ("uvicorn", "fastapi", "prometheus_client", "torch", "transformers")
+PAGE_MODULES = ("streamlit",)
+
+
+def require_modules(*names: str) -> None:
+    """Raise ModuleNotFoundError, which names the extra on the command line, for one that is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
 
 def scoring_endpoint(model: Path, port: int, setting: str, key: str, log: Path) -> Service:
     """`phi3flow serve`; the key travels in the environment. Contract openai is at `openai_url(port)`."""
+    require_modules(*ENDPOINT_MODULES)
     return Service(
         name=f"endpoint of {model}",
         command=module_command("phi3flow", "serve", model, "--port", port),
@@ -45,6 +58,7 @@ def chat_page(
     """
     from importlib.resources import files
 
+    require_modules(*PAGE_MODULES)
     flags = [f"--server.address={host}", f"--server.port={settings.ui_port}"]
     pages = [str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena]
     ports = {f"PHI3FLOW_{side.flow_port.upper()}": str(getattr(settings, side.flow_port)) for side in SIDES}

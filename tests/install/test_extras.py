@@ -64,6 +64,7 @@ class Use(NamedTuple):
     long: bool = False
 
 
+NOT_CHECKABLE = 4
 VERDICTS = (0, 3, 4)  # promote, hold, not enough data
 USES = {
     "prepare": Use("prepare {CHATS} --out new-data --near-duplicates report"),
@@ -71,7 +72,7 @@ USES = {
     "export": Use("export {MODEL} --format openvino --out new-export", ("openvino", "serve"), long=True),
     "toy-base": Use("toy-base --out new-base", ("train",), long=True),
     "serve": Use("serve {MODEL} --port 0", ("serve",), long=True),
-    "verify": Use("verify {MODEL} --endpoint {URL}"),
+    "verify": Use("verify {MODEL} --endpoint {URL}", ends=(0, NOT_CHECKABLE)),  # no base, and no answer ends
     "connect": Use("connect mine --endpoint {URL} --contract openai"),
     "evaluate": Use("evaluate --data {QUESTIONS} --connection phi3-tuned --out new-evaluation"),
     "compare": Use(
