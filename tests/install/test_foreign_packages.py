@@ -1,11 +1,15 @@
 """Somebody else's folder called `training` or `evaluation` breaks nothing, or is named in one sentence."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import phi3flow
+from phi3flow.__main__ import PACKAGES
 
 PHI3FLOW = Path(sys.executable).with_name("phi3flow")
 UNSAFE = [sys.executable, "-m", "phi3flow"]
@@ -46,3 +50,11 @@ def test_python_m_and_pythonpath_name_it_and_what_to_do(theirs):
         error, hint = asked.stderr.splitlines()
         assert error == f"error: {theirs} hides phi3flow's own package '{theirs.name}'"
         assert "python -P -m phi3flow" in hint and "PYTHONPATH" in hint
+
+
+def test_every_python_that_phi3flow_starts_has_a_safe_path():
+    root = Path(phi3flow.__file__).parents[1]
+    sources = [path for package in ("phi3flow", *PACKAGES) for path in (root / package).rglob("*.py")]
+    unsafe = [path for path in sources if re.search(r'sys\.executable,\s*"-m"', path.read_text())]
+    assert len(sources) > len(PACKAGES)
+    assert unsafe == []
