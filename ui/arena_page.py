@@ -64,10 +64,10 @@ def _show_round(workspace: Workspace, current: Conversation, turns: Sequence[Tur
         with column:
             st.subheader(f"{name} is {turn.model}" if voted else name, anchor=False)
             place = st.empty()
-        state, answering = workspace.state_of(turn)
+        state, answer = workspace.state_of(turn)
         states.append(state)
-        if answering:
-            following.append((answering, place))
+        if answer:
+            following.append((answer, place))
         else:
             with place.container():
                 show_answer(state, named=bool(voted))

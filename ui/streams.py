@@ -32,7 +32,7 @@ class Progress(NamedTuple):
         return self.status == RUNNING
 
 
-class Answering:
+class RunningAnswer:
     """One answer. `already` is text of an earlier try, shown until the new one is longer."""
 
     def __init__(
@@ -121,24 +121,24 @@ class Streams:
     """The running answers of this server, by turn id."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Answering] = {}
+        self._running: dict[str, RunningAnswer] = {}
 
-    def start(self, answering: Answering, turn: str) -> None:
-        self._running[turn] = answering
-        threading.Thread(target=self._run, args=(answering, turn), name=f"answer {turn}", daemon=True).start()
+    def start(self, answer: RunningAnswer, turn: str) -> None:
+        self._running[turn] = answer
+        threading.Thread(target=self._run, args=(answer, turn), name=f"answer {turn}", daemon=True).start()
 
-    def get(self, turn: str) -> Answering | None:
+    def get(self, turn: str) -> RunningAnswer | None:
         return self._running.get(turn)
 
     def stop(self, turn: str) -> None:
-        if answering := self._running.get(turn):
-            answering.stop()
+        if answer := self._running.get(turn):
+            answer.stop()
 
-    def _run(self, answering: Answering, turn: str) -> None:
+    def _run(self, answer: RunningAnswer, turn: str) -> None:
         try:
-            answering.run()
+            answer.run()
         finally:
-            answering.abandon()
+            answer.abandon()
             self._running.pop(turn, None)
 
 

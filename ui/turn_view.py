@@ -10,7 +10,7 @@ from ui.conversations import COMPLETE, CUT, FAILED, STOPPED, Turn
 from ui.history import estimated_tokens
 from ui.rendering import answer_html, plain_html
 from ui.run_record import SHOWN_HASH, verdict_on
-from ui.streams import Answering, Progress
+from ui.streams import Progress, RunningAnswer
 from ui.workspace import Workspace
 
 AVATARS = {"user": ":material/person:", "assistant": ":material/auto_awesome:"}
@@ -59,7 +59,7 @@ def show_answer(turn: Turn, *, named: bool = True) -> None:
         st.caption(_facts(turn))
 
 
-def follow(shown: Sequence[tuple[Answering, DeltaGenerator]]) -> None:
+def follow(shown: Sequence[tuple[RunningAnswer, DeltaGenerator]]) -> None:
     """Draw each running answer into its place until all have ended, then rerun the page.
 
     A click interrupts this function, never the answers; the next run of the script follows them again.
@@ -68,8 +68,8 @@ def follow(shown: Sequence[tuple[Answering, DeltaGenerator]]) -> None:
     while True:
         began = time.monotonic()
         running = False
-        for number, (answering, place) in enumerate(shown):
-            progress = answering.progress()
+        for number, (answer, place) in enumerate(shown):
+            progress = answer.progress()
             running = running or progress.running
             state = (progress.text, int(progress.seconds * REDRAWS_PER_SECOND))
             if drawn.get(number) != state:

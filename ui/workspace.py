@@ -29,7 +29,7 @@ from ui.conversations import CUT, RUNNING, Conversation, Conversations, Turn
 from ui.history import Prompt, context_of, prompt_of, room_for_prompt
 from ui.login import HOW_TO, LOOPBACK_ADDRESSES, login_problem
 from ui.run_record import model_of
-from ui.streams import Answering, Streams
+from ui.streams import RunningAnswer, Streams
 
 DATABASE, VOTES = "chat.sqlite", "preferences.jsonl"
 ANSWER_SECONDS = 120.0  # longer than the flow's own deadline, so that the flow reports what went wrong
@@ -86,20 +86,20 @@ class Workspace(NamedTuple):
         added = self.conversations.add(
             conversation.id, question, model_of(self.run, model), instead_of=instead_of
         )
-        answering = Answering(
+        answer = RunningAnswer(
             added.id,
             _stream_of(model, messages, conversation.sampling),
             lambda error: explained(error, model, self.run),
             self.conversations,
             already,
         )
-        self.streams.start(answering, added.id)
+        self.streams.start(answer, added.id)
 
-    def state_of(self, turn: Turn) -> tuple[Turn, Answering | None]:
+    def state_of(self, turn: Turn) -> tuple[Turn, RunningAnswer | None]:
         """The turn as it is now, and its answer while that is running."""
-        answering = self.streams.get(turn.id) if turn.status == RUNNING else None
-        if answering or turn.status != RUNNING:
-            return turn, answering
+        answer = self.streams.get(turn.id) if turn.status == RUNNING else None
+        if answer or turn.status != RUNNING:
+            return turn, answer
         ended = self.conversations.turn(turn.id) or turn  # it may have ended since `turn` was read
         if ended.status == RUNNING:
             ended = ended._replace(status=CUT, error="The page lost track of this answer.")
@@ -118,10 +118,10 @@ def explained(error: EndpointError, model: str, run: Path) -> str:
     """What went wrong and what to do. Fixed texts only, so no key, URL or foreign text gets in."""
     if isinstance(error, Unreachable):
         return f"No chat flow answers on port {_port_of(model)}: start it with `phi3flow up`."
-    met = error.cause if isinstance(error, FlowFailed) else error
-    if isinstance(met, Rejected):
+    cause = error.cause if isinstance(error, FlowFailed) else error
+    if isinstance(cause, Rejected):
         return f"The chat flow could not answer: its logs are in `{run / 'up'}`."
-    return SENTENCES[type(met)]
+    return SENTENCES[type(cause)]
 
 
 def _stream_of(model: str, messages: Sequence[Message], sampling: Sampling) -> Callable[[], Iterator[str]]:

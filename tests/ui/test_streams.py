@@ -7,7 +7,7 @@ from waiting import until
 from phi3flow.phi3_contract import Endpoint, FlowFailed, Sampling, Unauthorized
 from ui import streams
 from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversations, Model
-from ui.streams import Answering, Streams
+from ui.streams import RunningAnswer, Streams
 from ui.workspace import explained
 
 
@@ -33,31 +33,31 @@ def ask(flow, store, tmp_path):
     def start(question, already=""):
         endpoint = Endpoint(f"http://127.0.0.1:{flow.port}/score", contract="promptflow", timeout=20)
         turn = store.add(chat.id, question, Model("tuned"))
-        answering = Answering(
+        answer = RunningAnswer(
             turn.id,
             lambda: endpoint.stream([{"role": "user", "content": question}]),
             lambda error: explained(error, "tuned", tmp_path),
             store,
             already,
         )
-        running.start(answering, turn.id)
-        return answering, lambda: store.turn(turn.id)
+        running.start(answer, turn.id)
+        return answer, lambda: store.turn(turn.id)
 
     start.running = running
     return start
 
 
-def ended(answering):
-    until(lambda: not answering.progress().running)
-    return answering.progress()
+def ended(answer):
+    until(lambda: not answer.progress().running)
+    return answer.progress()
 
 
 def test_an_answer_grows_and_is_saved_when_it_ends(ask, flow):
-    answering, saved = ask("hold")
-    until(lambda: answering.progress().text == "tuned says: hold")
-    assert saved().status == RUNNING and ask.running.get(saved().id) is answering
+    answer, saved = ask("hold")
+    until(lambda: answer.progress().text == "tuned says: hold")
+    assert saved().status == RUNNING and ask.running.get(saved().id) is answer
     flow.release.set()
-    assert ended(answering).status == COMPLETE
+    assert ended(answer).status == COMPLETE
     turn = saved()
     assert (turn.answer, turn.status, turn.error) == ("tuned says: hold.", COMPLETE, "")
     assert 0 < turn.first_token_seconds <= turn.seconds
@@ -65,27 +65,27 @@ def test_an_answer_grows_and_is_saved_when_it_ends(ask, flow):
 
 
 def test_a_stop_is_seen_at_once_and_hangs_up(ask, flow):
-    answering, saved = ask("endless")
-    until(lambda: "word3" in answering.progress().text)
+    answer, saved = ask("endless")
+    until(lambda: "word3" in answer.progress().text)
     ask.running.stop(saved().id)
-    stopped = answering.progress()
+    stopped = answer.progress()
     assert not stopped.running and saved().status == STOPPED and saved().answer.startswith("word0 word1")
     until(lambda: flow.left == ["endless"])
     assert saved().answer == stopped.text, "nothing may come after the stop"
 
 
 def test_a_broken_stream_is_cut_off_and_continued_where_it_parts(ask, flow):
-    answering, saved = ask("cut")
-    assert ended(answering).status == CUT
+    answer, saved = ask("cut")
+    assert ended(answer).status == CUT
     assert (saved().answer, saved().error) == (
         "tuned says: cut",
         "The connection broke before the answer was complete.",
     )
     flow.answers["more"] = ["tuned says:", " cut", " short no more."]
-    answering, saved = ask("more", already=saved().answer)
-    assert ended(answering).status == COMPLETE and saved().answer == "tuned says: cut short no more."
-    answering, saved = ask("more", already="something else entirely")
-    assert ended(answering).text == "tuned says: cut short no more."
+    answer, saved = ask("more", already=saved().answer)
+    assert ended(answer).status == COMPLETE and saved().answer == "tuned says: cut short no more."
+    answer, saved = ask("more", already="something else entirely")
+    assert ended(answer).text == "tuned says: cut short no more."
 
 
 @pytest.mark.parametrize(
@@ -98,24 +98,24 @@ def test_a_broken_stream_is_cut_off_and_continued_where_it_parts(ask, flow):
     ],
 )
 def test_a_failure_is_one_sentence_without_secrets(ask, question, words):
-    answering, saved = ask(question)
-    assert ended(answering).status == FAILED
+    answer, saved = ask(question)
+    assert ended(answer).status == FAILED
     assert words in saved().error and "planted" not in saved().error and "http" not in saved().error
 
 
 def test_an_overloaded_endpoint_is_asked_again_and_the_wait_is_told(ask, flow, monkeypatch):
     monkeypatch.setattr(streams, "RETRY_SECONDS", (0.2, 0.2))
-    answering, saved = ask("busy 1")
-    until(lambda: answering.progress().retry_in is not None)
-    assert ended(answering).status == COMPLETE and len(flow.bodies) == 2
-    answering, saved = ask("429")
-    assert ended(answering).status == FAILED and "overloaded" in saved().error and len(flow.bodies) == 5
+    answer, saved = ask("busy 1")
+    until(lambda: answer.progress().retry_in is not None)
+    assert ended(answer).status == COMPLETE and len(flow.bodies) == 2
+    answer, saved = ask("429")
+    assert ended(answer).status == FAILED and "overloaded" in saved().error and len(flow.bodies) == 5
 
 
 def test_half_a_character_reaches_the_file_as_a_replacement(ask, flow):
     flow.answers["half"] = ["a\ud83d", "b"]
-    answering, saved = ask("half")
-    assert ended(answering).status == COMPLETE and saved().answer == "a?b"
+    answer, saved = ask("half")
+    assert ended(answer).status == COMPLETE and saved().answer == "a?b"
 
 
 def test_the_contract_module_names_what_the_node_met(flow):
