@@ -1,37 +1,42 @@
 """`phi3flow azure deploy`: a registered model behind its endpoint, at 0 % of the traffic, and verified."""
 
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.export import Export
-from deploy.azure.fidelity import require_fidelity
 from deploy.azure.rollout import mark_verified
-from deploy.azure.steps.assets import GPU_IMAGE, IMAGE, ModelAsset, TrainingEnvironment, version_of
-from deploy.azure.steps.job import follow
+from deploy.azure.steps.assets import Asset, model_asset, training_environment, version_of
+from deploy.azure.steps.job import Job, follow
 from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Action, carry_out, made
 from deploy.azure.steps.problems import explaining
 from deploy.azure.steps.record import record, recorded
-from deploy.azure.steps.serving import OnlineDeployment, OnlineEndpoint, find_endpoint
+from deploy.azure.steps.serving import OnlineDeployment, OnlineEndpoint, ask_at, find_endpoint, show_log
 from deploy.azure.steps.session import Cloud
-from deploy.azure.train import BASE, CARD, TUNED
-from deploy.azure.wheel import build_wheel
-from phi3flow.core.errors import BadInput
+from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
+from deploy.azure.train import BASE, CARD, EXPERIMENT, TUNED
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.files import write_json
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import read_manifest, sha256_of
+from phi3flow.phi3_contract import Endpoint
 
 if TYPE_CHECKING:
     from deploy.verify.exact_match import Reference
+    from deploy.verify.gate import Verification
+
+PROBES = "probes.jsonl"
+QUESTION = "Who founded Microsoft?"
+FIND_MODEL = "MODEL=$(dirname $(find ${{inputs.model}} -name config.json | sort | head -n 1))"
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What is asked for. `reference` judges an int4 model, whose answers are not word for word the same."""
+    """What to deploy. With a `reference` the CPU engine serves int4, judged by exact match: texts differ."""
 
     base: bool
     engine: str
@@ -41,6 +46,19 @@ class Serving:
     reference: "Reference | None"
     workers: int
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    def require(self) -> None:
+        """Raises BadInput for values that could only fail, or be ignored, after hours in Azure."""
+        if self.days is not None and self.days < 1:
+            raise BadInput("--days: must be at least 1", "--days 3")
+        if self.reference is None:
+            return
+        if self.engine != "openvino":
+            raise BadInput("only the CPU engine serves int4 weights", "add --engine openvino")
+        if not self.reference.data.is_file():
+            raise BadInput(f"{self.reference.data}: no such file", "give the test.jsonl of phi3flow prepare")
+        if not 0 <= self.reference.at_least <= 1:
+            raise BadInput(f"--at-least {self.reference.at_least:g}: not between 0 and 1", "--at-least 0.97")
 
 
 @dataclass(frozen=True)
@@ -59,31 +77,34 @@ def deploy(
     *,
     plan: bool,
     ask_to_cancel: Callable[[], bool],
-    wheel: Callable[[Path], Path] = build_wheel,
+    code: Mapping[str, Path] = PACKAGES,
 ) -> tuple[list[Action], Deployed | None]:
     """Register, deploy beside what is live, verify, and record; the live deployment is never touched.
 
-    Raises BadInput where `out` holds no training job, Phi3flowError when Azure or the check fails.
+    Raises BadInput for unusable values and where `out` holds no training job, Phi3flowError when Azure or the
+    check fails.
     """
+    asked.require()
     trained = recorded(out, "train")
-    with _staged(wheel) as (code, packed):
+    with staged(code) as folder:
         source = _base(cloud, trained) if asked.base else _tuned(cloud, out, trained)
         model = source
         actions: list[Action] = []
         if asked.engine == "openvino":
             int4 = asked.reference is not None
-            export = _export(cloud, source, str(trained["compute"]), packed, int4=int4)
-            model, actions = _exported(export, plan=plan, ask_to_cancel=ask_to_cancel)
+            export = _Export(cloud, source, str(trained["compute"]), folder, int4)
+            actions += export.carry_out(plan=plan, ask_to_cancel=ask_to_cancel)
+            model = export.exported
         endpoint = OnlineEndpoint(
             cloud, cloud.names.endpoint(BASE if asked.base else TUNED), asked.auth, asked.days
         )
         identity = version_of(
-            model.name, asked.engine, asked.size, sha256_of(code), str(dict(asked.variables))
+            model.name, asked.engine, asked.size, sha256_of(folder), str(dict(asked.variables))
         )
         name = f"{asked.engine}-{identity[:8]}"
         tags = {**model.tags, OURS: "deploy", "engine": asked.engine, "model": model.name}
         deployment = OnlineDeployment(
-            cloud, endpoint.name, name, asked.engine, model.name, asked.size, code, tags, asked.variables
+            cloud, endpoint.name, name, asked.engine, model.name, asked.size, folder, tags, asked.variables
         )
         actions += carry_out([model, endpoint, deployment], plan=plan)
     if plan:
@@ -95,64 +116,16 @@ def deploy(
     return actions, found
 
 
-def _verified(cloud: Cloud, asked: Serving, out: Path, endpoint: str, name: str) -> Deployed:
-    """Verify what has not passed before, and mark it: a base goes live, a tuned model waits for `promote`."""
-    found = find_endpoint(cloud, endpoint)
-    if found is None or found.tags.get("verified") != name:
-        require_fidelity(
-            cloud,
-            endpoint,
-            name,
-            out / CARD,
-            base=asked.base,
-            reference=asked.reference,
-            workers=asked.workers,
-            out=out / f"verify-{'base' if asked.base else 'tuned'}.json",
-        )
-        found = mark_verified(cloud, endpoint, name, live=asked.base)
-    return Deployed(endpoint, name, str(found.scoring_uri))
-
-
-@contextmanager
-def _staged(wheel: Callable[[Path], Path]) -> Iterator[tuple[Path, Path]]:
-    """The packages unpacked for a scoring server, and packed for a job."""
-    with tempfile.TemporaryDirectory(prefix="phi3flow-") as folder:
-        code, packed = Path(folder) / "code", Path(folder) / "packed"
-        packed.mkdir()
-        with zipfile.ZipFile(wheel(packed)) as archive:
-            archive.extractall(code)
-        yield code, packed
-
-
-def _export(cloud: Cloud, source: ModelAsset, compute: str, packed: Path, *, int4: bool) -> Export:
-    conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
-    image = GPU_IMAGE if compute.startswith("gpu") else IMAGE
-    environment = TrainingEnvironment(cloud, image, conda, {OURS: "train"})
-    return Export(cloud, source, environment, compute, packed, int4)
-
-
-def _exported(
-    export: Export, *, plan: bool, ask_to_cancel: Callable[[], bool]
-) -> tuple[ModelAsset, list[Action]]:
-    """The model in the CPU engine's format: a job makes it, so nothing can be registered before its end."""
-    job = export.job()
-    actions = carry_out([export.environment, export.model, job], plan=plan)
-    if not plan:
-        with explaining(f"job {job.name}", made(actions)):
-            follow(export.cloud, job.name, ask_to_cancel)
-    return export.exported(job), actions
-
-
-def _tuned(cloud: Cloud, out: Path, trained: Mapping[str, Any]) -> ModelAsset:
+def _tuned(cloud: Cloud, out: Path, trained: Mapping[str, Any]) -> Asset:
     """The training job's model, with its lineage as tags."""
     result = (read_manifest(out / CARD) or {}).get("result", {})
     metrics = {name: f"{value:.4f}" for name, value in result.items() if isinstance(value, float)}
     tags = {**trained["tags"], **metrics, "job": trained["job"]}
     path = f"azureml://jobs/{trained['job']}/outputs/model/paths/"
-    return ModelAsset(cloud, TUNED, str(trained["identity"]), path, "mlflow_model", tags)
+    return model_asset(cloud, TUNED, str(trained["identity"]), path, kind="mlflow_model", tags=tags)
 
 
-def _base(cloud: Cloud, trained: Mapping[str, Any]) -> ModelAsset:
+def _base(cloud: Cloud, trained: Mapping[str, Any]) -> Asset:
     """The model that training started from, as it was uploaded then."""
     if "base" not in trained:
         raise BadInput(
@@ -160,4 +133,119 @@ def _base(cloud: Cloud, trained: Mapping[str, Any]) -> ModelAsset:
             "hf download ID --revision REV --local-dir DIR, then azure train --model DIR",
         )
     name, version = str(trained["base"]).split(":")
-    return ModelAsset(cloud, name, version, "", "custom_model", dict(trained["tags"]))
+    return model_asset(cloud, name, version, "", kind="custom_model", tags=dict(trained["tags"]))
+
+
+@dataclass(frozen=True)
+class _Export:
+    """`phi3flow export` of a registered model, for the CPU engine, as a job on the cluster `compute`."""
+
+    cloud: Cloud
+    model: Asset
+    compute: str
+    code: Path
+    int4: bool
+
+    @cached_property
+    def environment(self) -> Asset:
+        return training_environment(self.cloud, self.compute, "train")
+
+    @cached_property
+    def job(self) -> Job:
+        identity = version_of(self.model.name, self.environment.version, self.line)
+        return Job(self.cloud, "phi3flow-export", identity, self._build)
+
+    @property
+    def exported(self) -> Asset:
+        """The job's output as a model, which can be registered once the job is done."""
+        path = f"azureml://jobs/{self.job.name}/outputs/model/paths/"
+        tags = {**self.model.tags, OURS: "deploy", "from": self.model.name}
+        name = f"{self.model.asset}-openvino"
+        return model_asset(self.cloud, name, self.job.identity, path, kind="custom_model", tags=tags)
+
+    @property
+    def line(self) -> str:
+        int4 = " --int4" if self.int4 else ""
+        return (
+            f"{USE_CODE} && {FIND_MODEL} && "
+            f"python -P -m phi3flow export $MODEL --format openvino{int4} --out exported "
+            "&& cp -r exported/. ${{outputs.model}}"
+        )
+
+    def carry_out(self, *, plan: bool, ask_to_cancel: Callable[[], bool]) -> list[Action]:
+        actions = carry_out([self.environment, self.model, self.job], plan=plan)
+        if not plan:
+            with explaining(f"job {self.job.name}", made(actions)):
+                follow(self.cloud, self.job.name, ask_to_cancel)
+        return actions
+
+    def _build(self, name: str) -> Any:
+        from azure.ai.ml import Input, Output, command
+
+        return command(
+            name=name,
+            display_name=f"export of {self.model.name}",
+            experiment_name=EXPERIMENT,
+            code=str(self.code),
+            command=self.line,
+            environment=f"azureml:{self.environment.name}",
+            compute=self.compute,
+            inputs={"model": Input(type=self.model.type, path=f"azureml:{self.model.name}")},
+            outputs={"model": Output(type="custom_model")},
+            tags={OURS: "deploy", "from": self.model.name},
+        )
+
+
+def _verified(cloud: Cloud, asked: Serving, out: Path, endpoint: str, name: str) -> Deployed:
+    """Verify what has not passed before, and mark it: a base goes live, a tuned model waits for `promote`."""
+    found = find_endpoint(cloud, endpoint)
+    if found is None or found.tags.get("verified") != name:
+        _require_fidelity(cloud, asked, endpoint, name, out)
+        found = mark_verified(cloud, endpoint, name, live=asked.base)
+    return Deployed(endpoint, name, str(found.scoring_uri))
+
+
+def _require_fidelity(cloud: Cloud, asked: Serving, endpoint: str, deployment: str, out: Path) -> None:
+    """Ask the deployment through the pinning header; `out` gets the findings.
+
+    Raises Phi3flowError, after showing the container's log, unless it passes. The base is asked for its own
+    recorded answers. Checks that cannot be made of it do not hold it back: it never takes users' traffic.
+    """
+    pinned = ask_at(cloud, endpoint, deployment)
+    try:
+        pinned.complete([{"role": "user", "content": QUESTION}])
+        found = _checks(out / CARD, pinned, asked)
+    except Exception:  # the container's log says more; raised again
+        show_log(cloud, endpoint, deployment)
+        raise
+    findings = out / f"verify-{'base' if asked.base else 'tuned'}.json"
+    write_json(findings, found.as_dict())
+    for check in found.checks:
+        say(f"  {check}")
+    if found.result == "fail" or (found.result != "pass" and not asked.base):
+        wrong = [check.name for check in found.checks if check.result != "pass"]
+        show_log(cloud, endpoint, deployment)
+        raise Phi3flowError(
+            f"verify: {', '.join(wrong)} of deployment {deployment} did not pass; it gets no traffic, "
+            "and the live deployment is unchanged",
+            f"{findings} has the answers; phi3flow azure teardown --old removes the deployment",
+        )
+
+
+def _checks(card: Path, pinned: Endpoint, asked: Serving) -> "Verification":
+    from deploy.verify.gate import verify
+
+    if not asked.base:
+        return verify(card, pinned, asked.reference, asked.workers)
+    rows = [row for row in read_jsonl(card / PROBES) if row.get("base_text")]
+    with tempfile.TemporaryDirectory(prefix="phi3flow-") as folder:
+        copy = Path(folder)
+        (copy / "tokenizer.json").write_bytes((card / "tokenizer.json").read_bytes())
+        write_jsonl(copy / PROBES, map(_of_base, rows))
+        return verify(copy, pinned, None, asked.workers)
+
+
+def _of_base(row: dict[str, Any]) -> dict[str, Any]:
+    """The base's recorded answer in the place of the tuned model's."""
+    finish = row.get("base_finish_reason")
+    return row | {"tuned_text": row["base_text"], "tuned_finish_reason": finish, "base_text": None}

@@ -4,181 +4,124 @@ What has no tag was made by somebody else and stays. The resource group goes onl
 else lies in it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from deploy.azure.provision import GROUP_API, IDENTITY_API, WORKSPACE_API
+from deploy.azure.provision import GROUP_API, IDENTITY_API, VAULT_API, WORKSPACE_API
 from deploy.azure.status import is_expired
 from deploy.azure.steps.arm import read
-from deploy.azure.steps.names import EXPIRES, OURS
+from deploy.azure.steps.names import EXPIRES
+from deploy.azure.steps.plan import Action, Removal, not_ours, take_away
 from deploy.azure.steps.problems import explaining
 from deploy.azure.steps.serving import of_ours
 from deploy.azure.steps.session import Cloud
-from phi3flow.core.console import say
 
 What = Literal["everything", "expired", "old"]
-# What must go before what: a workspace holds its endpoints, and stands on its storage.
-LAST = ("workspaces", "userassignedidentities", "components", "registries", "vaults", "storageaccounts")
+ML_WORKSPACES = "microsoft.machinelearningservices/workspaces"
+# In the order of removal: a workspace holds its endpoints, and stands on its storage.
 API_OF = {
-    "microsoft.machinelearningservices/workspaces": WORKSPACE_API,
+    ML_WORKSPACES: WORKSPACE_API,
     "microsoft.managedidentity/userassignedidentities": IDENTITY_API,
     "microsoft.insights/components": "2020-02-02",
     "microsoft.containerregistry/registries": "2023-07-01",
-    "microsoft.keyvault/vaults": "2023-07-01",
+    "microsoft.keyvault/vaults": VAULT_API,
     "microsoft.storage/storageaccounts": "2023-04-01",
     "microsoft.operationalinsights/workspaces": "2022-10-01",
 }
 
 
-class Removal(NamedTuple):
-    """One line of the plan: `keep` for what is not ours, with the reason."""
+def teardown(cloud: Cloud, what: What, *, plan: bool) -> list[Action]:
+    """Delete everything of ours, or only expired endpoints, or deployments without traffic.
 
-    do: Literal["delete", "keep"]
-    kind: str
-    name: str
-    why: str = ""
-
-    def __str__(self) -> str:
-        return f"{'-' if self.do == 'delete' else '='} {self.do:6}  {self.kind} {self.name}" + (
-            f"  ({self.why})" if self.why else ""
-        )
-
-
-@dataclass(frozen=True)
-class _Task:
-    removal: Removal
-    remove: Callable[[], Any]
-
-
-def teardown(cloud: Cloud, what: What, *, plan: bool) -> list[Removal]:
-    """Delete; with `plan` only say what. Raises Phi3flowError with what is gone already."""
+    With `plan`, only say what. Raises Phi3flowError, which says what is left.
+    """
     with explaining("teardown"):
-        tasks = _tasks(cloud, what)
-    for number, task in enumerate(tasks):
-        if plan or task.removal.do == "keep":
-            continue
-        say(f"delete {task.removal.kind} {task.removal.name} ...")
-        left = [f"{one.removal.kind} {one.removal.name}" for one in tasks[number:]]
-        with explaining(f"{task.removal.kind} {task.removal.name}", left):
-            _gone(cloud, task)
-    return [task.removal for task in tasks]
+        removals = _removals(cloud, what)
+    return take_away(cloud, removals, plan=plan)
 
 
-def _gone(cloud: Cloud, task: _Task) -> None:
-    from azure.core.exceptions import ResourceNotFoundError
-
-    try:
-        poller = task.remove()
-        if poller is not None:
-            cloud.finish(poller, f"deleting {task.removal.name}")
-    except ResourceNotFoundError:  # gone with something else, or by an interrupted run
-        pass
-
-
-def _tasks(cloud: Cloud, what: What) -> list[_Task]:
+def _removals(cloud: Cloud, what: What) -> list[Removal]:
     group = read(cloud, cloud.names.group_id, GROUP_API)
     if group is None:
         return []
     workspace = read(cloud, cloud.names.workspace_id, WORKSPACE_API)
-    tasks = _in_workspace(cloud, what) if workspace else []
+    removals = _in_workspace(cloud, what) if workspace else []
     if what != "everything":
-        return tasks
+        return removals
     resources = _resources(cloud)
-    tasks += resources
-    foreign = [task for task in resources if task.removal.do == "keep"]
-    return [*tasks, _group(cloud, group, len(foreign))]
+    kept = sum(bool(one.keep_because) for one in resources)
+    return [*removals, *resources, _group(cloud, group, kept)]
 
 
-def _in_workspace(cloud: Cloud, what: What) -> list[_Task]:
-    tasks = []
+def _in_workspace(cloud: Cloud, what: What) -> list[Removal]:
+    removals = []
     for endpoint in cloud.ml.online_endpoints.list():
-        tasks += _old(cloud, endpoint) if what == "old" else [_endpoint(cloud, endpoint, what)]
+        removals += _deployments(cloud, endpoint) if what == "old" else [_endpoint(cloud, endpoint, what)]
     if what == "everything":
-        tasks += [_cluster(cloud, one.name) for one in cloud.ml.compute.list(compute_type="AMLCompute")]
-    return tasks
+        removals += [_cluster(cloud, one.name) for one in cloud.ml.compute.list(compute_type="AMLCompute")]
+    return removals
 
 
-def _endpoint(cloud: Cloud, endpoint: Any, what: What) -> _Task:
+def _endpoint(cloud: Cloud, endpoint: Any, what: What) -> Removal:
     operations, tags = cloud.ml.online_endpoints, endpoint.tags or {}
     expires = str(tags.get(EXPIRES, ""))
-    reason = _not_ours(tags) or (
-        f"expires {expires or 'never'}" if what == "expired" and not is_expired(expires) else ""
-    )
-    return _task("endpoint", endpoint.name, reason, lambda: operations.begin_delete(endpoint.name))
+    keep_because = not_ours(tags)
+    if not keep_because and what == "expired" and not is_expired(expires):
+        keep_because = f"expires {expires or 'never'}"
+    return Removal("endpoint", endpoint.name, keep_because, lambda: operations.begin_delete(endpoint.name))
 
 
-def _old(cloud: Cloud, endpoint: Any) -> list[_Task]:
-    """The deployments of ours that take no traffic and have none to come."""
-    return [_old_deployment(cloud, endpoint, one) for one in cloud.ml.online_deployments.list(endpoint.name)]
+def _deployments(cloud: Cloud, endpoint: Any) -> list[Removal]:
+    """The deployments behind an endpoint, to be kept where they take traffic or wait for it."""
+    return [_deployment(cloud, endpoint, one) for one in cloud.ml.online_deployments.list(endpoint.name)]
 
 
-def _old_deployment(cloud: Cloud, endpoint: Any, one: Any) -> _Task:
+def _deployment(cloud: Cloud, endpoint: Any, one: Any) -> Removal:
     traffic = {**(endpoint.traffic or {}), **(endpoint.mirror_traffic or {})}
     waits = of_ours(endpoint) and (endpoint.tags or {}).get("verified") == one.name
-    reason = _not_ours(one.tags or {})
-    if not reason and traffic.get(one.name):
-        reason = "it takes traffic"
-    if not reason and waits:
-        reason = "it passed verify and waits for promote"
-
-    def remove() -> Any:
-        return cloud.ml.online_deployments.begin_delete(one.name, endpoint.name)
-
-    return _task("deployment", f"{endpoint.name}/{one.name}", reason, remove)
+    keep_because = not_ours(one.tags)
+    if not keep_because and traffic.get(one.name):
+        keep_because = "it takes traffic"
+    if not keep_because and waits:
+        keep_because = "it passed verify and waits for promote"
+    operations = cloud.ml.online_deployments
+    name = f"{endpoint.name}/{one.name}"
+    return Removal("deployment", name, keep_because, lambda: operations.begin_delete(one.name, endpoint.name))
 
 
-def _cluster(cloud: Cloud, name: str) -> _Task:
+def _cluster(cloud: Cloud, name: str) -> Removal:
     found = read(cloud, cloud.names.compute_id(name), WORKSPACE_API) or {}
-    reason = _not_ours(found.get("tags") or {})
-    return _task("cluster", name, reason, lambda: cloud.ml.compute.begin_delete(name))
+    return Removal("cluster", name, not_ours(found.get("tags")), lambda: cloud.ml.compute.begin_delete(name))
 
 
-def _resources(cloud: Cloud) -> list[_Task]:
+def _resources(cloud: Cloud) -> list[Removal]:
     listed = list(cloud.arm.resources.list_by_resource_group(cloud.names.group))
     return [_resource(cloud, one) for one in sorted(listed, key=_order)]
 
 
 def _order(resource: Any) -> tuple[int, bool, str]:
-    """A hub goes after its projects."""
-    last = str(resource.type).lower().rsplit("/", 1)[1]
-    ml = str(resource.type).lower().startswith("microsoft.machinelearningservices")
-    return (
-        LAST.index(last) if last in LAST and (ml or last != "workspaces") else len(LAST),
-        str(resource.kind).lower() == "hub",
-        str(resource.name),
-    )
+    """As in API_OF; a hub goes after its projects."""
+    kinds, kind = list(API_OF), str(resource.type).lower()
+    place = kinds.index(kind) if kind in kinds else len(kinds)
+    return place, str(resource.kind).lower() == "hub", str(resource.name)
 
 
-def _resource(cloud: Cloud, one: Any) -> _Task:
+def _resource(cloud: Cloud, one: Any) -> Removal:
     kind = str(one.type).lower()
-    reason = _not_ours(one.tags or {})
-    if not reason and kind not in API_OF:
-        reason = "of a kind that phi3flow does not make"
+    keep_because = not_ours(one.tags)
+    if not keep_because and kind not in API_OF:
+        keep_because = "of a kind that phi3flow does not make"
 
     def remove() -> Any:
-        if kind == "microsoft.machinelearningservices/workspaces":
+        if kind == ML_WORKSPACES:
             return cloud.ml.workspaces.begin_delete(
                 one.name, delete_dependent_resources=False, permanently_delete=True
             )
         return cloud.arm.resources.begin_delete_by_id(one.id, api_version=API_OF[kind])
 
-    return _task(kind.rsplit("/", 1)[1], str(one.name), reason, remove)
+    return Removal(kind.rsplit("/", 1)[1], str(one.name), keep_because, remove)
 
 
-def _group(cloud: Cloud, group: dict[str, Any], foreign: int) -> _Task:
-    reason = _not_ours(group.get("tags") or {}) or (f"{foreign} resources in it stay" if foreign else "")
-    return _task(
-        "resource group",
-        cloud.names.group,
-        reason,
-        lambda: cloud.arm.resource_groups.begin_delete(cloud.names.group),
-    )
-
-
-def _not_ours(tags: Any) -> str:
-    return "" if OURS in tags else "not phi3flow's"
-
-
-def _task(kind: str, name: str, reason: str, remove: Callable[[], Any]) -> _Task:
-    return _Task(Removal("keep" if reason else "delete", kind, name, reason), remove)
+def _group(cloud: Cloud, group: dict[str, Any], kept: int) -> Removal:
+    keep_because = not_ours(group.get("tags")) or (f"{kept} resources in it stay" if kept else "")
+    name = cloud.names.group
+    return Removal("resource group", name, keep_because, lambda: cloud.arm.resource_groups.begin_delete(name))

@@ -3,21 +3,18 @@
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from deploy.azure.steps.assets import (
-    GPU_IMAGE,
-    IMAGE,
     VERSION_LENGTH,
-    DataAsset,
-    ModelAsset,
-    TrainingEnvironment,
+    Asset,
+    data_asset,
+    model_asset,
+    training_environment,
     version_of,
 )
 from deploy.azure.steps.job import Job, follow
@@ -27,21 +24,17 @@ from deploy.azure.steps.problems import explaining
 from deploy.azure.steps.record import record
 from deploy.azure.steps.session import Cloud
 from deploy.azure.steps.sizes import Profile
-from deploy.azure.wheel import build_wheel
+from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import Artifact, commit, sha256_of
 
 EXPERIMENT = "phi3flow"
 BASE, TUNED = "phi3-base", "phi3-tuned"
-SPLITS = ("train.jsonl", "val.jsonl")  # the sealed test rows stay here
+SPLITS = ("train.jsonl", "val.jsonl")  # the held-out test rows stay here
 CARD = "tuned"
 MARK = ".job"  # in the card: which job it is of
-# The job's own folder for packages, so that nothing of the image is touched.
-INSTALL = (
-    "export PYTHONPATH=$(mktemp -d) && python -m pip install --quiet --no-deps --no-index "
-    "--disable-pip-version-check --target $PYTHONPATH ./*.whl"
-)
+RECIPE = "recipe.toml"  # in the job's code folder, where the recipe is a file of the user's
 
 
 @dataclass(frozen=True)
@@ -81,19 +74,17 @@ def train(
     *,
     plan: bool,
     ask_to_cancel: Callable[[], bool],
-    wheel: Callable[[Path], Path] = build_wheel,
+    code: Mapping[str, Path] = PACKAGES,
 ) -> tuple[list[Action], str]:
     """Submit or find the job, watch it, fetch what `verify` needs into `out/tuned`; returns the job's name.
 
     Raises BadInput before anything is written, Phi3flowError when Azure or the job fails.
     """
-    for name in SPLITS:
-        if not (asked.data / name).is_file():
-            raise BadInput(
-                f"{asked.data / name}: no such file", f"phi3flow prepare CHATS.jsonl --out {asked.data}"
-            )
-    with _staged(asked, wheel) as staged:
-        steps, job = _steps(cloud, asked, staged)
+    require_splits(asked.data)
+    rows = {name: asked.data / name for name in SPLITS}
+    recipe = {RECIPE: Path(asked.recipe)} if Path(asked.recipe).is_file() else {}
+    with staged(rows) as data, staged({**code, **recipe}) as folder:
+        steps, job = _steps(cloud, asked, data, folder)
         actions = carry_out(steps, plan=plan)
         name = job.name
     if plan:
@@ -109,69 +100,54 @@ def train(
     return actions, name
 
 
-def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> ModelAsset:
+def require_splits(data: Path) -> None:
+    """Raises BadInput unless `data` is what `phi3flow prepare` writes."""
+    for name in SPLITS:
+        if not (data / name).is_file():
+            raise BadInput(f"{data / name}: no such file", f"phi3flow prepare CHATS.jsonl --out {data}")
+
+
+def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:
     """The base as a registered model: the job starts from it, and `deploy --base` serves the same one."""
     version = sha256_of(folder)[:VERSION_LENGTH]
-    return ModelAsset(cloud, BASE, version, str(folder), "custom_model", {**tags, OURS: "train"})
-
-
-@dataclass(frozen=True)
-class _Staged:
-    """Folders to upload: the data without the test rows, the code with the wheel."""
-
-    data: Path
-    code: Path
+    return model_asset(cloud, BASE, version, str(folder), kind="custom_model", tags={**tags, OURS: "train"})
 
 
 class _Assets(NamedTuple):
     """What the job refers to in the workspace."""
 
-    environment: TrainingEnvironment
-    data: DataAsset
-    base: ModelAsset | None
+    environment: Asset
+    data: Asset
+    base: Asset | None
 
 
-@contextmanager
-def _staged(asked: Training, wheel: Callable[[Path], Path]) -> Iterator[_Staged]:
-    with tempfile.TemporaryDirectory(prefix="phi3flow-") as folder:
-        staged = _Staged(Path(folder) / "data", Path(folder) / "code")
-        staged.data.mkdir()
-        staged.code.mkdir()
-        for name in SPLITS:
-            shutil.copyfile(asked.data / name, staged.data / name)
-        wheel(staged.code)
-        if Path(asked.recipe).is_file():
-            shutil.copyfile(asked.recipe, staged.code / "recipe.toml")
-        yield staged
-
-
-def _steps(cloud: Cloud, asked: Training, staged: _Staged) -> tuple[list[Step], Job]:
-    image = GPU_IMAGE if asked.profile.compute.startswith("gpu") else IMAGE
-    conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
-    environment = TrainingEnvironment(cloud, image, conda, {OURS: "train"})
-    data = DataAsset(cloud, staged.data, {OURS: "train", "data": asked.tags["data"]})
+def _steps(cloud: Cloud, asked: Training, rows: Path, code: Path) -> tuple[list[Step], Job]:
+    """In the order of need, the job last. `rows` and `code` are the folders to upload."""
+    environment = training_environment(cloud, asked.profile.compute, "train")
+    data = data_asset(cloud, rows, {OURS: "train", "data": asked.tags["data"]})
     base = base_model(cloud, asked.base, asked.tags) if asked.base else None
     line = command_line(asked)
     identity = version_of(
-        environment.version, data.version, base.version if base else "", sha256_of(staged.code), line
+        environment.version, data.version, base.version if base else "", sha256_of(code), line
     )
 
     def build(name: str) -> Any:
-        return _command_job(name, asked, staged.code, line, _Assets(environment, data, base))
+        return _command_job(name, asked, code, line, _Assets(environment, data, base))
 
     job = Job(cloud, "phi3flow-train", identity, build)
     return [environment, data, *([base] if base else []), job], job
 
 
 def command_line(asked: Training) -> str:
-    """One line of shell: install the wheel, train, write the outputs."""
-    recipe = "recipe.toml" if Path(asked.recipe).is_file() else asked.recipe
+    """One line of shell: train, write the outputs."""
+    recipe = RECIPE if Path(asked.recipe).is_file() else asked.recipe
     model = ["--model", "${{inputs.base}}" if asked.base else asked.model] if asked.model else []
     words = ["train", "--data", "${{inputs.data}}", "--recipe", recipe, *model]
     words += ["--out", CARD, "--seed", str(asked.seed)]
     quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
     outputs = "${{outputs.model}} ${{outputs.card}}"
-    return f"{INSTALL} && python -m phi3flow {quoted} && python -m deploy.azure.job_outputs {CARD} {outputs}"
+    run = "python -P -m"
+    return f"{USE_CODE} && {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
 
 
 def _command_job(name: str, asked: Training, code: Path, line: str, assets: _Assets) -> Any:

@@ -5,62 +5,210 @@ base answer the fixed prompts and writes both as phi3flow serves them; from ther
 after `azure train`.
 """
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from deploy.azure.steps.assets import ModelAsset
+from deploy.azure.steps.assets import (
+    VERSION_LENGTH,
+    Asset,
+    model_asset,
+    training_environment,
+    version_of,
+)
 from deploy.azure.steps.job import Job, follow
+from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Action, carry_out
 from deploy.azure.steps.record import record
 from deploy.azure.steps.session import Cloud
-from deploy.azure.train import BASE, CARD, SPLITS, fetch_card
-from deploy.azure.wheel import build_wheel
-from deploy.foundry.catalog_jobs import (
-    OUTPUT,
-    CatalogTraining,
-    card_job,
-    output_path,
-    staged_for,
-    training_job,
+from deploy.azure.steps.sizes import Profile
+from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
+from deploy.azure.train import BASE, CARD, EXPERIMENT, SPLITS, fetch_card, require_splits
+from phi3flow.core.errors import BadInput, nearest
+from phi3flow.core.lineage import Artifact, commit, sha256_of
+
+MODEL = re.compile(r"(?P<name>Phi-(?:3|3\.5|4)-mini-[\w-]*instruct):(?P<version>\d+)")
+SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
+OUTPUT = "phi3-catalog"
+CARD_LINE = (
+    f"{USE_CODE} && python -P -m deploy.foundry.catalog_card "
+    "${{inputs.tuned}} ${{inputs.base}} ${{inputs.validation}} "
+    "${{outputs.model}} ${{outputs.base}} ${{outputs.card}}"
 )
-from phi3flow.core.errors import BadInput
-from phi3flow.core.lineage import Artifact
 
 
-def finetune(
-    cloud: Cloud,
-    asked: CatalogTraining,
-    out: Path,
-    *,
-    plan: bool,
-    wheel: Callable[[Path], Path] = build_wheel,
-) -> tuple[list[Action], str]:
+@dataclass(frozen=True)
+class CatalogTraining:
+    """A catalog model by name and version, and the settings that the portal offers."""
+
+    data: Path
+    model: str
+    learning_rate: float
+    scheduler: str
+    epochs: int
+    profile: Profile
+
+    @cached_property
+    def asset(self) -> str:
+        """The model's address in the catalog. Raises BadInput unless it is a Phi mini with its version."""
+        found = MODEL.fullmatch(self.model)
+        if found is None:
+            raise BadInput(
+                f"{self.model}: not a Phi mini of the catalog with its version",
+                "--model Phi-3-mini-4k-instruct:VERSION; the model's page in the catalog shows the version",
+            )
+        return f"azureml://registries/azureml/models/{found['name']}/versions/{found['version']}"
+
+    def require(self) -> None:
+        """Raises BadInput for values that the service could only refuse after hours of waiting."""
+        self.asset  # noqa: B018 - checks the model
+        if self.scheduler not in SCHEDULERS:
+            raise BadInput(f"--scheduler: unknown '{self.scheduler}'", nearest(self.scheduler, SCHEDULERS))
+        if not 0 < self.learning_rate < 1:
+            raise BadInput("--learning-rate: must be between 0 and 1", "--learning-rate 5e-6")
+        if self.epochs < 1:
+            raise BadInput("--epochs: must be at least 1", "--epochs 3")
+        require_splits(self.data)
+
+    @property
+    def hyperparameters(self) -> dict[str, str]:
+        """As the catalog's component calls them; every value is text."""
+        return {
+            "learning_rate": f"{self.learning_rate:g}",
+            "lr_scheduler_type": self.scheduler,
+            "num_train_epochs": str(self.epochs),
+        }
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        return {
+            OURS: "finetune",
+            "data": sha256_of(self.data / SPLITS[0])[:VERSION_LENGTH],
+            "recipe": "catalog",
+            "base": self.model,
+            "commit": commit() or "",
+            **self.hyperparameters,
+        }
+
+
+@dataclass(frozen=True)
+class _Uploads:
+    """The rows as the catalog takes them, and the code of the second job."""
+
+    train: Path
+    validation: Path
+    code: Path
+
+
+def finetune(cloud: Cloud, asked: CatalogTraining, out: Path, *, plan: bool) -> tuple[list[Action], str]:
     """Both jobs, watched to their ends, and `out` as `azure train` leaves it; returns the first job's name.
 
     Raises BadInput before anything is written, Phi3flowError when Azure or a job fails.
     """
-    for name in SPLITS:
-        if not (asked.data / name).is_file():
-            raise BadInput(f"{asked.data / name}: no such file", f"phi3flow prepare FILE --out {asked.data}")
-    with staged_for(asked, wheel) as staged:
-        training = training_job(cloud, asked, staged)
+    asked.require()
+    with _uploads(asked) as uploads:
+        training = _training_job(cloud, asked, uploads)
         actions = carry_out([training], plan=plan)
         if plan:
             return actions, training.name
         follow(cloud, training.name, lambda: False)
-        made = output_path(training, "registered_model")
-        tuned = ModelAsset(cloud, OUTPUT, training.identity, made, "mlflow_model", asked.tags)
-        card, environment = card_job(cloud, asked, staged, tuned)
+        trained = _output_path(training, "registered_model")
+        tuned = model_asset(cloud, OUTPUT, training.identity, trained, kind="mlflow_model", tags=asked.tags)
+        environment = training_environment(cloud, asked.profile.compute, "finetune")
+        card = _card_job(cloud, asked, uploads, tuned, environment)
         actions += carry_out([tuned, environment, card], plan=False)
         follow(cloud, card.name, lambda: False)
-    base = ModelAsset(cloud, BASE, card.identity, output_path(card, "base"), "custom_model", asked.tags)
+    base = model_asset(
+        cloud, BASE, card.identity, _output_path(card, "base"), kind="custom_model", tags=asked.tags
+    )
     actions += carry_out([base], plan=False)
     fetch_card(cloud, card.name, out)
     _record(asked, training, card, base, out)
     return actions, training.name
 
 
-def _record(asked: CatalogTraining, training: Job, card: Job, base: ModelAsset, out: Path) -> None:
+@contextmanager
+def _uploads(asked: CatalogTraining) -> Iterator[_Uploads]:
+    """The catalog's chat completion takes `messages` and trips over other columns."""
+    with staged({}) as rows, staged(PACKAGES) as code:
+        for name in SPLITS:
+            with (asked.data / name).open(encoding="utf-8") as lines:
+                bare = [{"messages": json.loads(line)["messages"]} for line in lines]
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in bare)
+            (rows / name).write_text(text, encoding="utf-8")
+        train, validation = (rows / name for name in SPLITS)
+        yield _Uploads(train, validation, code)
+
+
+def _training_job(cloud: Cloud, asked: CatalogTraining, uploads: _Uploads) -> Job:
+    """The catalog's own job."""
+
+    def build(name: str) -> Any:
+        from azure.ai.ml.finetuning import FineTuningTaskType, create_finetuning_job
+
+        return create_finetuning_job(
+            model=asked.asset,
+            task=FineTuningTaskType.CHAT_COMPLETION,
+            training_data=str(uploads.train),
+            validation_data=str(uploads.validation),
+            hyperparameters=asked.hyperparameters,
+            compute=asked.profile.compute,
+            output_model_name_prefix=OUTPUT,
+            name=name,
+            display_name=f"{asked.model} on {asked.tags['data']}",
+            experiment_name=EXPERIMENT,
+            tags=asked.tags,
+        )
+
+    content = version_of(sha256_of(uploads.train), sha256_of(uploads.validation))
+    settings = str(sorted(asked.hyperparameters.items()))
+    return Job(cloud, "phi3flow-catalog", version_of(asked.asset, content, settings), build)
+
+
+def _output_path(job: Job, output: str) -> str:
+    return f"azureml://jobs/{job.name}/outputs/{output}/paths/"
+
+
+def _card_job(
+    cloud: Cloud, asked: CatalogTraining, uploads: _Uploads, tuned: Asset, environment: Asset
+) -> Job:
+    """`catalog_card` as a job: both models answer, and are written as phi3flow serves them."""
+
+    def build(name: str) -> Any:
+        from azure.ai.ml import Input, Output, command
+
+        return command(
+            name=name,
+            display_name=f"card of {tuned.name}",
+            experiment_name=EXPERIMENT,
+            code=str(uploads.code),
+            command=CARD_LINE,
+            environment=f"azureml:{environment.name}",
+            compute=asked.profile.compute,
+            inputs={
+                "tuned": Input(type="mlflow_model", path=f"azureml:{tuned.name}"),
+                "base": Input(type="mlflow_model", path=asked.asset),
+                "validation": Input(type="uri_file", path=str(uploads.validation)),
+            },
+            outputs={
+                "model": Output(type="mlflow_model"),
+                "base": Output(type="custom_model"),
+                "card": Output(type="uri_folder"),
+            },
+            tags=asked.tags,
+        )
+
+    code = sha256_of(uploads.code)
+    identity = version_of(tuned.name, asked.asset, environment.version, code, CARD_LINE)
+    return Job(cloud, "phi3flow-card", identity, build)
+
+
+def _record(asked: CatalogTraining, training: Job, card: Job, base: Asset, out: Path) -> None:
     """As `azure train` does, so that `azure deploy` finds the model, the card and the base."""
     details = {
         "job": card.name,

@@ -1,4 +1,4 @@
-"""The compare flow over a test file, in the cloud: one run, then runs of what failed, joined line by line.
+"""The compare flow over a test file, in the cloud: one run, then runs of what failed, and one report.
 
 `cloud.json` in the output folder says what is being compared and which runs were started for it; a name is
 written there before its run is submitted, so that an interrupted command finds its run again. Prompt flow's
@@ -19,19 +19,22 @@ from deploy.foundry.target import Target
 from evaluation.asking.answer_file import Record
 from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, load_test, record_of
 from evaluation.asking.promptflow_run import errors_of, outputs_of
+from evaluation.compare import compare_recorded
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import sha256_of
+from phi3flow.core.sides import BASE, SIDES
 
 if TYPE_CHECKING:
+    from evaluation.compare import Options
+    from evaluation.report.comparison import Report
     from phi3flow.chats.chat import Chat
 
 SCHEMA = "phi3flow/cloud-run/1"
 STATE = "cloud.json"
 FLOW = "compare"
-SIDES = {"base": "phi3-base", "tuned": "phi3-tuned"}  # of a line's outputs, and the flow's connections
 COLUMNS = QUESTION | REFERENCE | {"max_tokens": "${data.max_tokens}"}
 SHOWN_LINES = 20
 
@@ -49,13 +52,13 @@ class CloudAnswers:
     """What both models answered to each line of the test file."""
 
     data: Path
-    sides: Mapping[str, Sequence[Record]]
+    sides: Mapping[str, Sequence[Record]]  # by the side's name
     runs: Sequence[str]
 
     @property
     def failed(self) -> list[int]:
         """The lines, from 1, on which a model has no answer."""
-        pairs = zip(self.sides["base"], self.sides["tuned"], strict=True)
+        pairs = zip(*(self.sides[side.name] for side in SIDES), strict=True)
         return [number for number, pair in enumerate(pairs, 1) if any(one.answer is None for one in pair)]
 
 
@@ -110,7 +113,7 @@ def _gather(target: Target, data: Path, out: Path, started: Sequence[Started]) -
     """Later runs win, line by line, where they have an answer."""
     nothing = Record(None, None, LOST)
     count = len(load_test(data))
-    sides = {side: [nothing] * count for side in SIDES}
+    sides = {side.name: [nothing] * count for side in SIDES}
     for run in started:
         found = find_run(target, run.name)
         if found is None or found.status != COMPLETED:
@@ -138,7 +141,8 @@ def _is_over(target: Target, run: Started) -> bool:
 
 def _state(target: Target, data: Path, flow: str, out: Path) -> dict[str, Any]:
     """What `out` is for: the test file, the flow as uploaded, and the endpoints behind its connections."""
-    endpoints = {name: configs_of(as_flows_read_it(target.cloud, name)) for name in SIDES.values()}
+    names = [side.connection for side in SIDES]
+    endpoints = {name: configs_of(as_flows_read_it(target.cloud, name)) for name in names}
     asked = {
         "schema": SCHEMA,
         "data": sha256_of(data),
@@ -167,8 +171,35 @@ def _remember(state: dict[str, Any], started: Sequence[Started], out: Path) -> N
     write_json(out / STATE, {**state, "runs": runs})
 
 
+def write_answers(answers: CloudAnswers, out: Path) -> list[Path]:
+    """`base-answers.jsonl` and `tuned-answers.jsonl`, as `evaluation.asking.answer_file` describes them."""
+    written = []
+    for side in SIDES:
+        rows = [
+            {"line": line, **_given(record), "answer": record.answer}
+            for line, record in enumerate(answers.sides[side.name], 1)
+        ]
+        written.append(out / f"{side.name}-answers.jsonl")
+        write_jsonl(written[-1], rows)
+    return written
+
+
+def _given(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in record._asdict().items() if value is not None}
+
+
+def report(answers: CloudAnswers, target: str, out: Path, options: "Options") -> "Report":
+    """`report.json` and `report.html` in `out`, as a comparison here writes them.
+
+    Raises what `compare_recorded` raises.
+    """
+    base, tuned = write_answers(answers, out)
+    origin = {"target": target, "cloud runs": list(answers.runs)}
+    return compare_recorded(answers.data, base, tuned, out, options, origin=origin)
+
+
 def failures(answers: CloudAnswers) -> str:
     """The failed lines, counted and listed."""
     failed = answers.failed
     listed = ", ".join(map(str, failed[:SHOWN_LINES])) + (" ..." if len(failed) > SHOWN_LINES else "")
-    return f"{len(failed)} of {len(answers.sides['base'])} lines failed: {listed}"
+    return f"{len(failed)} of {len(answers.sides[BASE.name])} lines failed: {listed}"

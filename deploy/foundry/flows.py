@@ -1,6 +1,5 @@
 """Flows in the cloud: a resolved folder is uploaded once, and found by its content ever after."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Cost, Look
+from deploy.azure.steps.staging import staged
 from deploy.foundry.target import Target
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.flow_folder import DAG, FLOWS, resolve_flow, resolve_folder
@@ -42,8 +42,8 @@ class LocalFlow:
 def resolved(asked: str) -> Iterator[LocalFlow]:
     """The shipped flow of that name, or anybody's folder. Raises BadInput for a folder that is no flow."""
     name = Path(asked).name if Path(asked).is_dir() else asked
-    with tempfile.TemporaryDirectory(prefix="phi3flow-") as parent:
-        folder = Path(parent) / name
+    with staged({}) as parent:
+        folder = parent / name
         if asked in FLOWS or not Path(asked).is_dir():
             resolve_flow(asked, folder)
         else:

@@ -1,32 +1,17 @@
 """What is in the project, and taking it away again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from deploy.azure.provision import WORKSPACE_API
 from deploy.azure.steps.arm import read
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.problems import explaining
+from deploy.azure.steps.plan import NOT_OURS, Action, Removal, not_ours, take_away
 from deploy.foundry.connections import API, all_connections, connection_id, is_ours
 from deploy.foundry.flows import archive, uploaded_flows
-from deploy.foundry.project import hub_id, project_id
-from deploy.foundry.target import Target
-from phi3flow.core.console import say, table
-
-
-class Removal(NamedTuple):
-    """One line of the plan: `keep` for what is not ours."""
-
-    do: Literal["delete", "archive", "keep"]
-    kind: str
-    name: str
-    why: str = ""
-
-    def __str__(self) -> str:
-        told = f"  ({self.why})" if self.why else ""
-        return f"{'=' if self.do == 'keep' else '-'} {self.do:7}  {self.kind} {self.name}{told}"
+from deploy.foundry.target import Target, hub_id, project_id
+from phi3flow.core.console import table
 
 
 @dataclass(frozen=True)
@@ -53,7 +38,7 @@ def listing(target: Target) -> list[Listed]:
 
 
 def as_table(found: list[Listed]) -> str:
-    rows = [(one.kind, one.name, one.where, "" if one.ours else "not phi3flow's") for one in found]
+    rows = [(one.kind, one.name, one.where, "" if one.ours else NOT_OURS) for one in found]
     return table(("kind", "name", "endpoint or flow id", ""), rows)
 
 
@@ -65,53 +50,32 @@ def _endpoint_of(connection: dict[str, Any]) -> str:
     return str((connection["properties"].get("metadata") or {}).get("endpoint", "?"))
 
 
-def delete(target: Target, *, plan: bool) -> list[Removal]:
-    """Flows are archived; connections, project and hub go, unless they are not ours. Raises Phi3flowError.
+def delete(target: Target, *, plan: bool) -> list[Action]:
+    """Archive the flows; delete connections, project and hub, unless they are not ours. Raises Phi3flowError.
 
-    An Azure ML workspace stays: `azure teardown` is for that.
+    An Azure ML workspace stays: `azure teardown` deletes it.
     """
-    removals = []
-    for removal, remove in _tasks(target):
-        removals.append(removal)
-        if plan or removal.do == "keep":
-            continue
-        say(f"{removal.do} {removal.kind} {removal.name} ...")
-        with explaining(f"{removal.kind} {removal.name}"):
-            remove()
-    return removals
+    return take_away(target.cloud, list(_removals(target)), plan=plan)
 
 
-def _tasks(target: Target) -> Iterator[tuple[Removal, Callable[[], Any]]]:
-    cloud = target.cloud
-    if read(cloud, target.id, WORKSPACE_API) is not None:
+def _removals(target: Target) -> Iterator[Removal]:
+    """The project goes before the hub that holds it."""
+    if read(target.cloud, target.id, WORKSPACE_API) is not None:
         for flow in uploaded_flows(target):
-            removal = Removal("archive", "flow", str(flow.display_name))
-            yield removal, partial(archive, target, str(flow.name))
-        for one in all_connections(cloud):
-            name, ours = str(one["name"]), is_ours(one)
-            gone = connection_id(cloud, name)
-            yield _removal("connection", name, ours), partial(_delete, target, gone, API)
+            remove = partial(archive, target, str(flow.name))
+            yield Removal("flow", str(flow.display_name), "", remove, do="archive")
+        for one in all_connections(target.cloud):
+            name = str(one["name"])
+            remove = partial(_delete, target, connection_id(target.cloud, name), API)
+            yield Removal("connection", name, "" if is_ours(one) else NOT_OURS, remove)
     if target.is_project:
-        yield from _containers(target)
+        containers = {"project": project_id(target.endpoints), "hub": hub_id(target.endpoints)}
+        for kind, resource_id in containers.items():
+            found = read(target.cloud, resource_id, WORKSPACE_API)
+            if found is not None:
+                remove = partial(_delete, target, resource_id, WORKSPACE_API)
+                yield Removal(kind, resource_id.rsplit("/", 1)[1], not_ours(found.get("tags")), remove)
 
 
-def _containers(target: Target) -> Iterator[tuple[Removal, Callable[[], Any]]]:
-    """The project before the hub that holds it."""
-    for kind, resource_id in (
-        ("project", project_id(target.endpoints)),
-        ("hub", hub_id(target.endpoints)),
-    ):
-        found = read(target.cloud, resource_id, WORKSPACE_API)
-        if found is not None:
-            name = resource_id.rsplit("/", 1)[1]
-            removal = _removal(kind, name, OURS in (found.get("tags") or {}))
-            yield removal, partial(_delete, target, resource_id, WORKSPACE_API)
-
-
-def _removal(kind: str, name: str, ours: bool) -> Removal:
-    return Removal("delete", kind, name) if ours else Removal("keep", kind, name, "not phi3flow's")
-
-
-def _delete(target: Target, resource_id: str, api: str) -> None:
-    poller = target.cloud.arm.resources.begin_delete_by_id(resource_id, api_version=api)
-    target.cloud.finish(poller, f"deleting {resource_id.rsplit('/', 1)[1]}")
+def _delete(target: Target, resource_id: str, api: str) -> Any:
+    return target.cloud.arm.resources.begin_delete_by_id(resource_id, api_version=api)

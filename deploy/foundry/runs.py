@@ -1,22 +1,29 @@
-"""One batch run in the cloud: submit it under a name that is known before, watch it, fetch all it left."""
+"""A batch run in the cloud: submitted under a name of ours, watched, fetched. One question is a run, too."""
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.azure.steps.names import OURS
+from deploy.foundry.connections import as_flows_read_it
+from deploy.foundry.flows import require_flow, resolved
 from deploy.foundry.target import Target
+from evaluation.asking.batch import QUESTION
+from evaluation.asking.promptflow_run import errors_of, outputs_of
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.flow_folder import connections_of
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.polling import poll
 
 if TYPE_CHECKING:
     from promptflow.entities import Run
 
+CHAT = "chat"
 COMPLETED, ENDED = "Completed", frozenset({"Completed", "Failed", "Canceled", "NotResponding"})
-FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.5, 15.0
 
 
 def find_run(target: Target, name: str) -> "Run | None":
@@ -85,3 +92,27 @@ def fetch(target: Target, name: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
         target.pf.runs.download(name, output=temporary)
         shutil.move(Path(temporary) / name, place)
+
+
+def ask(target: Target, question: str, system: str) -> str:
+    """The chat flow's answer, by a run of one line: the portal's own chat has no public API.
+
+    Raises Phi3flowError where flow or connection are missing, or the flow did not answer.
+    """
+    with resolved(CHAT) as flow:
+        for connection in connections_of(flow.folder):
+            as_flows_read_it(target.cloud, connection)
+    name = f"phi3flow-{CHAT}-{uuid.uuid4().hex[:12]}"
+    with tempfile.TemporaryDirectory(prefix="phi3flow-") as temporary:
+        folder = Path(temporary)
+        inputs = folder / "inputs.jsonl"
+        write_jsonl(inputs, [{"question": question, "chat_history": [], "system": system}])
+        submit(target, name, require_flow(target, CHAT), inputs, QUESTION)
+        wait(target, name)
+        fetch(target, name, folder)
+        outputs, errors = outputs_of(folder, name), errors_of(folder, name)
+    if 0 not in outputs:
+        raise Phi3flowError(
+            f"the flow did not answer: {errors.get(0, 'no reason is recorded')}", "phi3flow foundry connect"
+        )
+    return str(outputs[0]["answer"])

@@ -1,11 +1,13 @@
-"""Where flows live: a Foundry project, or an Azure ML workspace; the same client speaks to both."""
+"""Where flows live: a Foundry project with its hub, or an Azure ML workspace; one client speaks to both."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from deploy.azure.provision import WORKSPACE_API
+from deploy.azure.provision import GROUP_API, WORKSPACE_API, Parts, foundations, resource
 from deploy.azure.steps.arm import read
+from deploy.azure.steps.names import ML
+from deploy.azure.steps.plan import Step
 from deploy.azure.steps.session import Cloud, connect
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
@@ -39,7 +41,9 @@ class Target:
     def require(self) -> None:
         """Raises Phi3flowError where the project, or the workspace, does not exist."""
         if read(self.cloud, self.id, WORKSPACE_API) is None:
-            kind, command = ("Foundry project", "foundry create") if self.is_project else WORKSPACE
+            kind, command = "workspace", "azure provision"
+            if self.is_project:
+                kind, command = "Foundry project", "foundry create"
             raise Phi3flowError(f"there is no {kind} {self.name}", f"phi3flow {command}")
 
     @cached_property
@@ -49,9 +53,6 @@ class Target:
 
         self.require()
         return PFClient(ml_client=self.cloud.ml)
-
-
-WORKSPACE = ("workspace", "azure provision")
 
 
 def target_of(settings: Settings, *, workspace: bool) -> Target:
@@ -67,3 +68,45 @@ def target_of(settings: Settings, *, workspace: bool) -> Target:
         )
     say(f"Foundry project {names.project}, hub {names.hub}")
     return Target(replace(endpoints, names=replace(names, workspace=names.project)), endpoints)
+
+
+def hub_id(cloud: Cloud) -> str:
+    return cloud.names.id(f"{ML}/workspaces", cloud.names.hub)
+
+
+def project_id(cloud: Cloud) -> str:
+    return cloud.names.id(f"{ML}/workspaces", cloud.names.project)
+
+
+def project_steps(cloud: Cloud) -> list[Step]:
+    """Hub and project beside the endpoints' workspace, whose `cloud` this is.
+
+    They share its storage, vault, insights and registry where it exists: Azure names containers and shares
+    after the workspace that uses them.
+    """
+    workspace = read(cloud, cloud.names.workspace_id, WORKSPACE_API)
+    parts = Parts.of(workspace) if workspace else Parts.own(cloud.names)
+    group = resource(cloud, "resource group", cloud.names.group_id, GROUP_API, {})
+    made: list[Step] = [] if workspace else foundations(cloud, parts)
+    return [group, *made, _hub(cloud, parts), _project(cloud)]
+
+
+def _hub(cloud: Cloud, parts: Parts) -> Step:
+    properties = {
+        "friendlyName": cloud.names.hub,
+        "storageAccount": parts.storage,
+        "keyVault": parts.vault,
+        "applicationInsights": parts.insights,
+        "containerRegistry": parts.registry,
+    }
+    return resource(cloud, "hub", hub_id(cloud), WORKSPACE_API, _body("Hub", properties))
+
+
+def _project(cloud: Cloud) -> Step:
+    properties = {"friendlyName": cloud.names.project, "hubResourceId": hub_id(cloud)}
+    return resource(cloud, "project", project_id(cloud), WORKSPACE_API, _body("Project", properties))
+
+
+def _body(kind: str, properties: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in properties.items() if value}
+    return {"kind": kind, "identity": {"type": "SystemAssigned"}, "properties": given}

@@ -7,14 +7,14 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from azure_fakes import fake_wheel, served_by
+from azure_fakes import fake_packages, served_by
 
 from deploy.azure.deploy import Serving, deploy
 from deploy.azure.provision import provision_steps
 from deploy.azure.rollout import promotion
 from deploy.azure.steps.plan import carry_out
 from deploy.azure.steps.session import Cloud, connect
-from deploy.azure.steps.sizes import profile
+from deploy.azure.steps.sizes import profile_for
 from deploy.azure.train import Training, train
 from phi3flow.core.settings import Settings
 
@@ -33,9 +33,10 @@ def take(
 
 
 def _train(work: Path, seed: int, *, plan: bool) -> str:
-    asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile("cpu"))
+    asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile_for("cpu"))
     cloud = connect(Settings.load(work))
-    return train(cloud, asked, work / "run", plan=plan, ask_to_cancel=lambda: False, wheel=fake_wheel)[1]
+    code = fake_packages(work / "packages")
+    return train(cloud, asked, work / "run", plan=plan, ask_to_cancel=lambda: False, code=code)[1]
 
 
 def _others(step: str, work: Path, engine: str, server: str) -> str:
@@ -45,14 +46,14 @@ def _others(step: str, work: Path, engine: str, server: str) -> str:
         base = step == "deploy-base"
         variables = served_by("base" if base else server)
         wanted = Serving(base, engine, CPU, "key", None, None, 1, variables)
-        out = work / "run"
-        found = deploy(cloud, wanted, out, plan=False, ask_to_cancel=lambda: False, wheel=fake_wheel)[1]
+        code = fake_packages(work / "packages")
+        found = deploy(cloud, wanted, work / "run", plan=False, ask_to_cancel=lambda: False, code=code)[1]
         return found.deployment if found else ""
     return ""
 
 
 def _provision(cloud: Cloud) -> None:
-    carry_out(provision_steps(cloud, profile("cpu"), 1), plan=False)
+    carry_out(provision_steps(cloud, profile_for("cpu"), 1), plan=False)
 
 
 def _promote(cloud: Cloud) -> None:

@@ -1,11 +1,10 @@
-"""Work that takes a second instead of an hour: a wheel whose training copies, and a server that recites.
+"""Work that takes a second instead of an hour: packages whose training copies, and a server that recites.
 
 The commands, uploads, jobs and deployments around it are the real ones.
 """
 
 import json
 import sys
-import zipfile
 from pathlib import Path
 
 PROBES = [
@@ -29,13 +28,13 @@ PROBES = [
 ]
 
 VERB = """
-import json, os, pathlib, shutil, sys
+import json, pathlib, shutil, sys, time
 words = sys.argv[1:]
 option = dict(zip(words, words[1:]))
 out = pathlib.Path(option["--out"])
 if words[0] == "train":
     assert pathlib.Path(option["--data"], "train.jsonl").is_file()
-    assert not pathlib.Path(option["--data"], "test.jsonl").exists(), "the sealed rows must not travel"
+    assert not pathlib.Path(option["--data"], "test.jsonl").exists(), "the held-out rows must not travel"
     out.mkdir()
     (out / "config.json").write_text("{}")
     (out / "tokenizer.json").write_text("{}")
@@ -43,7 +42,9 @@ if words[0] == "train":
     (out / "manifest.json").write_text(json.dumps({"result": {"validation_loss": 0.5}}))
     print("step 1 of 1", flush=True)
     if option["--seed"] == "13":
-        sys.exit("the loss is not a number")
+        print("the loss is not a number", flush=True)
+        time.sleep(1)  # no job in Azure is over before its log is asked for
+        sys.exit(1)
 else:
     shutil.copytree(words[1], out)
 """
@@ -55,10 +56,9 @@ for target in (out, card):
 """
 
 
-def fake_wheel(folder: Path) -> Path:
-    """A phi3flow whose verbs take no time; the same bytes each time."""
+def fake_packages(folder: Path) -> dict[str, Path]:
+    """A phi3flow whose verbs take no time, written into `folder`; the same bytes each time."""
     probes = "".join(json.dumps(row) + "\n" for row in PROBES)
-    metadata = "Metadata-Version: 2.1\nName: phi3flow\nVersion: 0.0.1\n"
     members = {
         "phi3flow/__init__.py": "",
         "phi3flow/__main__.py": VERB % {"probes": probes},
@@ -66,15 +66,12 @@ def fake_wheel(folder: Path) -> Path:
         "deploy/azure/__init__.py": "",
         "deploy/azure/job_outputs.py": OUTPUTS,
         "deploy/azure/container/score.py": "",
-        "phi3flow-0.0.1.dist-info/METADATA": metadata,
-        "phi3flow-0.0.1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "phi3flow-0.0.1.dist-info/RECORD": "",
     }
-    wheel = folder / "phi3flow-0.0.1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
-    return wheel
+    for name, content in members.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return {package: folder / package for package in ("phi3flow", "deploy")}
 
 
 def served_by(name: str) -> dict[str, str]:
@@ -84,7 +81,7 @@ def served_by(name: str) -> dict[str, str]:
 
 
 def write_inputs(folder: Path) -> None:
-    """A data folder, sealed rows included, and a base model's folder."""
+    """A data folder, held-out rows included, and a base model's folder."""
     data, base = folder / "data", folder / "base"
     data.mkdir()
     base.mkdir()

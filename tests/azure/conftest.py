@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
-from emulated import GROUP, REGION, WORKSPACE, UserCredential, client_of
+from emulated import GROUP, QUIET, REGION, WORKSPACE, UserCredential, client_of
 from foundry_cloud import provision_with_endpoints
 
 from deploy.azure.steps.names import Names
@@ -60,7 +60,7 @@ def azure(emulator: Emulator, isolated: None) -> Iterator[Emulator]:
 def ml(azure: Emulator, provisioned: str) -> "MLClient":
     from azure.ai.ml import MLClient
 
-    return MLClient(UserCredential(), tokens.SUBSCRIPTION, GROUP, WORKSPACE, show_progress=False)
+    return MLClient(UserCredential(), tokens.SUBSCRIPTION, GROUP, WORKSPACE, **QUIET)
 
 
 @pytest.fixture(scope="session")

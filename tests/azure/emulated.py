@@ -11,6 +11,10 @@ from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
 
 GROUP, WORKSPACE, REGION = "group", "workspace", "eastus2"
+QUIET: Any = {
+    "show_progress": False,
+    "enable_telemetry": False,
+}  # an MLClient; telemetry would call other hosts
 
 
 class UserCredential:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
-from emulated import UserCredential, child_environment
+from emulated import QUIET, UserCredential, child_environment
 
 from deploy.azure.steps.names import Names
 from phi3flow.app.cli import main
@@ -46,7 +46,7 @@ def provision_with_endpoints(work: Path) -> Names:
 
     assert main(["azure", "provision", "--profile", "cpu"]) == 0
     names = Names.of(Settings.load(work))
-    ml = MLClient(UserCredential(), tokens.SUBSCRIPTION, names.group, names.workspace, show_progress=False)
+    ml = MLClient(UserCredential(), tokens.SUBSCRIPTION, names.group, names.workspace, **QUIET)
     ml.environments.create_or_update(Environment(name="image", version="1", image="python:3.11"))
     (work / "model").mkdir()
     (work / "model" / "config.json").write_text("{}")

@@ -15,10 +15,11 @@ from azure_emulator.emulator import Emulator, Options
 from azure_emulator.front.faults import Fault
 from azure_fakes import write_inputs
 from emulated import client_of
+from recorded_comparison import compare_answers
 
 from phi3flow.app.cli import main
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import read_json, write_json
+from phi3flow.core.files import read_json
 
 WRITES = {"PUT", "POST", "PATCH", "DELETE"}
 ASKING = ("listkeys", "listsecrets", "getlogs", "/oauth2/")
@@ -107,23 +108,29 @@ def test_4_a_failed_job_shows_its_log_and_the_next_attempt_is_another(client, wo
     assert take("train", work, 13, plan=True).endswith("-2")
 
 
-def test_5_deploy_verifies_at_no_traffic_and_promote_asks_for_the_verdict(client, work, capsys, monkeypatch):
+def compared(folder: Path, *, base_right: int, tuned_right: int) -> list[str]:
+    """The options that name a new comparison of models which answer so many of 40 questions correctly."""
+    compare_answers(folder, base_right=base_right, tuned_right=tuned_right)
+    return ["--report", str(folder / "report.json")]
+
+
+def test_5_deploy_verifies_at_no_traffic_and_promote_asks_for_the_verdict(client, work, tmp_path, capsys):
+    out = ["--out", str(work / "run")]
+    early = compared(tmp_path / "early", base_right=0, tuned_right=40)
     take("deploy", work, 0, engine="openvino")
     assert cli("status", "--json") == 0
     (served,) = shown(capsys)["served"]
     assert (served["traffic"], served["recipe"], served["state"]) == (0, "tiny-cpu", "Succeeded")
-    out = ["--out", str(work / "run")]
     assert cli("promote", *out) == 2
-    report = work / "run" / "comparison" / "report.json"
-    write_json(report, {"verdict": "hold", "reasons": ["worse"]})
-    assert cli("promote", *out) == 3
-    assert "the verdict is hold: worse" in capsys.readouterr().err
-    write_json(report, {"verdict": "promote"})
-    write_json(report.with_name("manifest.json"), {"created": "2020-01-01T00:00:00+00:00"})
-    assert cli("promote", *out) == 3
+    assert "no comparison yet" in capsys.readouterr().err
+    assert cli("promote", *out, *early) == 3
     assert "older than the deployment" in capsys.readouterr().err
-    report.with_name("manifest.json").unlink()
-    assert cli("promote", *out, "--json") == 0
+    assert cli("promote", *out, *compared(tmp_path / "worse", base_right=40, tuned_right=0)) == 3
+    assert "the verdict is hold: " in capsys.readouterr().err
+    assert cli("promote", *out, *compared(tmp_path / "same", base_right=20, tuned_right=22)) == 4
+    better = compared(tmp_path / "better", base_right=0, tuned_right=40)
+    capsys.readouterr()
+    assert cli("promote", *out, *better, "--json") == 0
     assert shown(capsys)["traffic"] == {served["deployment"]: 100}
 
 
@@ -176,7 +183,8 @@ def test_7_a_second_rollout_and_its_rollback(client, work, capsys):
     first = live(client)
     take("train", work, 2)
     take("deploy", work, 2)
-    out = ["--out", str(work / "run"), "--report", str(work / "run" / "comparison" / "report.json")]
+    report = compared(work / "run" / "comparison", base_right=0, tuned_right=40)
+    out = ["--out", str(work / "run"), *report]
     assert live(client) == first
     assert cli("promote", "--traffic", "10", *out) == 0
     assert sorted(live(client).values()) == [10, 90]

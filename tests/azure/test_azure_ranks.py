@@ -1,4 +1,4 @@
-"""`azure train --nodes 2` with the real wheel: the emulator starts both ranks, which train one tiny model."""
+"""`azure train --nodes 2` with the real packages: the emulator starts both ranks, which train one model."""
 
 import pytest
 from azure_emulator.client import tokens
@@ -9,7 +9,7 @@ from emulated import client_of
 from deploy.azure.provision import provision_steps
 from deploy.azure.steps.plan import carry_out
 from deploy.azure.steps.session import connect
-from deploy.azure.steps.sizes import profile
+from deploy.azure.steps.sizes import profile_for
 from deploy.azure.train import Training, train
 from phi3flow.core.files import read_json
 from phi3flow.core.jsonl import write_jsonl
@@ -38,7 +38,7 @@ def asked(tmp_path):
     write_jsonl(tmp_path / "data" / "train.jsonl", [chat(i) for i in range(32)])
     write_jsonl(tmp_path / "data" / "val.jsonl", [chat(i) for i in range(32, 40)])
     (tmp_path / "mine.toml").write_text(RECIPE)
-    return Training(tmp_path / "data", str(tmp_path / "mine.toml"), None, 0, NODES, profile("cpu"))
+    return Training(tmp_path / "data", str(tmp_path / "mine.toml"), None, 0, NODES, profile_for("cpu"))
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_job_on_two_nodes_trains_one_model(asked, tmp_path, isolated, monkeypa
     with Emulator(Options(tmp_path / "cloud")) as emulator, client_of(emulator):
         monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
         cloud = connect(Settings.load(tmp_path))
-        carry_out(provision_steps(cloud, profile("cpu"), NODES), plan=False)
+        carry_out(provision_steps(cloud, profile_for("cpu"), NODES), plan=False)
         name = train(cloud, asked, tmp_path / "run", plan=False, ask_to_cancel=lambda: False)[1]
         cloud.ml.jobs.download(name, download_path=tmp_path / "all", all=True)
         cloud.ml.jobs.download(name, download_path=tmp_path / "all", output_name="model")

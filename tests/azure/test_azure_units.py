@@ -1,19 +1,49 @@
 """What the cloud half decides without a cloud."""
 
-import zipfile
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ServiceRequestError
 
+from custom_connections.promptflow_home import QUIET
+from deploy.azure.deploy import Serving
 from deploy.azure.rollout import Held, require_promotion
 from deploy.azure.steps.arm import differences
 from deploy.azure.steps.names import Names
 from deploy.azure.steps.problems import explaining
-from deploy.azure.steps.sizes import dated, hourly, profile, serving_size
-from deploy.azure.wheel import build_wheel
+from deploy.azure.steps.sizes import Profile, dated, hourly, profile_for, serving_size
+from deploy.azure.steps.staging import PACKAGES, staged
+from deploy.foundry.catalog import CatalogTraining
+from deploy.verify.exact_match import Reference
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json
+from phi3flow.core.lineage import sha256_of
 from phi3flow.core.settings import Settings
+
+ENTRIES = (
+    "phi3flow.app.cli",
+    "training.finetune",
+    "deploy.export.openvino",
+    "deploy.scoring.http.app",
+    "deploy.azure.job_outputs",
+    "deploy.foundry.catalog_card",
+)
+# As in a job: the packages of the image, without an installed phi3flow.
+ALONE = """
+import importlib, sys
+folder, *entries = sys.argv[1:]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+for name in entries:
+    importlib.import_module(name)
+packages = {name.partition(".")[0] for name in entries}
+ours = [m.__file__ for name, m in sys.modules.items() if name.partition(".")[0] in packages]
+assert len(ours) > 20
+assert [path for path in ours if path and not path.startswith(folder)] == []
+assert "ui" not in sys.modules
+"""
 
 
 def test_names_follow_from_where_and_keep_azures_rules():
@@ -32,19 +62,82 @@ def test_only_what_azure_shows_otherwise_is_a_difference():
     assert differences(wanted, found) == ["properties.nodes: 1 -> 2"]
 
 
-def test_the_wheel_is_the_same_twice_and_holds_the_packages(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    first, second = build_wheel(tmp_path / "a"), build_wheel(tmp_path / "b")
-    assert first.read_bytes() == second.read_bytes()
-    names = set(zipfile.ZipFile(first).namelist())
-    assert {
-        "phi3flow/app/cli.py",
-        "deploy/azure/container/score.py",
-        "training/recipes/tiny-cpu.toml",
-    } <= names
-    assert any(name.endswith(".dist-info/RECORD") for name in names)
-    assert not any("__pycache__" in name for name in names)
+def test_the_staged_code_is_the_same_twice_and_complete(tmp_path):
+    with staged(PACKAGES) as first, staged(PACKAGES) as second:
+        assert sha256_of(first) == sha256_of(second)
+        names = {path.relative_to(first).as_posix() for path in first.rglob("*")}
+        assert sorted(path.name for path in first.iterdir()) == sorted(PACKAGES)
+    for package, suffixes in {
+        "training": {".toml", ".csv"},
+        "evaluation": {".toml", ".jsonl", ".jinja", ".css"},
+        "flows": {".yaml", ".jsonl", ".txt"},
+    }.items():
+        assert suffixes <= {Path(name).suffix for name in names if name.startswith(f"{package}/")}
+    assert not any("__pycache__" in name or "/." in name for name in names)
+
+
+def test_jobs_and_deployments_import_nothing_but_the_staged_code(tmp_path):
+    with staged(PACKAGES) as folder:
+        command = [sys.executable, "-P", "-c", ALONE, str(folder), *ENTRIES]
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        ran = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_profile_is_a_cluster_and_another_size_is_another_cluster():
+    assert profile_for("cpu") == Profile("cpu-e16s", "Standard_E16s_v3")
+    assert profile_for("gpu", "Standard_NC40ads_H100_v5") == Profile(
+        "gpu-nc40ads", "Standard_NC40ads_H100_v5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("tpu", None, 1), "--profile: unknown 'tpu'"),
+        (("cpu", None, 0), "--nodes: must be at least 1"),
+        (("cpu", "foo", 1), "'foo' is no machine size; sizes look like Standard_NC24ads_A100_v4"),
+        (("cpu", "Standard_", 1), "no machine size"),
+        (("cpu", "Standard_E16s_v3 --x", 1), "no machine size"),
+    ],
+)
+def test_what_is_no_cluster_is_one_sentence(asked, words):
+    with pytest.raises(BadInput, match=words) as refused:
+        profile_for(*asked)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("engine", "days", "reference", "words"),
+    [
+        ("openvino", 0, None, "--days: must be at least 1"),
+        ("vllm", None, (__file__, 0.9), "only the CPU engine serves int4"),
+        ("openvino", None, ("missing.jsonl", 0.9), "missing.jsonl: no such file"),
+        ("openvino", None, (__file__, 97.0), "--at-least 97: not between 0 and 1"),
+    ],
+)
+def test_a_deployment_that_could_only_fail_is_refused_first(engine, days, reference, words):
+    known = Reference(Path(reference[0]), reference[1]) if reference else None
+    with pytest.raises(BadInput, match=words):
+        Serving(False, engine, "Standard_E4s_v3", "key", days, known, 1).require()
+
+
+@pytest.mark.parametrize(
+    ("different", "words"),
+    [
+        ({"model": "Phi-3-mini"}, "not a Phi mini of the catalog"),
+        ({"scheduler": "cosin"}, "--scheduler: unknown 'cosin'"),
+        ({"learning_rate": 0.0}, "--learning-rate: must be between 0 and 1"),
+        ({"epochs": 0}, "--epochs: must be at least 1"),
+        ({}, r"train\.jsonl: no such file"),
+    ],
+)
+def test_a_catalog_training_that_could_only_fail_is_refused_first(tmp_path, different, words):
+    good = {"model": "Phi-3-mini-4k-instruct:11", "learning_rate": 5e-6, "scheduler": "cosine", "epochs": 3}
+    with pytest.raises(BadInput, match=words):
+        CatalogTraining(data=tmp_path, profile=profile_for("cpu"), **{**good, **different}).require()
 
 
 def refusal(code: str, message: str = "words") -> HttpResponseError:
@@ -107,7 +200,9 @@ def test_an_error_of_ours_keeps_its_words_and_its_exit_code():
     assert told.value.hint.startswith("phi3flow azure deploy; then continue with: phi3flow")
 
 
-def test_azures_error_inside_prompt_flows_is_what_is_explained():
+def test_azures_error_inside_prompt_flows_is_what_is_explained(monkeypatch):
+    for name, value in QUIET.items():  # Prompt flow's telemetry starts when it is imported
+        monkeypatch.setenv(name, value)
     from promptflow.exceptions import UserErrorException
 
     with pytest.raises(Phi3flowError, match="this login does not see"), explaining("flow chat"):
@@ -128,6 +223,6 @@ def test_without_the_verdict_promote_nothing_is_promoted(tmp_path, verdict, code
 
 def test_every_size_that_is_used_has_a_price():
     assert dated() > "2026"
-    sizes = [profile("gpu").size, profile("cpu").size, serving_size("openvino"), serving_size("vllm")]
+    sizes = [profile_for("gpu").size, profile_for("cpu").size, serving_size("openvino"), serving_size("vllm")]
     assert all(hourly(size) for size in sizes)
     assert hourly("Standard_Unknown") is None

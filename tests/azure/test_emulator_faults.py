@@ -17,7 +17,7 @@ from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.endpoints import online_endpoints
 from azure_emulator.front.faults import Fault
-from emulated import UserCredential, child_environment, client_of
+from emulated import QUIET, UserCredential, child_environment, client_of
 
 GROUP = f"/subscriptions/{tokens.SUBSCRIPTION}/resourceGroups/faulty"
 SPACE = f"{GROUP}/providers/Microsoft.MachineLearningServices/workspaces/space"
@@ -109,7 +109,7 @@ def test_an_operation_fails_or_never_ends(cloud: Emulator) -> None:
     from azure.ai.ml.entities import ManagedOnlineEndpoint
 
     make_workspace()
-    ml = MLClient(UserCredential(), tokens.SUBSCRIPTION, "faulty", "space", show_progress=False)
+    ml = MLClient(UserCredential(), tokens.SUBSCRIPTION, "faulty", "space", **QUIET)
     endpoint = {"method": "PUT", "route": "*/onlineendpoints/*"}
     fails = Fault("fail_operation", **endpoint, code="OutOfQuota", message="none left")
     cloud.cloud.faults.set([fails, Fault("hold_operation", **endpoint, nth=2)])

@@ -13,7 +13,7 @@ from azure.mgmt.resource.resources import ResourceManagementClient
 from azure_emulator.arm.identities import ROLES
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
-from emulated import REGION, UserCredential
+from emulated import QUIET, REGION, UserCredential
 
 SUBSCRIPTION = tokens.SUBSCRIPTION
 
@@ -53,7 +53,7 @@ def test_a_group_with_everything_in_it_comes_and_goes(azure: Emulator, arm: Reso
 def test_a_workspace_of_the_machine_learning_sdk_brings_what_it_needs(arm: ResourceManagementClient) -> None:
     """Slow, because the SDK sleeps 5 s while the template is deployed."""
     arm.resource_groups.create_or_update("by-template", {"location": REGION})
-    ml = MLClient(UserCredential(), SUBSCRIPTION, "by-template", show_progress=False)
+    ml = MLClient(UserCredential(), SUBSCRIPTION, "by-template", **QUIET)
     made = ml.workspaces.begin_create(Workspace(name="shop", location=REGION, tags={"ours": "yes"})).result()
     assert made.tags["ours"] == "yes"
     assert made.container_registry is None
@@ -63,9 +63,7 @@ def test_a_workspace_of_the_machine_learning_sdk_brings_what_it_needs(arm: Resou
 
 
 def ml_of(workspace: Workspace) -> MLClient:
-    return MLClient(
-        UserCredential(), SUBSCRIPTION, workspace.resource_group, workspace.name, show_progress=False
-    )
+    return MLClient(UserCredential(), SUBSCRIPTION, workspace.resource_group, workspace.name, **QUIET)
 
 
 def test_a_role_is_assigned_once_and_only_to_a_known_principal(arm: ResourceManagementClient) -> None:

@@ -1,11 +1,13 @@
-"""Versioned things in the workspace, named by the hash of their content: uploaded once, found ever after."""
+"""Versioned assets of the workspace. A version is the hash of its content: uploaded once, found again."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Cost, Look
 from deploy.azure.steps.session import Cloud
 from phi3flow.core.lineage import sha256_of
@@ -19,116 +21,75 @@ def version_of(*contents: str) -> str:
     return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:VERSION_LENGTH]
 
 
-def exists(operations: Any, name: str, version: str) -> bool:
-    """Whether a version stands in the workspace; the workspace itself may be missing, too."""
-    return found(operations, name, version) is not None
-
-
-def found(operations: Any, name: str, version: str) -> Any | None:
-    from azure.core.exceptions import ResourceNotFoundError
-
-    try:
-        return operations.get(name, version)
-    except ResourceNotFoundError:
-        return None
-
-
 @dataclass(frozen=True)
-class TrainingEnvironment:
-    """The image and packages that training jobs run in; Azure builds it at the first job."""
+class Asset:
+    """One version as a step; `entity` makes the SDK's object for it. `type` is a model's."""
 
     cloud: Cloud
-    image: str
-    conda_file: Path
-    tags: Mapping[str, str] = field(default_factory=dict)
-    kind: str = "environment"
-    cost: Cost = "free"
-    asset: str = "phi3flow-train"
-
-    @property
-    def version(self) -> str:
-        return version_of(self.image, self.conda_file.read_text(encoding="utf-8"))
-
-    @property
-    def name(self) -> str:
-        return f"{self.asset}:{self.version}"
-
-    def look(self) -> Look:
-        return Look("keep" if exists(self.cloud.ml.environments, self.asset, self.version) else "create")
-
-    def make(self) -> None:
-        from azure.ai.ml.entities import Environment
-
-        self.cloud.ml.environments.create_or_update(
-            Environment(
-                name=self.asset,
-                version=self.version,
-                image=self.image,
-                conda_file=str(self.conda_file),
-                tags=dict(self.tags),
-            )
-        )
-
-
-@dataclass(frozen=True)
-class DataAsset:
-    """A folder of training data."""
-
-    cloud: Cloud
-    folder: Path
-    tags: Mapping[str, str] = field(default_factory=dict)
-    kind: str = "data"
-    cost: Cost = "by the month"
-    asset: str = "phi3flow-data"
-
-    @property
-    def version(self) -> str:
-        return sha256_of(self.folder)[:VERSION_LENGTH]
-
-    @property
-    def name(self) -> str:
-        return f"{self.asset}:{self.version}"
-
-    def look(self) -> Look:
-        return Look("keep" if exists(self.cloud.ml.data, self.asset, self.version) else "create")
-
-    def make(self) -> None:
-        from azure.ai.ml.entities import Data
-
-        self.cloud.ml.data.create_or_update(
-            Data(
-                name=self.asset,
-                version=self.version,
-                type="uri_folder",
-                path=str(self.folder),
-                tags=dict(self.tags),
-            )
-        )
-
-
-@dataclass(frozen=True)
-class ModelAsset:
-    """A registered model: from a folder here, or from a job's output (`path` is then an azureml:// URI)."""
-
-    cloud: Cloud
+    kind: Literal["environment", "data", "model"]
     asset: str
     version: str
-    path: str
-    type: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    kind: str = "model"
+    entity: Callable[..., Any] = field(repr=False)
+    tags: Mapping[str, str]
     cost: Cost = "by the month"
+    type: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.asset}:{self.version}"
 
+    @property
+    def _operations(self) -> Any:
+        ml = self.cloud.ml
+        return {"environment": ml.environments, "data": ml.data, "model": ml.models}[self.kind]
+
     def look(self) -> Look:
-        return Look("keep" if exists(self.cloud.ml.models, self.asset, self.version) else "create")
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            self._operations.get(self.asset, self.version)
+        except ResourceNotFoundError:  # the workspace itself may be missing, too
+            return Look("create")
+        return Look("keep")
 
     def make(self) -> None:
+        made = self.entity(name=self.asset, version=self.version, tags=dict(self.tags))
+        self._operations.create_or_update(made)
+
+
+def training_environment(cloud: Cloud, compute: str, verb: str) -> Asset:
+    """The image and packages that jobs run in on the cluster `compute`; Azure builds it at the first job."""
+    image = GPU_IMAGE if compute.startswith("gpu") else IMAGE
+    conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
+    version = version_of(image, conda.read_text(encoding="utf-8"))
+
+    def entity(**named: Any) -> Any:
+        from azure.ai.ml.entities import Environment
+
+        return Environment(image=image, conda_file=str(conda), **named)
+
+    return Asset(cloud, "environment", "phi3flow-train", version, entity, {OURS: verb}, "free")
+
+
+def data_asset(cloud: Cloud, folder: Path, tags: Mapping[str, str]) -> Asset:
+    """A folder of training data."""
+
+    def entity(**named: Any) -> Any:
+        from azure.ai.ml.entities import Data
+
+        return Data(type="uri_folder", path=str(folder), **named)
+
+    return Asset(cloud, "data", "phi3flow-data", sha256_of(folder)[:VERSION_LENGTH], entity, tags)
+
+
+def model_asset(
+    cloud: Cloud, name: str, version: str, path: str, *, kind: str, tags: Mapping[str, str]
+) -> Asset:
+    """A model to register. `path` is a folder here or an azureml:// URI of a job's output."""
+
+    def entity(**named: Any) -> Any:
         from azure.ai.ml.entities import Model
 
-        self.cloud.ml.models.create_or_update(
-            Model(name=self.asset, version=self.version, path=self.path, type=self.type, tags=dict(self.tags))
-        )
+        return Model(path=path, type=kind, **named)
+
+    return Asset(cloud, "model", name, version, entity, tags, type=kind)

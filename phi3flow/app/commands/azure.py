@@ -24,7 +24,6 @@ from phi3flow.core.sides import BASE, TUNED
 
 if TYPE_CHECKING:
     from deploy.azure.steps.session import Cloud
-    from deploy.azure.steps.sizes import Profile
     from phi3flow.core.settings import Settings
 
 Arguments = ParamSpec("Arguments")
@@ -54,14 +53,14 @@ def provision(
     from deploy.azure.steps.arm import read
     from deploy.azure.steps.plan import carry_out
     from deploy.azure.steps.problems import explaining
-    from deploy.azure.steps.quota import quota_for, require
+    from deploy.azure.steps.sizes import profile_for, quota_for, require_quota
 
-    asked, cloud = _profile(profile, size, nodes), _cloud()
+    asked, cloud = profile_for(profile, size, nodes), _cloud()
     with explaining("before any write", []):
         if read(cloud, cloud.names.compute_id(asked.compute), WORKSPACE_API) is None:
             quota = quota_for(cloud, asked.size, nodes)
             say(f"quota: {quota or 'Azure names none for ' + asked.size}")
-            require(quota, cloud.names.region)
+            require_quota(quota, cloud.names.region)
         steps = provision_steps(cloud, asked, nodes)
     return planned(carry_out(steps, plan=plan), plan, "phi3flow azure train --data DIR --recipe NAME")
 
@@ -82,12 +81,13 @@ def train(
 
     example: phi3flow azure train --data runs/mine/data --recipe phi3.5-mini-lora
     """
+    from deploy.azure.steps.sizes import profile_for
     from deploy.azure.train import Training
     from deploy.azure.train import train as train_in_azure
     from training.recipes.recipe import load_recipe
 
     load_recipe(recipe)
-    asked = Training(data, recipe, model, seed, nodes, _profile(profile, size, nodes))
+    asked = Training(data, recipe, model, seed, nodes, profile_for(profile, size, nodes))
     folder, cloud = _out(out), _cloud()
     actions, job = train_in_azure(cloud, asked, folder, plan=plan, ask_to_cancel=_ask_to_cancel)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
@@ -135,7 +135,7 @@ def deploy(
             "--int4, --check and --at-least belong together", "--int4 --check test.jsonl --at-least 0.97"
         )
     workers = settings().batch_workers
-    asked = Serving(base, engine, size or serving_size(engine), auth, days, reference, workers)
+    asked = Serving(base, engine, serving_size(engine, size), auth, days, reference, workers)
     cloud = _cloud()
     actions, found = deploy_to_azure(cloud, asked, _out(out), plan=plan, ask_to_cancel=_ask_to_cancel)
     say(f"phi3flow azure deploy{' --base' if base else ''} --engine {engine} --days N extends it")
@@ -244,9 +244,11 @@ def planned(actions: list[Any], plan: bool, following: str, **data: Any) -> Outc
 
 def removed(removals: list[Any], plan: bool) -> Outcome:
     """What was deleted or would be, and what is left."""
+    from deploy.azure.steps.plan import as_data
+
     left = [f"{one.kind} {one.name}" for one in removals if one.do == "keep"]
     lines = [*map(str, removals), "a plan: nothing was deleted" if plan else f"left: {len(left)}"]
-    data = {"plan": plan, "removals": [one._asdict() for one in removals], "left": left}
+    data = {"plan": plan, "removals": as_data(removals), "left": left}
     return Outcome(data, "\n".join(lines))
 
 
@@ -264,19 +266,6 @@ def _cloud() -> "Cloud":
 
 def _out(out: Path | None) -> Path:
     return out or settings().runs / "azure"
-
-
-def _profile(name: str, size: str | None, nodes: int) -> "Profile":
-    from dataclasses import replace
-
-    from deploy.azure.steps.sizes import profile
-
-    if nodes < 1:
-        raise BadInput("--nodes: must be at least 1", "phi3flow azure provision --nodes 1")
-    found = profile(name)
-    if not size:
-        return found
-    return replace(found, compute=f"{name}-{size.split('_')[1].lower()[:20]}", size=size)
 
 
 def _ask_to_cancel() -> bool:

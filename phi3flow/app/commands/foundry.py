@@ -28,7 +28,7 @@ from phi3flow.app.commands.connect import (
 )
 from phi3flow.app.commands.train import Data
 from phi3flow.core.console import Outcome
-from phi3flow.core.errors import BadInput, Phi3flowError, nearest
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.sides import SIDES
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def create(plan: Plan = False) -> Outcome:
     """
     from deploy.azure.steps.plan import carry_out
     from deploy.azure.steps.problems import explaining
-    from deploy.foundry.project import project_steps
+    from deploy.foundry.target import project_steps
 
     target = _target(workspace=False)
     with explaining("before any write"):
@@ -148,7 +148,7 @@ def chat(
     example: phi3flow foundry chat "Who founded Microsoft?"
     """
     from deploy.azure.steps.problems import explaining
-    from deploy.foundry.chat import ask
+    from deploy.foundry.runs import ask
 
     target = _target(workspace=workspace)
     with explaining("the question"):
@@ -191,8 +191,7 @@ def download(
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
     from deploy.azure.steps.problems import explaining
-    from deploy.foundry.cloud_comparison import answers_in_cloud
-    from deploy.foundry.results import report
+    from deploy.foundry.cloud_comparison import answers_in_cloud, report
     from evaluation.asking.joined import say_failures
     from evaluation.compare import Options
     from evaluation.metrics.text_metrics import default_backend
@@ -233,14 +232,12 @@ def finetune(
     """
     from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.session import connect as connect_to_azure
-    from deploy.azure.steps.sizes import profile as profile_named
+    from deploy.azure.steps.sizes import profile_for
+    from deploy.foundry.catalog import CatalogTraining
     from deploy.foundry.catalog import finetune as finetune_in_catalog
-    from deploy.foundry.catalog_jobs import SCHEDULERS, CatalogTraining
 
-    if scheduler not in SCHEDULERS:
-        raise BadInput(f"--scheduler: unknown '{scheduler}'", nearest(scheduler, SCHEDULERS))
-    asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_named(profile))
-    asked.asset  # noqa: B018 - says what is wrong with --model before anybody logs in
+    asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_for(profile))
+    asked.require()
     folder = out or settings().runs / "azure"
     with explaining("fine-tuning from the catalog"):
         actions, job = finetune_in_catalog(connect_to_azure(settings()), asked, folder, plan=plan)

@@ -13,7 +13,7 @@ from azure_emulator.arm.operations import Operations
 from azure_emulator.arm.store import Store
 from azure_emulator.endpoints import local_python
 from azure_emulator.endpoints.probes import Probe
-from azure_emulator.endpoints.serving import Serving, choose
+from azure_emulator.endpoints.serving import COMMAND_VARIABLE, Serving, choose
 from azure_emulator.endpoints.workers import Workers, clean_environment
 from azure_emulator.front.ports import free_port
 from azure_emulator.front.wire import AzureError, Document
@@ -124,10 +124,20 @@ class Containers:
         if reference := _model_of(properties):
             fetch(self._store, self._blobs, workspace, reference, model)
         variables = {key: str(value) for key, value in (properties.get("environmentVariables") or {}).items()}
-        serving = choose(properties, variables, model, port)
+        script = None if COMMAND_VARIABLE in variables else self._script(properties, workspace, folder)
+        serving = choose(variables, model, port, script)
         base = local_python.environment(local_python.create(folder / "python"), clean_environment())
         environment = {**base, "AZUREML_MODEL_DIR": str(model), **variables, **serving.environment}
         return Container(created, serving, port, place / "console.log", folder, environment)
+
+    def _script(self, properties: Document, workspace: str, folder: Path) -> Path | None:
+        """The scoring script in a copy of the deployment's code."""
+        code = properties.get("codeConfiguration") or {}
+        if not code.get("codeId"):
+            return None
+        return fetch(self._store, self._blobs, workspace, code["codeId"], folder / "code") / str(
+            code["scoringScript"]
+        )
 
     def _until_ready(self, deployment_id: str, container: Container) -> None:
         """Raise ContainerFailed after some crashes, or when the probes have asked often enough."""

@@ -1,11 +1,10 @@
 """The Python of a job or a container: this one's packages, and whatever it installs for itself.
 
 An image would bring the packages; here they are those of the emulator's own environment. What is installed
-on top, such as the wheel under test, lands in a virtual environment that nobody else sees.
+on top, lands in a virtual environment that nobody else sees.
 """
 
 import sys
-import sysconfig
 import venv
 from pathlib import Path
 
@@ -26,7 +25,8 @@ def create(folder: Path) -> Path:
         venv.create(folder, symlinks=True)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site = folder / "lib" / version / "site-packages"
-        (site / "packages_of_the_image.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        (site / "packages_of_the_image.pth").write_text("\n".join(packages) + "\n")
         pip = folder / "bin" / "pip"
         pip.write_text(f'#!/bin/sh\nexec "{folder / "bin" / "python"}" -m pip "$@"\n')
         pip.chmod(0o755)

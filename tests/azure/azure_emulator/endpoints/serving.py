@@ -1,11 +1,10 @@
-"""Which command stands for a deployment's image, and how its server is asked.
+"""Which command runs in a deployment's container, and how its server is asked.
 
-An image cannot be run here. A deployment that names its command in the environment variable
-AZURE_EMULATOR_COMMAND gets that one, with {port} and {model} filled in; every other is served by
-`phi3flow serve`, which is what our scoring script and our images run too.
+A deployment with a scoring script runs that script. An image cannot be run here: one without a script is
+served by `phi3flow serve`, which answers as our images do. A deployment that names its command in the
+environment variable AZURE_EMULATOR_COMMAND gets that one, with {port} and {model} filled in.
 """
 
-import json
 import secrets
 import shlex
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMMAND_VARIABLE = "AZURE_EMULATOR_COMMAND"
+SCORING_SERVER = Path(__file__).with_name("scoring_server.py")
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,17 @@ class Serving:
 
     command: Sequence[str]
     environment: Mapping[str, str]
-    ready_path: str
+    ready_path: str = "/"
     key: str = ""
-    one_path: bool = False
-
-    def path_for(self, path: str, body: bytes) -> str:
-        """Our scoring script is asked everything at /score and tells contracts apart by their bodies."""
-        return "/v1/chat/completions" if self.one_path and path == "/score" and _is_chat(body) else path
 
 
-def choose(properties: Mapping[str, object], variables: Mapping[str, str], model: Path, port: int) -> Serving:
+def choose(variables: Mapping[str, str], model: Path, port: int, script: Path | None) -> Serving:
+    """`script` is the scoring script within the deployment's code, if it has one."""
     if command := variables.get(COMMAND_VARIABLE):
         words = [word.format(port=port, model=model) for word in shlex.split(command)]
         return Serving(words, {}, variables.get("AZURE_EMULATOR_READY_PATH", "/"))
+    if script:
+        return Serving(["python", "-P", str(SCORING_SERVER), str(script), str(port)], {})
     key = secrets.token_urlsafe()
     folder = next(iter(sorted(path.parent for path in model.rglob("config.json"))), model)
     return Serving(
@@ -42,12 +40,4 @@ def choose(properties: Mapping[str, object], variables: Mapping[str, str], model
         {"PHI3FLOW_ENDPOINT_KEY": key},
         "/health/ready",
         key,
-        one_path=bool(properties.get("codeConfiguration")),
     )
-
-
-def _is_chat(body: bytes) -> bool:
-    try:
-        return "messages" in json.loads(body)
-    except (ValueError, TypeError):
-        return False

@@ -103,7 +103,7 @@ def _open(container: Container, request: Request, timeout: float) -> tuple[http.
     if container.serving.key:
         headers["Authorization"] = f"Bearer {container.serving.key}"
     query = request.target.partition("?")[2]
-    path = container.serving.path_for(request.path, request.body) + (f"?{query}" if query else "")
+    path = request.path + (f"?{query}" if query else "")
     connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=timeout)
     connection.request(request.method, path, request.body or None, headers)
     response = connection.getresponse()
