@@ -88,7 +88,7 @@ azure-demo: $(INSTALLED)  ## provision, train, deploy, ask and tear down on an e
 	PYTHONPATH=tests/azure $(BIN)/python tests/azure/azure_demo.py
 
 bench-azure-faults: $(INSTALLED)  ## make every Azure call fail once, in four ways; ARGS="--once": in one way
-	PYTHONPATH=tests/azure $(BIN)/python bench/azure_faults.py $(ARGS)
+	PYTHONPATH=tests/azure:tests/azure/support $(BIN)/python bench/azure_faults.py $(ARGS)
 
 clean:           ## remove .venv/, .venv-azureml/ and caches; keeps runs/ and .phi3flow/
 	rm -rf .venv .venv-azureml build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

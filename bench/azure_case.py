@@ -1,7 +1,7 @@
 """Make one call of one cloud step fail, then run the same command again.
 
 Works on a copy of the state before that step. Emulator and commands are forked processes, so that they share
-the parent's imports (the SDKs take seconds). `tests/azure` must be on the path.
+the parent's imports (the SDKs take seconds). `tests/azure` and its folder `support` must be on the path.
 """
 
 import faulthandler

@@ -11,6 +11,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import azure_emulator
 import pytest
 import requests
 from azure_emulator.client import tokens
@@ -25,6 +26,7 @@ from phi3flow.app.cli import main
 from phi3flow.core.files import read_json
 
 ML = "Microsoft.MachineLearningServices/workspaces"
+EMULATOR = Path(azure_emulator.__file__).parent
 KEY = "planted-key-77aa10"
 QUESTION = "What is 20 plus 22?"
 
@@ -217,7 +219,7 @@ def test_what_was_uploaded_answers_alone_in_an_empty_folder(project, client, tmp
     shutil.copytree(there, tmp_path / "alone")
     prepare_home(tmp_path / "home")
     ran = subprocess.run(
-        [sys.executable, "-c", ALONE, str(Path(__file__).parent), project, str(tmp_path / "alone")],
+        [sys.executable, "-c", ALONE, str(EMULATOR.parent), project, str(tmp_path / "alone")],
         cwd=tmp_path / "alone",
         env=child_environment(client) | environment(tmp_path / "home", ""),
         capture_output=True,
