@@ -29,7 +29,7 @@ class Held(Phi3flowError):
 def require_promotion(report: Path, verified: Path) -> None:
     """Raises Held unless the comparison's verdict is promote; BadInput where there is no comparison.
 
-    A comparison from before the deployment passed verify (`verified` holds the findings) is of another one.
+    A comparison older than the findings in `verified` is rejected: it may describe an earlier deployment.
     """
     if not report.is_file():
         raise BadInput(

@@ -53,7 +53,7 @@ def submit(target: Target, name: str, flow: str, inputs: Path, columns: Mapping[
 
 
 def wait(target: Target, name: str) -> None:
-    """Until the run is completed. Raises Phi3flowError when it fails, or outlasts our patience."""
+    """Until the run is completed. Raises Phi3flowError when it fails or outlasts the patience."""
     shown = ""
 
     def look() -> "Run | None":
@@ -69,7 +69,7 @@ def wait(target: Target, name: str) -> None:
         run = poll(look, seconds=target.cloud.patience)
     except TimeoutError:
         raise Phi3flowError(
-            f"run {name} is still {shown.lower()}; Azure goes on with it",
+            f"run {name} is still {shown.lower()}; Azure continues",
             "the same command watches it again (PHI3FLOW_AZURE_PATIENCE waits longer)",
         ) from None
     if run.status != COMPLETED:

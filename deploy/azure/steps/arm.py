@@ -53,7 +53,7 @@ class ArmResource:
 
 
 def read(cloud: Cloud, resource_id: str, api_version: str) -> dict[str, Any] | None:
-    """A resource as ARM shows it, or None where it, or what it would lie in, does not exist."""
+    """A resource as ARM shows it; None where it or its parent does not exist."""
     from azure.core.exceptions import ResourceNotFoundError
 
     try:
@@ -67,7 +67,7 @@ def state(found: Mapping[str, Any]) -> str:
 
 
 def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
-    """Where Azure shows another value than the wanted one; what it does not show, it keeps to itself."""
+    """Where Azure shows another value than the wanted one. What it does not show is not compared."""
     if isinstance(wanted, Mapping):
         shown = found if isinstance(found, Mapping) else {}
         return [

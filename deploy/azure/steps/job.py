@@ -69,7 +69,7 @@ def status_of(cloud: Cloud, name: str) -> str | None:
 
 
 class _Tail(io.TextIOBase):
-    """Passes a job's log on to stderr and keeps its last lines."""
+    """Prints a job's log on stderr and keeps its last lines."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=TAIL_LINES)
@@ -86,8 +86,7 @@ class _Tail(io.TextIOBase):
 def follow(cloud: Cloud, name: str, ask_to_cancel: Callable[[], bool]) -> None:
     """Watch a job until it is completed. Raises Phi3flowError when it fails, KeyboardInterrupt on Ctrl-C.
 
-    The status is asked for here; the log comes from the SDK's own stream, which breaks on some jobs and is
-    therefore only shown, never relied upon.
+    The status is polled. The log comes from the SDK's stream, which breaks on some jobs: it is only shown.
     """
     tail = _Tail()
     with redirect_stdout(tail):
@@ -110,7 +109,7 @@ def follow(cloud: Cloud, name: str, ask_to_cancel: Callable[[], bool]) -> None:
 def _stream(cloud: Cloud, name: str) -> None:
     try:
         cloud.ml.jobs.stream(name)
-    except Exception as error:  # whatever it is, the status tells how the job ended
+    except Exception as error:  # the job's status decides, not its log
         print(f"(the log stream ended: {type(error).__name__})")
 
 
@@ -133,4 +132,4 @@ def _interrupted(cloud: Cloud, name: str, ask_to_cancel: Callable[[], bool]) -> 
         cloud.finish(cloud.ml.jobs.begin_cancel(name), f"cancelling job {name}")
         say(f"job {name} is cancelled")
     else:
-        say(f"job {name} goes on in Azure; the same command watches it again")
+        say(f"job {name} continues in Azure; the same command watches it again")

@@ -1,4 +1,4 @@
-"""The run's manifest: each step is written there when it is done, so nobody pastes a name."""
+"""The run's manifest records each finished step, so that later steps find its names."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -47,7 +47,7 @@ def find_deployment(cloud: Cloud, endpoint: str, name: str) -> Any | None:
 
 
 def settled(cloud: Cloud, find: Callable[[], Any | None], what: str) -> Any | None:
-    """What `find` finds, once nobody is changing it: an earlier, interrupted run may still be at work."""
+    """What `find` finds, once it is not changing: Azure may still be working for an interrupted run."""
 
     def look() -> tuple[Any | None] | None:
         found = find()
@@ -166,7 +166,7 @@ class OnlineDeployment:
         try:
             poller = operations.begin_create_or_update(self._wanted(), skip_script_validation=True)
             self.cloud.finish(poller, f"deployment {self.name}")
-        except Exception:  # whatever it is, the container's log tells more; it is raised on
+        except Exception:  # the container's log says more; raised again
             show_log(self.cloud, self.endpoint, self.name)
             raise
 

@@ -1,4 +1,4 @@
-"""Who is asking, in which subscription, and the SDK clients for it."""
+"""The login, the subscription, and the SDK clients for it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,23 +45,23 @@ class Cloud:
             names.subscription,
             names.group,
             names.workspace,
-            show_progress=True,  # without its bar, a file that cannot be uploaded is waited for without end
+            show_progress=True,  # without, it waits for ever for a failed upload
             enable_telemetry=False,
         )
 
     def finish(self, poller: "LROPoller[Any]", what: str) -> Any:
-        """The result of a long-running operation. Raises Phi3flowError when it outlasts our patience."""
+        """The result of a long-running operation. Raises Phi3flowError after `patience` seconds."""
         poller.wait(self.patience)
         if not poller.done():
             raise Phi3flowError(
-                f"{what} is still going on after {self.patience:.0f} seconds; Azure goes on with it",
+                f"{what} is still going on after {self.patience:.0f} seconds; Azure continues",
                 "phi3flow azure status shows how it ends (PHI3FLOW_AZURE_PATIENCE waits longer)",
             )
         return poller.result()
 
 
 def connect(settings: Settings) -> Cloud:
-    """Log in as whoever azure-identity finds, and say where, before any write. Raises BadInput."""
+    """Log in with the credentials that azure-identity finds, and print where. Raises BadInput."""
     if not settings.azure_subscription:
         raise BadInput(
             "no Azure subscription is set",
