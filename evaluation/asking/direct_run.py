@@ -8,7 +8,6 @@ failed lines again. When an endpoint sends Retry-After, all requests to it pause
 import fcntl
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from evaluation.asking.answer_file import Record, appending, keep_answers, open_answers
 from evaluation.in_flight import in_flight
 from evaluation.rows import Lazy
-from phi3flow import phi3_contract
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
 from phi3flow.core.jsonl import RowError, any_text
@@ -59,7 +57,6 @@ class _Task(NamedTuple):
 
 def compare_function() -> Ask:
     """The function that the compare flow's nodes call."""
-    _as_flows_name_it()
     from flows.compare.compare_answer import timed_answer
 
     return timed_answer
@@ -67,7 +64,6 @@ def compare_function() -> Ask:
 
 def chat_function() -> Ask:
     """The function that the chat flow's node calls, with its stream joined as Prompt flow does."""
-    _as_flows_name_it()
     from flows.chat.chat_answer import stream_answer
 
     def ask(endpoint: Endpoint, messages: list[Message], sampling: Sampling) -> dict[str, Any]:
@@ -80,11 +76,6 @@ def chat_function() -> Ask:
         return {"text": text, "seconds": seconds, "tokens": None, "error": None}
 
     return ask
-
-
-def _as_flows_name_it() -> None:
-    """Flow modules import the contract module by its bare name."""
-    sys.modules["phi3_contract"] = phi3_contract
 
 
 def run_direct(

@@ -8,7 +8,9 @@ import numpy as np
 
 from evaluation.packs import PackRow, load_pack
 from evaluation.rows import Answer, ScoredRow, answered_pairs
-from evaluation.statistics.intervals import Interval, paired_proportions
+from evaluation.statistics.contrasts import Contrast, contrast_of
+from evaluation.statistics.intervals import paired_proportions
+from evaluation.statistics.scores import Column
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
 
@@ -37,15 +39,10 @@ class LostRow:
 
 
 @dataclass(frozen=True)
-class PackResult:
+class PackResult(Contrast):
     """Shares passed of the `n` rows that both models answered, and their paired difference."""
 
-    n: int
     failed: int
-    base: float | None
-    tuned: float | None
-    difference: float | None
-    difference_ci: Interval | None
     slices: dict[str, PackSlice]
     lost: list[LostRow]
     gained: int
@@ -103,15 +100,10 @@ def pack_result(
     passed: Sequence[tuple[bool, bool]], *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
 ) -> PackResult:
     """`passed` says for each row whether base and tuned passed."""
-    n = len(passed)
-    base, tuned = (np.array([row[side] for row in passed], dtype=float) for side in (0, 1))
+    column = Column(*(np.array([row[side] for row in passed], dtype=float) for side in (0, 1)))
     return PackResult(
-        n=n,
+        **vars(contrast_of(column, paired_proportions(*column))),
         failed=failed,
-        base=float(base.mean()) if n else None,
-        tuned=float(tuned.mean()) if n else None,
-        difference=float((tuned - base).mean()) if n else None,
-        difference_ci=paired_proportions(base, tuned) if n else None,
         slices=slices,
         lost=lost,
         gained=sum(now and not was for was, now in passed),

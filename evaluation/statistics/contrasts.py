@@ -106,6 +106,7 @@ def _estimate(metric: str, column: Column, clusters: Clusters, seed: int) -> Est
 
 
 def contrast_of(column: Column, interval: Interval | None) -> Contrast:
+    """Means of the column; `interval` is the CI of their difference."""
     n = len(column.base)
     if not n:
         return Contrast(0, None, None, None, None)

@@ -18,7 +18,8 @@ POWER = 0.80
 RESAMPLES = 10_000
 LARGE = 10_000  # independent values from which the normal interval replaces the bootstrap
 _BATCH_ELEMENTS = 2_000_000  # resampled values in memory: 16 MB
-_Z = float(norm.ppf((1 + CONFIDENCE) / 2))
+Z = float(norm.ppf((1 + CONFIDENCE) / 2))
+Z_POWER = float(norm.ppf(POWER))
 
 
 class Interval(NamedTuple):
@@ -40,8 +41,8 @@ def wilson(successes: float, n: float) -> Interval | None:
     if n == 0:
         return None
     share = successes / n
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
+    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return Interval(low, high)
@@ -167,7 +168,7 @@ def _normal(values: NDArray[np.float64], clusters: NDArray[np.int64] | None) -> 
     error = math.sqrt(units / (units - 1) * float((residuals**2).sum())) / len(values)
     mean = float(values.mean())
     p = float(2 * norm.sf(abs(mean) / error)) if error else float(mean == 0)
-    return Estimate(Interval(mean - _Z * error, mean + _Z * error), p)
+    return Estimate(Interval(mean - Z * error, mean + Z * error), p)
 
 
 def _all_equal(value: float, n: int) -> Interval:
@@ -210,6 +211,6 @@ def rows_needed(
     values = np.asarray(differences, dtype=float)
     if len(values) == 0 or values.mean() <= margin:
         return None
-    z = _Z + norm.ppf(POWER)
+    z = Z + Z_POWER
     effect = 1.0 if clusters is None else design_effect(values, clusters)
     return max(at_least, math.ceil(effect * z**2 * values.var() / (values.mean() - margin) ** 2))

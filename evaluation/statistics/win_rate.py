@@ -13,14 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from scipy.stats import norm
 
-from evaluation.statistics.intervals import CONFIDENCE, POWER, Interval, wilson
+from evaluation.statistics.intervals import Z_POWER, Interval, Z, wilson
 
 MIN_FITTED = 10  # rows, to fit two coefficients
 MIN_EACH_SIDE = 5  # preferences for either side, for the robust variance
-Z = float(norm.ppf((1 + CONFIDENCE) / 2))
-Z_POWER = float(norm.ppf(POWER))
 _STEPS, _CLOSE = 100, 1e-10
 
 Vector = NDArray[np.float64]

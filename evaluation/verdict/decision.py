@@ -87,7 +87,7 @@ def what_would_settle(needed: int | None, independent: int, gate: Gate, units: s
         return f"About {needed} rows like these would settle it (80 % power)."
     if independent < gate.min_rows:
         return f"The gate needs at least {gate.min_rows} {units}."
-    return "The result does not exceed the margin, so more rows like these would not promote tuned."
+    return "The result does not exceed the margin, so more rows like these would not promote the tuned model."
 
 
 def _broken_limits(evidence: Evidence, gate: Gate) -> list[str]:

@@ -1,6 +1,6 @@
 """A judge's grade of one answer; free of Prompt flow so that it outlives it.
 
-The answer may speak to the judge. So every text is quoted as one line of JSON, in which no line can look like
+The answer may address the judge. So every text is quoted as one line of JSON, in which no line can look like
 a role, and a reply counts only with a random word that no answer can know.
 """
 

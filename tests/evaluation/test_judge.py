@@ -14,8 +14,8 @@ from evaluation.judge.pairwise import GAVE_UP, UNREADABLE, Judge
 from evaluation.judge.pairwise_summary import judgment_rows, sum_up
 from evaluation.judge.prompt import addresses_judge, judge_messages, read_choice
 from evaluation.report.comparison import compare_rows
-from evaluation.report.markdown import render_markdown
 from evaluation.report.render import render_html, summary_table
+from evaluation.report.tables import render_markdown
 from evaluation.rows import Answer, ScoredRow, answered_pairs
 from evaluation.verdict.gate import load_gate
 from evaluation.verdict.preference_file import load_preferences
@@ -338,7 +338,7 @@ def test_the_reports_name_the_judge_its_biases_and_its_failures(tmp_path):
     made = rows()
     found, judgments, _ = judging(likes_the_first, made, tmp_path)
     report = compare_rows(made, load_gate(), judge=found)
-    page, markdown = render_html(report, made), render_markdown(report, "Promote", [])
+    page, markdown = render_html(report, made), render_markdown(report)
     for text in (page, markdown, summary_table(report)):
         assert f"changed its choice in {found.order.n} of {found.order.n} rows" in text
     assert "do not change the verdict" in page

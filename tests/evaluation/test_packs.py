@@ -12,8 +12,8 @@ from pack_answers import REFUSAL, solution
 from evaluation.packs import load_pack, refuses
 from evaluation.packs.pack_results import PACKS, run_packs, score_pack
 from evaluation.report.comparison import compare_rows
-from evaluation.report.markdown import render_markdown
 from evaluation.report.render import render_html, summary_table
+from evaluation.report.tables import render_markdown
 from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint
@@ -145,7 +145,7 @@ def test_the_base_served_as_tuned_is_held_whatever_the_margin():
 def test_reports_show_the_packs():
     packs = {name: result(name, lost=4) for name in PACKS}
     report = compare_rows(better_rows(), load_gate(), packs=packs)
-    page, markdown = render_html(report, better_rows()), render_markdown(report, "Promote", [])
+    page, markdown = render_html(report, better_rows()), render_markdown(report)
     assert "Safety: 4 questions that base passes and tuned does not" in page
     assert "| safety | 100.0\u00a0% | 86.7\u00a0% | -13.3 |" in markdown
     assert re.search(r"^forgetting\s+100\.0\u00a0%\s+93\.3", summary_table(report), re.MULTILINE)

@@ -9,8 +9,8 @@ import pytest
 from evaluation.judge.pairwise import UNREADABLE, Judgment
 from evaluation.judge.pairwise_summary import judgment_rows, sum_up
 from evaluation.report.comparison import compare_rows
-from evaluation.report.markdown import render_markdown
 from evaluation.report.render import render_html, summary_table
+from evaluation.report.tables import render_markdown
 from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
@@ -75,7 +75,7 @@ def test_the_report_says_what_decided():
     assert "They decide the verdict above." in page
     assert "minus one half" in page
     assert "Tuned wins 80.0" in summary_table(found)
-    assert "Tuned wins 80.0" in render_markdown(found, "Promote", [])
+    assert "Tuned wins 80.0" in render_markdown(found)
     informed = report(gate=load_gate(), wins=80, losses=20)
     assert (informed.verdict, informed.difference) == ("not_enough_data", 0.0)
     assert "do not change the verdict" in render_html(informed, rows(100))
