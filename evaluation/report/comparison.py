@@ -25,7 +25,7 @@ from evaluation.verdict.decision import Decision, Evidence, Verdict, decide
 from evaluation.verdict.gate import WIN_RATE, Gate
 
 SCHEMA = "phi3flow/report/1"
-NOT_TOLD = "the endpoints do not return it"
+NOT_RETURNED = "the endpoints do not return it"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def compare_rows(
         difference=primary.difference,
         difference_ci=primary.interval,
         metrics=known,
-        unavailable={name: NOT_TOLD for name in metrics if name not in known} | dict(unavailable or {}),
+        unavailable={name: NOT_RETURNED for name in metrics if name not in known} | dict(unavailable or {}),
         slices=slice_contrasts(scores, gate.answer_metric, seed),
         declined=declined_of(scores),
         mcnemar_p=None if clusters is not None else metrics["exact_match"].p,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from evaluation.asking.answer_file import Record
+from evaluation.asking.batch import write_evaluation
 from evaluation.asking.direct_run import AskedSide, chat_function, compare_function, pause_note, run_direct
 from evaluation.asking.joined import chats_in, scored_rows
 from evaluation.in_flight import in_flight
-from evaluation.rows import Answer, Lazy
+from evaluation.rows import Answer, GradedRow, Lazy
 from phi3flow.core.errors import BadInput
 from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, Pause, Sampling
@@ -276,3 +278,13 @@ def test_a_file_with_bad_rows_is_refused_before_anything_is_asked(tmp_path, mode
         run(data, {"base": model.url}, tmp_path / "direct")
     assert model.asked == []
     assert not (tmp_path / "direct").exists()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_evaluation_file_holds_the_summary_and_every_row(tmp_path, count):
+    prompt = [{"role": "user", "content": "line\u2028separator"}]
+    rows = [GradedRow(i, None, "s", prompt, "é", None, "down", {"exact_match": 0.5}) for i in range(count)]
+    summary = {"schema": "x", "metrics": {"lines": 1.0}}
+    write_evaluation(tmp_path / "evaluation.json", summary, iter(rows))
+    written = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert written == summary | {"rows": [asdict(row) for row in rows]}

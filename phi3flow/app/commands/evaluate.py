@@ -1,20 +1,14 @@
 """`phi3flow evaluate`: batch evaluation of one endpoint."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
 from phi3flow.app.commands.compare import Runner
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
-
-if TYPE_CHECKING:
-    from evaluation.rows import GradedRow
 
 
 def evaluate(
@@ -58,7 +52,7 @@ def evaluate(
         "failed": result.failed,
         "metrics": result.metrics,
     }
-    _write(path, summary, result.rows)
+    batch.write_evaluation(path, summary, result.rows)
     write_manifest(
         out,
         "evaluation",
@@ -69,17 +63,6 @@ def evaluate(
     means = [[name, f"{value:.3f}".removesuffix(".000")] for name, value in result.metrics.items()]
     text = table(["evaluation", connection], counts + means) + f"\n{path}"
     return Outcome(summary | {"path": str(path)}, text, _exit_code(result.answered, result.failed))
-
-
-def _write(path: Path, summary: dict[str, Any], rows: "Sequence[GradedRow]") -> None:
-    """One object, whose rows are written one after the other: there may be any number."""
-    from phi3flow.core.files import replacing
-
-    with replacing(path) as stream:
-        stream.write(json.dumps(summary, indent=2, ensure_ascii=False).removesuffix("\n}") + ',\n  "rows": [')
-        for i, row in enumerate(rows):
-            stream.write((",\n    " if i else "\n    ") + json.dumps(asdict(row), ensure_ascii=False))
-        stream.write("\n  ]\n}\n")
 
 
 def _exit_code(answered: int, failed: int) -> int:
