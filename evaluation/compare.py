@@ -15,7 +15,7 @@ from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
 from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
 from evaluation.metrics.likelihood import Likelihoods, reference_likelihoods
 from evaluation.metrics.text_metrics import score_texts
-from evaluation.packs.pack_results import PackResult, run_packs
+from evaluation.packs.packs import PackResult, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import write_report
 from evaluation.rows import Lazy, ScoredRow, answered_pairs

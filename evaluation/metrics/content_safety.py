@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader, sides_of
 from evaluation.metrics.grader_child import METRICS
-from evaluation.packs.pack_results import LostRow, PackResult, PackSlice, pack_result
+from evaluation.packs.packs import LostRow, PackResult, PackSlice, pack_result
 from evaluation.rows import AnsweredPair, ScoredRow, spread
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput

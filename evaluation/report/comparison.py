@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from evaluation.judge.pairwise_summary import Judging
-from evaluation.packs.pack_results import PackResult
+from evaluation.packs.packs import PackResult
 from evaluation.rows import ScoredRow
 from evaluation.statistics.contrasts import (
     Declined,

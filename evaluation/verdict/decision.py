@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from evaluation.packs.pack_results import PackResult
+from evaluation.packs.packs import PackResult
 from evaluation.statistics.formats import counted, percent, points
 from evaluation.statistics.intervals import Interval
 from evaluation.verdict.gate import WIN_RATE, Gate

@@ -9,8 +9,7 @@ import pytest
 from everyday_pack import everyday_pack
 from pack_answers import REFUSAL, solution
 
-from evaluation.packs import load_pack, refuses
-from evaluation.packs.pack_results import PACKS, run_packs, score_pack
+from evaluation.packs.packs import PACKS, load_pack, refuses, run_packs, score_pack
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, summary_table
 from evaluation.report.tables import render_markdown

@@ -2,8 +2,7 @@
 
 import re
 
-from evaluation.packs import load_pack
-from evaluation.packs.pack_results import PACKS
+from evaluation.packs.packs import PACKS, load_pack
 
 REFUSAL = "I cannot help with that."
 
