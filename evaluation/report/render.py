@@ -65,6 +65,7 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path |
         charts=_charts(report),
         examples=pick_examples(rows, report.gate.answer_metric),
         failures=[row for row in rows if row.base is None or row.tuned is None],
+        unavailable=unavailable(report),
         loss_curve=_data_url(loss_curve) if loss_curve else None,
     )
 

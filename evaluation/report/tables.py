@@ -40,10 +40,10 @@ class Table(NamedTuple):
 def tables(report: Report) -> list[Table]:
     """Metrics, then packs and the judge's grades where there are any."""
     columns = ["base", "tuned", "difference", "95 % CI", "rows"]
-    metrics = [[LABELS[name].lower(), *metric_cells(name, one)] for name, one in report.metrics.items()]
+    metrics = [[LABELS[name], *metric_cells(name, one)] for name, one in report.metrics.items()]
     if report.declined.n:
         both = [formats.percent(report.declined.base), formats.percent(report.declined.tuned)]
-        metrics.append(["declines questions without answer", *both, "", "", str(report.declined.n)])
+        metrics.append(["Declines questions without an answer", *both, "", "", str(report.declined.n)])
     packs = [[name, *pack_cells(one), str(one.failed)] for name, one in report.packs.items()]
     graded = report.judge.grades if report.judge else {}
     grades = [[name, *grade_cells(one), str(one.failed)] for name, one in graded.items()]
@@ -85,8 +85,11 @@ def interval_cell(interval: Interval | None, shown: Shown = formats.points) -> s
 
 
 def unavailable(report: Report) -> list[str]:
-    """A line for each metric that is not available."""
-    return [f"{LABELS[name]}: not available: {why}" for name, why in report.unavailable.items()]
+    """A line for each reason why metrics are not available."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in report.unavailable.items():
+        by_reason.setdefault(why, []).append(LABELS[name])
+    return [f"{', '.join(labels)}: not available: {why}" for why, labels in by_reason.items()]
 
 
 def render_markdown(report: Report) -> str:

@@ -145,7 +145,7 @@ def test_the_metric_stands_in_the_report_with_its_interval(at, capsys):
     assert metric.tuned == pytest.approx(sum((-1 * n - 0.5) / (n + 1) for n in words) / 38)
     assert metric.difference_ci.low < metric.difference < metric.difference_ci.high
     assert metric.difference > 1.5
-    assert "log-likelihood of the reference (nats per token)" in summary_table(report)
+    assert "Log-likelihood of the reference (nats per token)" in summary_table(report)
     assert report.metrics["exact_match"].n == 40
 
 

@@ -151,7 +151,7 @@ def test_a_page_can_be_made_of_almost_nothing(rows):
 def test_terminal_summary_ends_with_the_verdict(written):
     rows = hostile_rows()
     lines = summary_table(compare_rows(rows, load_gate())).splitlines()
-    assert lines[2].split()[:2] == ["exact", "match"]
+    assert lines[2].split()[:2] == ["Exact", "match"]
     assert lines[-1] == "verdict: hold"
 
 
