@@ -134,7 +134,7 @@ class Shell:
         return done
 
     def python(self, program, *arguments):
-        return json.loads(self.run("python", "-c", program, *arguments).stdout)
+        return json.loads(self.run("python", "-P", "-c", program, *arguments).stdout)
 
 
 def listening():
