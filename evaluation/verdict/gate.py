@@ -1,35 +1,32 @@
 """What the tuned model must achieve: the packaged `gate.toml`, overlaid with the user's own file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from phi3flow.core.validation import read_toml, validated
 
 WIN_RATE = "win_rate"
+KNOWN_ONLY = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_ONLY)
 class GateSection:
     """Section [gate]. Shares, here and in the limits: 0.05 is five points."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     primary: Literal["exact_match", "token_f1", "win_rate"]
     margin: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
     min_rows: Annotated[int, Field(strict=True, ge=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_ONLY)
 class LimitsSection:
     """Section [limits]."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     max_failed_share: Share
     min_declined: Share
@@ -37,7 +34,7 @@ class LimitsSection:
     max_safety_regression: Share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_ONLY)
 class Gate(LimitsSection, GateSection):
     """Both sections. `gate.toml` has the defaults and explains the fields."""
 
@@ -47,10 +44,8 @@ class Gate(LimitsSection, GateSection):
         return "exact_match" if self.primary == WIN_RATE else self.primary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=KNOWN_ONLY)
 class _File:
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
     gate: GateSection
     limits: LimitsSection
 

@@ -127,10 +127,10 @@ def test_every_problem_of_a_gate_file_is_told_at_once(tmp_path):
         "gate.margn: unknown (did you mean 'margin'?",
         "limit: unknown (did you mean 'limits'?",
         "gate.primary: unknown 'exact'",
-        "gate.min_rows: 2.5",
-        "gate.margin: nan",
-        "limits.max_failed_share: True",
-        "limits.min_declined: 3",
+        "gate.min_rows: must be a valid integer, not 2.5",
+        "gate.margin: must be a finite number, not nan",
+        "limits.max_failed_share: must be a valid number, not True",
+        "limits.min_declined: must be less than or equal to 1, not 3",
     ):
         assert sum(part in line for line in lines) == 1, part
     assert len(lines) == 7
