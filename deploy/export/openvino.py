@@ -102,7 +102,8 @@ def _convert(model: Path, work: Path) -> None:
 
 def _not_installed(error: Exception) -> Phi3flowError:
     return Phi3flowError(
-        f"the converter is not installed: {error}", hint="make install, or docs/install.md for the parts"
+        f"the converter is not installed: {error}",
+        hint="pip install 'phi3flow[openvino]' && pip install --no-deps optimum-intel==2.2.0",
     )
 
 
