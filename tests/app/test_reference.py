@@ -108,6 +108,12 @@ def test_help_imports_nothing_heavy():
         (["azure", "deploy", "--engine", "tpu"], "'tpu' is not one of 'openvino', 'vllm'"),
         (["azure", "promote", "--mirror", "--traffic", "10"], "exclude each other"),
         (["azure", "deploy", "--int4"], "belong together"),
+        (
+            ["azure", "train", "--data", "d", "--recipe", "tiny-cpu", "--size", "foo"],
+            "'foo' is no machine size",
+        ),
+        (["azure", "deploy", "--size", "foo"], "'foo' is no machine size"),
+        (["azure", "provision", "--nodes", "0"], "--nodes: must be at least 1"),
         (["prepare", "a", "--out", "b", "--max-bad", "x"], "'x' is not a valid integer"),
         (["export", "a", "b", "--format", "openvino", "--out", "c"], "unexpected extra argument (b)"),
     ],
