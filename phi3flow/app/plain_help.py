@@ -21,8 +21,10 @@ class Command(TyperCommand):
         needed = [_called(each) for each in self.params if isinstance(each, click.Option) and each.required]
         return [*arguments, *needed, "[OPTIONS]"]
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
         _write_paragraphs(self.help or "", formatter)
+        self.format_options(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, kind in (("Arguments", click.Argument), ("Options", click.Option)):
