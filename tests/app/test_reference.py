@@ -53,7 +53,7 @@ def test_every_command_opens_its_help_with_a_sentence_and_an_example(name, capsy
     sentence, example, *_ = COMMANDS[name].help.split("\n\n")
     assert " ".join(sentence.split()) in " ".join(shown.split())
     assert f"\n{example.rstrip()}\n" in shown, "an example is not wrapped: it is there to be pasted"
-    titles = [line for line in shown.splitlines() if re.fullmatch(r"\w.*:", line)]
+    titles = [line for line in shown.splitlines() if re.fullmatch(r"[A-Z][a-z ]*:", line)]
     assert titles in (["Arguments:", "Options:"], ["Options:"], ["Commands:", "Options:"])
     assert example.startswith((f"example: phi3flow {name}", 'example: eval "$(phi3flow env)"'))
     if name in VERBS:
