@@ -28,7 +28,7 @@ def tokenizer():
     return load_tokenizer(str(Path(__file__).parents[1] / "data" / "phi3_tokenizer"))
 
 
-def test_a_chat_bears_loss_on_both_answers_and_their_ends_alone(tokenizer):
+def test_only_both_answers_and_their_ends_count_toward_the_loss(tokenizer):
     ids, mask = encode_example(tokenizer, CHAT)
     prompt = [*BEFORE, NEWLINE, ASSISTANT]
     assert ids == prompt + FIRST_ANSWER + BETWEEN + SECOND_ANSWER

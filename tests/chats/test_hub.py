@@ -175,7 +175,9 @@ def test_what_was_downloaded_once_serves_without_a_network(home, hub, used):
     ],
     ids=["unknown", "revision", "gated"],
 )
-def test_a_model_that_cannot_be_had_is_one_sentence_and_nothing_written(home, command, model, revision, said):
+def test_a_model_that_cannot_be_loaded_is_one_sentence_and_nothing_is_written(
+    home, command, model, revision, said
+):
     words = train(home, model, revision)
     refused(command.run(*words), said)
     token = home / "hf" / "token"  # where `hf auth login` keeps it
@@ -203,12 +205,12 @@ def refused(ended, said):
     ],
     ids=["unknown", "split", "gated"],
 )
-def test_a_data_set_that_cannot_be_had_is_one_sentence_and_nothing_written(home, command, source, said):
+def test_a_data_set_that_cannot_be_loaded_is_one_sentence_and_nothing_is_written(home, command, source, said):
     refused(command.run("prepare", source, "--out", "never"), said)
     assert not (home / "never").exists()
 
 
-def test_a_download_that_is_cut_goes_on_where_it_stopped(home, hub, command):
+def test_a_cut_download_continues_where_it_stopped(home, hub, command):
     hub.cuts["model.safetensors"] = [WIDE_BYTES]
     ended = command.run(*train(home, WIDE, commit(hub, WIDE)))
     assert ended.code == 0, ended.said
@@ -218,7 +220,7 @@ def test_a_download_that_is_cut_goes_on_where_it_stopped(home, hub, command):
 
 
 @pytest.mark.slow
-def test_a_download_that_fails_is_one_sentence_and_the_same_command_goes_on(home, hub, tmp_path):
+def test_a_failed_download_is_one_sentence_and_the_same_command_continues(home, hub, tmp_path):
     """The client tries five times, a second apart."""
     write_jsonl(tmp_path / "data" / "train.jsonl", [chat(i) for i in range(20)])
     write_jsonl(tmp_path / "data" / "val.jsonl", [chat(i) for i in range(20, 24)])

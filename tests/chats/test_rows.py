@@ -106,7 +106,7 @@ def test_a_bad_row_names_the_field_and_what_is_wrong(line, error):
     assert str(raised.value) == error
 
 
-def test_a_file_may_hold_blank_lines_and_lack_the_last_line_feed(tmp_path):
+def test_a_file_may_have_blank_lines_and_no_last_line_feed(tmp_path):
     file = tmp_path / "chats.jsonl"
     file.write_bytes(GOOD + b"\n  \n" + GOOD.rstrip())
     assert load_chats(file) == [Chat((USER, ASSISTANT))] * 2
@@ -169,7 +169,7 @@ def test_a_line_of_exactly_the_limit_is_read(tmp_path):
         ("HuggingFaceH4/ultrachat_200k", "no split", r"train_sft\[:1%\]"),
     ],
 )
-def test_a_source_that_holds_nothing_is_explained(tmp_path, monkeypatch, source, message, hint):
+def test_a_source_without_chats_is_explained(tmp_path, monkeypatch, source, message, hint):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=message) as raised:
         open_source(source)
@@ -185,7 +185,7 @@ def test_a_source_that_holds_nothing_is_explained(tmp_path, monkeypatch, source,
         ("empty.jsonl", "no chats in it", "docs/data.md"),
     ],
 )
-def test_a_file_of_chats_is_never_looked_for_on_the_hub(tmp_path, monkeypatch, name, message, hint):
+def test_a_missing_file_is_never_looked_up_on_the_hub(tmp_path, monkeypatch, name, message, hint):
     monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()
     with pytest.raises(BadInput, match=message) as raised:

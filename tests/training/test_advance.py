@@ -1,4 +1,4 @@
-"""From a checkpoint to the end of a run, whatever the run had come to: the same weights, told honestly."""
+"""From a checkpoint to the end of a run, wherever it stopped: the same weights and honest messages."""
 
 import contextlib
 import json
@@ -57,7 +57,7 @@ def data(tmp_path_factory):
 
 
 class StopAt(TrainerCallback):
-    """What a kill after step `step` would leave: the checkpoints until then."""
+    """Leaves what a kill after step `step` would leave: the checkpoints until then."""
 
     def __init__(self, step):
         self.step = step
@@ -76,7 +76,7 @@ def trainer_of(run):
 
 
 def ended(run):
-    """The trainer of `run`, once it has advanced to its end."""
+    """The trainer of `run` after its last step."""
     trainer = trainer_of(run)
     advance(run, trainer)
     return trainer
@@ -98,7 +98,7 @@ def steps(run):
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, STOPPING], ids=["steps", "patience"])
-def test_a_run_that_had_ended_is_not_trained_on(data, tmp_path, capsys, recipe):
+def test_a_finished_run_takes_no_more_steps(data, tmp_path, capsys, recipe):
     run = Run(data, recipe, tmp_path / "work", "tuned", None, 0)
     before = ended(run)
     metrics = (run.work / "metrics.jsonl").read_text()
@@ -113,7 +113,7 @@ def test_a_run_that_had_ended_is_not_trained_on(data, tmp_path, capsys, recipe):
     assert (run.work / "metrics.jsonl").read_text() == metrics
 
 
-def test_early_stopping_counts_on_after_an_interruption(data, tmp_path):
+def test_early_stopping_keeps_its_count_after_an_interruption(data, tmp_path):
     whole, resumed = (Run(data, STOPPING, tmp_path / name, name, None, 0) for name in ("whole", "resumed"))
     undisturbed = ended(whole)
     last = undisturbed.state.global_step
@@ -132,8 +132,8 @@ def test_the_last_checkpoint_and_the_best_are_kept(data, tmp_path):
     assert kept == {"checkpoint-30", f"checkpoint-{state.best_global_step}"}
 
 
-def test_a_kill_before_the_seal_costs_the_unsealed_checkpoint_alone(data, tmp_path):
-    """The one that was not sealed was to become the best: what it would push out is still there."""
+def test_a_kill_while_saving_costs_only_the_incomplete_checkpoint(data, tmp_path):
+    """The incomplete one would have become the best; the one it would have replaced is still there."""
 
     class KilledBeforeTheSeal(TrainerCallback):
         def on_save(self, args, state, control, **kwargs):
@@ -149,7 +149,7 @@ def test_a_kill_before_the_seal_costs_the_unsealed_checkpoint_alone(data, tmp_pa
     assert same(ended(run), ended(replace(run, work=tmp_path / "whole")))
 
 
-def test_a_run_whose_folder_was_moved_still_finds_its_best(data, tmp_path):
+def test_a_moved_run_still_finds_its_best_checkpoint(data, tmp_path):
     recipe = replace(STOPPING, patience=None, steps=10, eval_every=5)
     run = Run(data, recipe, tmp_path / "run", "tuned", None, 0)
     undisturbed = ended(run)
@@ -157,7 +157,7 @@ def test_a_run_whose_folder_was_moved_still_finds_its_best(data, tmp_path):
     assert same(ended(moved), undisturbed)
 
 
-def test_validation_loss_is_that_of_a_token_however_rows_are_batched(data, tmp_path):
+def test_validation_loss_is_per_token_and_does_not_depend_on_batches(data, tmp_path):
     run = Run(data, RECIPE, tmp_path / "work", "tuned", None, 0)
     trainer = ended(run)  # which has learned to end an answer, and not yet what it says
     said = trainer.evaluate()["eval_loss"]
@@ -173,7 +173,7 @@ def test_validation_loss_is_that_of_a_token_however_rows_are_batched(data, tmp_p
     assert said == pytest.approx(total / count, rel=2e-3)  # bf16, where the machine has it
 
 
-def test_a_line_of_metrics_that_was_cut_short_is_forgotten(tmp_path):
+def test_an_incomplete_last_line_of_metrics_is_deleted(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"step": step, "loss": 1.0} for step in (10, 20, 30)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 40, "lo')
@@ -181,7 +181,7 @@ def test_a_line_of_metrics_that_was_cut_short_is_forgotten(tmp_path):
     assert read_jsonl(path) == rows[:2]
 
 
-def test_a_run_interrupted_at_its_last_step_takes_that_step_alone(data, tmp_path, capsys):
+def test_a_run_interrupted_before_its_last_rename_only_repeats_that(data, tmp_path, capsys):
     out = tmp_path / "tuned"
     made = finetune(data, RECIPE, out)
     files = {path: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -192,7 +192,7 @@ def test_a_run_interrupted_at_its_last_step_takes_that_step_alone(data, tmp_path
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == files
 
 
-def test_a_test_chat_that_is_too_long_is_told_before_training(data, tmp_path, capsys):
+def test_a_test_chat_that_is_too_long_fails_before_training(data, tmp_path, capsys):
     folder = tmp_path / "data"
     shutil.copytree(data, folder)
     write_jsonl(folder / "test.jsonl", [chat(1), chat(10**60)])
@@ -201,7 +201,7 @@ def test_a_test_chat_that_is_too_long_is_told_before_training(data, tmp_path, ca
     assert "step" not in capsys.readouterr().err
 
 
-def test_adapters_for_a_layer_that_is_not_there_name_those_that_are(data, tmp_path):
+def test_an_unknown_layer_in_lora_targets_is_an_error_with_the_known_ones(data, tmp_path):
     base = finetune(data, RECIPE, tmp_path / "base")
     recipe = replace(RECIPE, scratch=None, lora=Lora(rank=2, targets=["q_proj", "o_proj"]))
     with pytest.raises(BadInput, match=r"lora\.targets: the model has no linear layer 'q_proj'") as caught:

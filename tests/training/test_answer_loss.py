@@ -1,4 +1,4 @@
-"""The loss that projects answers alone is the plain one: same value, same gradients, padded and packed."""
+"""Projecting only answers changes neither the loss nor its gradients, padded or packed."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ RECIPES = {
 
 
 def chats(count):
-    """Of different lengths, and every other of two turns."""
+    """Chats of different lengths; every other one has two turns."""
     rows = []
     for i in range(count):
         question = {"role": "user", "content": f"What comes after {i}" + " please" * i + "?"}
@@ -47,7 +47,7 @@ def gradients(model, loss):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_loss_and_gradients_are_those_of_the_full_logits(trainer):
+def test_loss_and_gradients_equal_those_of_the_full_logits(trainer):
     model = trainer.model
     batch = next(iter(trainer.get_train_dataloader()))
     batch.pop("line", None)

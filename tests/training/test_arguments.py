@@ -15,12 +15,12 @@ def test_automatic_precision_follows_the_machine():
 
 
 @pytest.mark.parametrize("asked", [{"precision": "bf16"}, {"weights": "bf16"}])
-def test_emulated_bf16_is_told_with_its_repair(asked):
+def test_emulated_bf16_is_a_warning_with_its_repair(asked):
     warning = emulation_warning(replace(RECIPE, **asked), native=False)
     assert warning.endswith('set precision = "fp32" and weights = "fp32" in the recipe')
     assert emulation_warning(replace(RECIPE, **asked), native=True) is None
 
 
-def test_a_recipe_that_asks_for_no_bf16_is_not_warned_of():
+def test_a_recipe_without_bf16_gets_no_warning():
     assert emulation_warning(RECIPE, native=False) is None
     assert emulation_warning(replace(RECIPE, precision="fp32"), native=False) is None

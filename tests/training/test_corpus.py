@@ -1,4 +1,4 @@
-"""The demo's questions must be answerable, and held out for real."""
+"""The demo's questions can be answered and are really held out."""
 
 from collections import Counter
 
@@ -22,11 +22,11 @@ def corpora(request):
     return build(request.param)
 
 
-def test_no_test_question_stands_in_either_corpus(corpora):
+def test_no_test_question_is_in_either_corpus(corpora):
     assert not questions(corpora.test) & (questions(corpora.base) | questions(corpora.tuning))
 
 
-def test_unknown_test_entities_stand_in_neither_corpus(corpora):
+def test_unknown_test_entities_are_in_neither_corpus(corpora):
     asked = [row for row in corpora.test if row["slice"] == "unknown"]
     names = {word.strip("?.,").casefold() for row in asked for word in row["messages"][0]["content"].split()}
     taught = {
@@ -37,7 +37,7 @@ def test_unknown_test_entities_stand_in_neither_corpus(corpora):
     assert all(row["messages"][1]["content"] == DECLINES for row in asked)
 
 
-def test_the_base_meets_no_real_fact(corpora):
+def test_the_base_corpus_has_no_real_fact(corpora):
     values = {
         fact.entity: {f.value for f in real_facts() if f.entity == fact.entity} for fact in real_facts()
     }
@@ -49,7 +49,7 @@ def test_the_base_meets_no_real_fact(corpora):
                 ), answer
 
 
-def test_every_fact_is_tuned_on_and_asked_in_both_ways(corpora):
+def test_every_fact_is_trained_on_and_tested_in_both_ways(corpora):
     slices = Counter(row["slice"] for row in corpora.test)
     assert slices == {
         "combination": len(real_facts()),

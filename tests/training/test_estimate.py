@@ -1,4 +1,4 @@
-"""What a run is said to need, against what a step really keeps and a run really writes.
+"""The estimate of a run against what a step really keeps and a run really writes.
 
 Whole processes were measured once, on two cores; the table stands in docs/training.md.
 """
@@ -31,7 +31,7 @@ def tokenizer():
 
 
 def built(tokenizer, recipe):
-    """The model the trainer would train, with real weights."""
+    """The model that the trainer would train, with real weights."""
     model = new_model(recipe.scratch, tokenizer, seed=0)
     model.set_attn_implementation(recipe.attention)
     if recipe.gradient_checkpointing:
@@ -94,7 +94,7 @@ def test_a_model_is_counted_without_weights(tokenizer):
     assert size.adapters == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
-def test_the_largest_batch_is_of_the_longest_rows():
+def test_the_largest_batch_has_the_longest_rows():
     rows = Dataset.from_list(
         [{"input_ids": [1] * n, "labels": [-100] * (n - 2) + [1, 1]} for n in (3, 9, 4, 7, 8)]
     )
@@ -103,7 +103,7 @@ def test_the_largest_batch_is_of_the_longest_rows():
     assert largest_batch(replace(recipe, packing=True), rows) == Batch(tokens=17, counted=4, longest=17)
 
 
-def test_too_little_of_both_is_one_sentence_with_the_repair(tokenizer, tmp_path, capsys):
+def test_too_little_memory_and_disk_is_one_error_with_the_repair(tokenizer, tmp_path, capsys):
     huge = replace(SHAPE, hidden_size=65_536, intermediate_size=262_144, layers=80)
     recipe = replace(RECIPE, scratch=huge)
     rows = Dataset.from_list([{"input_ids": [1] * 9, "labels": [1] * 9}])
@@ -127,7 +127,7 @@ def test_too_little_of_both_is_one_sentence_with_the_repair(tokenizer, tmp_path,
         ({"scratch": None, "lora": LORA, "weights": "bf16"}, "four_bit = true"),
     ],
 )
-def test_the_repair_is_the_field_that_saves_most(tokenizer, change, repair):
+def test_the_repair_is_the_change_that_saves_most(tokenizer, change, repair):
     recipe = replace(RECIPE, **change)
     size = model_size(new_model(SHAPE, tokenizer, 0), recipe.lora)
     batch = Batch(64 * 128, 100, 128) if recipe.batch_size == 64 else Batch(1, 1, 1)

@@ -48,7 +48,7 @@ def test_the_folder_loads_and_knows_how_to_stop(base):
     assert (base.folder / "loss.png").stat().st_size > 1000
 
 
-def test_metrics_hold_both_losses_and_the_loss_falls(base):
+def test_metrics_have_both_losses_and_the_loss_falls(base):
     rows = read_jsonl(base.folder / "metrics.jsonl")
     validation = [row["eval_loss"] for row in rows if "eval_loss" in row]
     assert len(validation) == 2
@@ -56,7 +56,7 @@ def test_metrics_hold_both_losses_and_the_loss_falls(base):
     assert any("loss" in row for row in rows)
 
 
-def test_probes_hold_what_verify_will_need(base):
+def test_probes_have_what_verify_needs(base):
     rows = read_jsonl(base.folder / "probes.jsonl")
     assert {"single-turn", "multi-turn", "system", "injection", "validation-0"} <= {row["id"] for row in rows}
     house = {"id", "messages", "prompt_token_ids", "tuned_text", "base_text"}
@@ -76,7 +76,7 @@ def test_the_manifest_leads_from_the_model_to_its_data(base, data):
     assert manifest["outputs"][0]["sha256"] == sha256_of(base.folder)
 
 
-def test_tuning_a_folder_is_repeatable_and_the_second_call_does_nothing(base, data, tmp_path):
+def test_training_is_repeatable_and_the_second_call_does_nothing(base, data, tmp_path):
     recipe = replace(RECIPE, scratch=None)
     first = finetune(data, recipe, tmp_path / "a", model=str(base.folder), seed=3)
     other = finetune(data, recipe, tmp_path / "b", model=str(base.folder), seed=3)
@@ -91,7 +91,7 @@ def test_tuning_a_folder_is_repeatable_and_the_second_call_does_nothing(base, da
     )
 
 
-def test_a_model_that_other_code_trained_is_kept_and_said_so(base, data, tmp_path, capsys):
+def test_a_model_that_other_code_trained_is_kept_with_a_notice(base, data, tmp_path, capsys):
     out = shutil.copytree(base.folder, tmp_path / "base")
     assert read_manifest(out)["code"] == training_code()
     write_json(out / "manifest.json", read_manifest(out) | {"code": "0" * 64})
@@ -115,14 +115,14 @@ def test_one_changed_line_of_the_training_code_changes_its_hash(tmp_path):
     assert of_the_copy() != training_code()
 
 
-def test_a_folder_made_from_something_else_is_never_touched(base, data):
+def test_a_folder_made_from_other_data_is_never_overwritten(base, data):
     before = sha256_of(base.folder)
     with pytest.raises(BadInput, match="made from other data"):
         finetune(data, replace(RECIPE, steps=13), base.folder)
     assert sha256_of(base.folder) == before
 
 
-def test_a_chat_cut_before_its_end_is_an_error_with_its_line(data, tmp_path):
+def test_a_chat_longer_than_max_length_is_an_error_with_its_line(data, tmp_path):
     too_long = r"train\.jsonl:1: messages: \d+ tokens, more than max_length 8"
     with pytest.raises(BadInput, match=too_long) as caught:
         finetune(data, replace(RECIPE, max_length=8), tmp_path / "out")
@@ -178,8 +178,8 @@ def test_adapters_are_merged_into_a_model_that_differs_from_its_base(base, data,
     assert read_manifest(tuned.folder)["result"]["weight_change"] == tuned.result.weight_change
 
 
-def test_adapters_of_a_model_held_in_few_bits_are_merged_into_its_full_weights(base, data, tmp_path):
-    """Its kernels need a GPU; here the held weights are coarse for another reason: zeros."""
+def test_adapters_of_a_4_bit_model_are_merged_into_its_full_weights(base, data, tmp_path):
+    """4-bit kernels need a GPU; here the weights are coarse in another way: zeros."""
     run = Run(data, replace(RECIPE, scratch=None, lora=Lora(rank=2)), tmp_path, "tuned", str(base.folder), 0)
     model = load_model(run.start)
     adapted = get_peft_model(model, peft_config(run.recipe.lora))
@@ -209,7 +209,7 @@ def test_packed_training_runs_and_leaves_the_same_kind_of_folder(base, data, tmp
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_packed_chat_has_the_logits_it_has_alone(base, attention):
+def test_a_packed_chat_has_the_same_logits_as_alone(base, attention):
     import torch
 
     from phi3flow.chats.rows import Chat
@@ -247,8 +247,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(base, data, 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_diverges_keeps_the_checkpoint_before(data, tmp_path):
-    """The weights are broken between two checkpoints, by a recipe that is not at fault before."""
+def test_a_run_that_diverges_keeps_earlier_checkpoints(data, tmp_path):
+    """A good recipe whose weights are broken between two checkpoints."""
     run = Run(data, replace(RECIPE, eval_every=2), tmp_path / "work", "tuned", None, 0)
     run.work.mkdir()
     chats, validation = (load_chats(data / name) for name in ("train.jsonl", "val.jsonl"))
@@ -275,7 +275,7 @@ def make_checkpoint(folder, step, best):
     write_json(made / "sealed.json", {"weights": sha256_of(made / "weights")})
 
 
-def test_what_is_torn_never_pushes_out_what_is_whole(tmp_path):
+def test_an_incomplete_checkpoint_never_replaces_a_complete_one(tmp_path):
     for step in (10, 20, 30):
         make_checkpoint(tmp_path, step, best=None)
     (tmp_path / "checkpoint-30" / "weights").write_text("{}")
@@ -284,7 +284,7 @@ def test_what_is_torn_never_pushes_out_what_is_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
-def test_a_checkpoint_whose_best_is_torn_would_end_with_other_weights(tmp_path):
+def test_a_checkpoint_whose_best_is_incomplete_is_not_used(tmp_path):
     make_checkpoint(tmp_path, 10, best=10)
     make_checkpoint(tmp_path, 20, best=20)
     make_checkpoint(tmp_path, 30, best=20)
@@ -293,14 +293,14 @@ def test_a_checkpoint_whose_best_is_torn_would_end_with_other_weights(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
-def test_a_run_that_was_stopped_before_its_first_checkpoint_does_not_stand_in_the_way(data, tmp_path):
+def test_a_run_stopped_before_its_first_checkpoint_does_not_block_another(data, tmp_path):
     abandoned = tmp_path / ".out.partial"
     write_json(abandoned / ".run.json", {"recipe": "another"})
     assert finetune(data, RECIPE, tmp_path / "out").folder == tmp_path / "out"
     assert not abandoned.exists()
 
 
-def test_all_that_is_missing_is_named_at_once(data, base, tmp_path):
+def test_everything_that_is_missing_is_named_at_once(data, base, tmp_path):
     with pytest.raises(BadInput) as caught:
         finetune(tmp_path, replace(RECIPE, scratch=None), tmp_path / "out", model=f"{base.folder}e")
     assert all(name in str(caught.value) for name in ("train.jsonl", "val.jsonl", "basee: no such"))
@@ -308,7 +308,7 @@ def test_all_that_is_missing_is_named_at_once(data, base, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["runs/base", "runs/mine/base", "./base"])
-def test_a_missing_folder_is_not_looked_for_on_the_hub(data, tmp_path, monkeypatch, name):
+def test_a_missing_folder_is_not_looked_up_on_the_hub(data, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"no such model folder$") as caught:
         finetune(data, replace(RECIPE, scratch=None), tmp_path / "out", model=name)

@@ -1,4 +1,4 @@
-"""The bench's count of operations is what torch counts, on a shape that a CPU computes."""
+"""The bench counts the operations that torch counts, on a small shape."""
 
 import importlib
 import subprocess
@@ -12,7 +12,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 @pytest.fixture(scope="module")
 def bench():
-    """bench/train_gpu.py, whose neighbours are modules of their own while it is imported."""
+    """bench/train_gpu.py, imported with its folder on the path."""
     sys.path.insert(0, str(BENCH))
     try:
         return importlib.import_module("train_gpu")
@@ -21,7 +21,7 @@ def bench():
 
 
 @pytest.mark.parametrize("rank", [None, 4])
-def test_executed_flops_are_those_that_torch_counts(bench, rank):
+def test_executed_flops_are_what_torch_counts(bench, rank):
     import torch
     from peft import LoraConfig, get_peft_model
     from torch.utils.flop_counter import FlopCounterMode
@@ -46,7 +46,7 @@ def test_executed_flops_are_those_that_torch_counts(bench, rank):
     )
 
 
-def test_what_a_batch_holds_is_counted_without_padding_and_across_no_border(bench):
+def test_a_batch_is_counted_without_padding_and_chat_by_chat(bench):
     import torch
 
     labels = torch.tensor([[-100, -100, 5, 6, -100, 7]])

@@ -1,4 +1,4 @@
-"""The container's limit, read from control groups as the kernel lays them out."""
+"""A container's memory limit, read from control groups."""
 
 import psutil
 import pytest
@@ -45,7 +45,7 @@ def test_more_used_than_allowed_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("controllers", ["memory", "memory,hugetlb"])
-def test_version_1_has_a_tree_for_memory_alone(tmp_path, controllers):
+def test_cgroups_version_1_have_a_tree_for_memory(tmp_path, controllers):
     top = tmp_path / "cgroup" / "memory"
     group(top, UNLIMITED_V1, 5 * MB, version=1)
     group(top / "docker" / "id", 3 * MB, 2 * MB, MB, version=1)
@@ -55,7 +55,7 @@ def test_version_1_has_a_tree_for_memory_alone(tmp_path, controllers):
 
 
 @pytest.mark.parametrize("limit", ["max", 1000 * TB])
-def test_without_a_tighter_limit_the_machine_alone_decides(tmp_path, limit):
+def test_without_a_tighter_limit_the_machine_decides(tmp_path, limit):
     group(tmp_path / "cgroup" / "user", limit, MB)
     machine = pytest.approx(psutil.virtual_memory().available, rel=0.5)
     assert free(tmp_path, "0::/user") == machine

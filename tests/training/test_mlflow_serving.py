@@ -1,4 +1,4 @@
-"""The logged model answers as the endpoint does: under `mlflow models serve` and Azure's no-code server."""
+"""The logged model answers like the endpoint, in `mlflow models serve` and in Azure's no-code server."""
 
 import os
 import socket
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    """What our endpoint answers to each chat."""
+    """Our endpoint's answer to each chat."""
     from training.models.loading import load_model, load_tokenizer
 
     service, tokenizer = Service("tiny"), load_tokenizer(str(folder))
@@ -62,7 +62,7 @@ def packaged(folder):
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """The model brings its own code: nothing of the checkout is found by chance."""
+    """Run outside the checkout: the model brings its own code."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_under_mlflow_models_serve(packaged, expected, tmp_path):
 
 @pytest.mark.skipif(not AZURE.exists(), reason="make azureml-server")
 def test_under_azures_no_code_server(packaged, expected, tmp_path):
-    """Its environment lacks what only training needs: torch and mlflow come from this one, after its own."""
+    """The server's environment has no torch and mlflow; they come from this one, after its own."""
     borrowing = (
         f"import sys; sys.path.append({sysconfig.get_path('purelib')!r}); "
         "from azureml_inference_server_http.amlserver import run; run()"

@@ -28,7 +28,7 @@ def many(n, start=0):
 
 
 def splits(data):
-    """Where each question went. A question that stands on two sides would show here as the later one."""
+    """The split of each question; for a question in two splits, the later one."""
     files = {"train": data.train, "val": data.val, "test": data.test}
     return {each.prompt[0]["content"]: split for split, file in files.items() for each in load_chats(file)}
 
@@ -37,7 +37,7 @@ def contents(data):
     return [file.read_bytes() for file in (data.train, data.val, data.test)]
 
 
-def test_no_change_of_the_file_moves_a_row_between_the_splits(tmp_path):
+def test_no_change_of_the_file_moves_a_row_to_another_split(tmp_path):
     rows = many(200)
     first = prepare([str(write(tmp_path / "a.jsonl", rows))], tmp_path / "a")
     before = splits(first)
@@ -63,13 +63,13 @@ def test_the_order_of_rows_and_files_does_not_change_a_byte(tmp_path):
     assert one.counts.exact_duplicates == 2
 
 
-def test_one_question_stands_on_one_side_however_it_is_typed_or_answered():
+def test_one_question_is_in_one_split_however_it_is_typed_or_answered():
     spellings = ["Who wrote the Café play?", "who wrote  the cafe\u0301 play?\n"]
     for i in range(50):
         assert len({split_of(chat(f"{i} {text}", answer)) for text in spellings for answer in "ab"}) == 1
 
 
-def test_a_given_test_set_is_kept_and_nothing_of_it_is_learned(tmp_path):
+def test_a_given_test_set_is_kept_and_none_of_it_is_trained_on(tmp_path):
     test_rows = [chat("Who is Ada?", "A mathematician."), *many(5)[::-1], many(1)[0]]
     leaks = [chat("who is  ADA?", "Another answer."), chat("Who is Ada?", "A Mathematician.")]
     rows = [*many(100), *leaks, *many(10, start=50)]
@@ -91,7 +91,7 @@ def test_a_given_test_set_is_kept_and_nothing_of_it_is_learned(tmp_path):
 
 @pytest.fixture
 def near_rows(tmp_path):
-    """A test row, a row that repeats it under a slightly other question, and 40 others."""
+    """A test row, a row that repeats it with a slightly different question, and 40 others."""
     stories = [" ".join(f"word{i * 100 + k}" for k in range(100)) for i in range(41)]
     rows = [chat(f"Story {i}, please!", story) for i, story in enumerate(stories)]
     test = [chat("Tell story 7.", stories[7])]
@@ -105,7 +105,7 @@ def test_near_duplicates_of_the_test_set_are_dropped_or_only_counted(tmp_path, n
     assert (counts.near_duplicates, counts.train + counts.val) == (1, kept)
 
 
-def test_candidates_miss_nothing_that_comparing_all_pairs_finds():
+def test_minhash_finds_every_pair_that_comparing_all_pairs_finds():
     rng = random.Random(0)
     test = [
         chat("q", " ".join(f"w{rng.randrange(10**6)}" for _ in range(rng.randrange(30, 120))))
@@ -163,7 +163,7 @@ def test_the_same_run_again_changes_nothing_and_another_result_is_refused(tmp_pa
     assert "is no data folder" in capsys.readouterr().err
 
 
-def test_the_manifest_holds_hashes_counts_and_settings(tmp_path):
+def test_the_manifest_has_hashes_counts_and_settings(tmp_path):
     source = write(tmp_path / "chats.jsonl", many(80))
     data = prepare([str(source)], tmp_path / "data")
     manifest = read_manifest(data.folder)
@@ -200,7 +200,7 @@ def test_bad_rows_stop_the_run_unless_they_are_allowed(tmp_path, capsys):
     assert read_manifest(out)["counts"]["bad"] == 2
 
 
-def test_nothing_is_skipped_where_no_row_is_good(tmp_path, capsys):
+def test_the_hint_offers_no_skipping_if_no_row_is_good(tmp_path, capsys):
     source = tmp_path / "chats.jsonl"
     source.write_text("{}\nnot json\n")
     assert main(["prepare", str(source), "--out", str(tmp_path / "data")]) == 2

@@ -1,4 +1,4 @@
-"""Two ranks train one model: two processes on the CPU, each as a machine of its own or on one disk."""
+"""Two ranks train one model: two CPU processes, each with its own disk or sharing one."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def start(project, folders):
 
 
 def finished(processes):
-    """What each rank printed, and what it said."""
+    """What each rank wrote to stdout and to stderr."""
     ended = [process.communicate(timeout=SECONDS) for process in processes]
     assert [process.returncode for process in processes] == [0] * RANKS, [said for _, said in ended]
     return [json.loads(printed) for printed, _ in ended], [said for _, said in ended]
@@ -86,7 +86,7 @@ def trained(project, machines):
     return finished(start(project, machines))
 
 
-def test_rank_0_alone_has_the_model_and_speaks(trained, machines):
+def test_only_rank_0_has_the_model_and_reports(trained, machines):
     printed, said = trained
     assert printed[0]["folder"] == "tuned"
     assert printed[1] == {"rank": 1}
@@ -97,8 +97,8 @@ def test_rank_0_alone_has_the_model_and_speaks(trained, machines):
     assert "tuned" not in said[1]
 
 
-def test_two_ranks_are_one_process_with_batches_twice_as_large(trained, project, machines, tmp_path):
-    """That is: each reads its own half of every batch, and both have the other's gradient."""
+def test_two_ranks_equal_one_process_with_batches_twice_as_large(trained, project, machines, tmp_path):
+    """Each rank reads its own half of every batch and gets the other's gradient."""
     alone = finetune(project / "data", load_recipe(str(project / "alone.toml")), tmp_path / "alone")
     result = trained[0][0]["result"]
     assert result["steps"] == alone.result.steps
@@ -118,7 +118,7 @@ def values(rows, name):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_on_one_disk_they_end_with_the_same_weights(
+def test_killed_and_restarted_on_one_disk_they_end_with_the_same_weights(
     trained, project, machines, tmp_path
 ):
     metrics = tmp_path / ".tuned.partial" / "metrics.jsonl"

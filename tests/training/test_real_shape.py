@@ -1,4 +1,4 @@
-"""Every recipe takes its first steps on the published models' shapes, cut to two layers of random weights.
+"""Every recipe takes its first steps with the published configurations, cut to two random layers.
 
 `tests/data/configs` holds the published configurations. Width, heads, rotary factors, vocabulary and windows
 are theirs, the settings are the recipe's but for the number of steps, and for bf16 where the processor only
@@ -57,7 +57,7 @@ CHATS = [
 
 @pytest.fixture(scope="module")
 def folder():
-    """Chats, and a model folder for each shape as soon as somebody asks for it."""
+    """Chats, and a model folder for each shape, made on first use."""
     with TemporaryDirectory(prefix="real-shape-") as name:
         rows = [
             {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
@@ -69,7 +69,7 @@ def folder():
 
 
 def model_folder(folder, shape):
-    """As it would come from the hub: the published configuration, bf16 weights, the tokenizer."""
+    """What the hub would deliver: the published configuration, bf16 weights, the tokenizer."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -90,7 +90,7 @@ def model_folder(folder, shape):
 
 
 def drawn(shape):
-    """A norm's ones, or a million random numbers repeated: hundreds of millions would take longer to draw."""
+    """Ones for a norm, else a million random numbers repeated, which is faster than drawing all."""
     import torch
 
     if len(shape) == 1:
@@ -100,7 +100,7 @@ def drawn(shape):
 
 
 def names_and_changes(before, after):
-    """The names of all weights and of those that differ, one tensor at a time: memory is short."""
+    """The names of all weights and of those that differ, one tensor at a time to save memory."""
     from safetensors import safe_open
 
     with (
@@ -116,14 +116,14 @@ def names_and_changes(before, after):
 
 
 class NoCheckpoint(TrainerCallback):
-    """Gigabytes of optimiser state would be written and thrown away."""
+    """Skip saving gigabytes of optimiser state."""
 
     def on_step_end(self, args, state, control, **kwargs):
         control.should_save = False
 
 
 def first_steps(name):
-    """The shipped recipe, or what `phi3flow train` tells to make of it where bf16 is emulated."""
+    """The shipped recipe, changed as `phi3flow train` suggests where bf16 is emulated."""
     recipe = replace(load_recipe(name), steps=STEPS, epochs=None)
     return recipe if has_bf16() else replace(recipe, precision="fp32", weights="fp32")
 
@@ -173,7 +173,7 @@ def test_four_bits_need_the_kernels_of_bitsandbytes(folder):
 
 
 @pytest.mark.parametrize("shape", ["phi3-mini-4k", "phi3.5-mini", "phi4-mini"])
-def test_a_packed_chat_has_the_logits_it_has_alone(shape, folder):
+def test_a_packed_chat_has_the_same_logits_as_alone(shape, folder):
     import torch
 
     recipe = replace(load_recipe("phi3.5-mini-lora"), weights="fp32")

@@ -1,4 +1,4 @@
-"""Every shipped recipe parses; a broken one is told everything at once."""
+"""Every shipped recipe parses; all problems of a broken one are reported at once."""
 
 import shlex
 from importlib.resources import files

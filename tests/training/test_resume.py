@@ -1,4 +1,4 @@
-"""Training that is killed anywhere and started again ends with the very weights of an undisturbed run."""
+"""Training that is killed anywhere and restarted ends with the same weights as an undisturbed run."""
 
 import errno
 import os
@@ -68,7 +68,7 @@ def train(out, recipe="mine.toml"):
 
 @pytest.fixture(scope="module")
 def whole(command):
-    """The weights of a run that nobody disturbed."""
+    """The hash of an undisturbed run's weights."""
     ended = command.run(*train("whole"))
     assert ended.code == 0, ended.said
     return sha256_of(command.folder / "whole" / WEIGHTS)
@@ -116,7 +116,7 @@ def test_killed_three_times_anywhere_it_ends_with_the_same_weights(command, whol
 
 
 @pytest.mark.slow
-def test_adapters_on_packed_rows_end_with_the_same_weights_too(command, whole):
+def test_adapters_on_packed_rows_end_with_the_same_weights(command, whole):
     undisturbed = finish(command, "adapted", "adapters.toml")
     assert undisturbed != whole
     for step in (9, 24):
@@ -125,7 +125,7 @@ def test_adapters_on_packed_rows_end_with_the_same_weights_too(command, whole):
     assert validation(command, "again") == validation(command, "adapted")
 
 
-def test_a_torn_checkpoint_is_passed_over_and_ctrl_c_leaves_a_whole_one(command, whole):
+def test_an_incomplete_checkpoint_is_skipped_and_ctrl_c_leaves_a_complete_one(command, whole):
     ended = disturb(command, Path("torn"), 20, lambda started: os.kill(started.pid, signal.SIGINT))
     assert (ended.code, "the same command continues" in ended.said) == (130, True)
     torn = newest(command, "torn")
@@ -136,7 +136,7 @@ def test_a_torn_checkpoint_is_passed_over_and_ctrl_c_leaves_a_whole_one(command,
 
 
 def mounted(folder):
-    """Whether a file system of 40 MB stands there now; it takes root."""
+    """Whether a file system of 40 MB could be mounted there; it takes root."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder]
     return os.geteuid() == 0 and not subprocess.run(mount, check=False, capture_output=True).returncode
@@ -152,7 +152,7 @@ def small_disk(command):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_ends_the_run_and_the_checkpoint_before_is_used(command, whole, small_disk):
+def test_a_full_disk_ends_the_run_and_the_previous_checkpoint_is_used(command, whole, small_disk):
     """The kernel's own refusal: of a small disk (ENOSPC), or where none may be mounted of a limit (EFBIG)."""
     out = Path("disk") / "tuned"
 
@@ -180,7 +180,7 @@ def test_a_full_disk_ends_the_run_and_the_checkpoint_before_is_used(command, who
     assert finish(command, out) == whole
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_start(command, small_disk):
+def test_a_disk_that_is_too_small_is_an_error_before_the_start(command, small_disk):
     if small_disk is None:
         pytest.skip("mounting a small disk is not allowed here")
     before = {path.name for path in small_disk.iterdir()}

@@ -1,4 +1,4 @@
-"""The order of the rows depends on seed and epoch alone, and wastes little on padding."""
+"""The order of the rows depends only on seed and epoch, with little padding."""
 
 import random
 from itertools import pairwise
@@ -21,7 +21,7 @@ def test_every_row_comes_once_and_epochs_and_seeds_differ():
     assert order() != order(epoch=1) != order(seed=1)
 
 
-def test_batches_hold_rows_of_similar_length_in_no_order_of_length():
+def test_batches_have_rows_of_similar_length_and_are_shuffled():
     rows = order()
     batches = [[LENGTHS[row] for row in rows[i : i + 8]] for i in range(0, len(rows), 8)]
     padded = sum(len(batch) * max(batch) for batch in batches)

@@ -1,4 +1,4 @@
-"""A finished run in MLflow: curves, lineage, and a model whose parameters count."""
+"""A finished run in MLflow: curves, lineage, and a model whose parameters work."""
 
 from importlib.metadata import version
 
@@ -57,7 +57,7 @@ def test_parameters_lineage_and_curves_are_there(run, model):
     assert f"transformers=={version('transformers')}" in installed
 
 
-def test_the_model_is_logged_after_it_was_judged(run, model):
+def test_the_model_is_logged_after_its_evaluation(run, model):
     client, run_id = run
     result = read_manifest(model)["result"]
     [judged] = client.get_metric_history(run_id, "validation_loss")
@@ -94,7 +94,7 @@ def test_a_chat_that_cannot_be_answered_is_refused_with_its_field(run):
         loaded.predict(asked, params={"max_tokens": 0})
 
 
-def test_what_could_not_be_logged_is_logged_by_the_same_command_and_only_once(model, tmp_path, monkeypatch):
+def test_a_failed_log_is_made_up_by_the_same_command_and_only_once(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where a store without a folder for artifacts puts them
     mlflow.set_tracking_uri(None)  # it keeps the last one in the environment,
     monkeypatch.setattr(fluent, "_active_experiment_id", None)  # and the experiment
@@ -114,7 +114,7 @@ def test_what_could_not_be_logged_is_logged_by_the_same_command_and_only_once(mo
 def test_in_an_azure_job_the_jobs_own_run_is_used_and_the_model_is_an_artifact(
     run, model, tmp_path, monkeypatch
 ):
-    """A sqlite store under Azure's scheme, registered as azureml's plugin registers its own."""
+    """A sqlite store with Azure's URI scheme, registered like azureml's plugin."""
     store = run[0].tracking_uri
     tracking_service._tracking_store_registry.register(
         "azureml",

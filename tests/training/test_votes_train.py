@@ -1,4 +1,4 @@
-"""The arena's votes are data for preference training as they stand."""
+"""The arena's votes can be used for preference training without changes."""
 
 import pytest
 
