@@ -23,23 +23,11 @@ class SideBySide(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Example:
-    """One row of the page; the answers are HTML."""
-
-    line: int
-    slice: str | None
-    question: str
-    earlier_turns: int
-    reference: str
-    answers: SideBySide
-
-
-@dataclass(frozen=True)
 class Examples:
     """The largest losses and gains first, with the number of all of them."""
 
-    losses: list[Example]
-    gains: list[Example]
+    losses: list[ScoredRow]
+    gains: list[ScoredRow]
     lost: int
     gained: int
 
@@ -52,8 +40,8 @@ def pick_examples(rows: Sequence[ScoredRow], primary: str) -> Examples:
         (ranked for ranked in changed if ranked[0][0] > 0), key=lambda ranked: ranked[0], reverse=True
     )
     return Examples(
-        [_example(rows[i]) for _, i in losses[:SHOWN]],
-        [_example(rows[i]) for _, i in gains[:SHOWN]],
+        [rows[i] for _, i in losses[:SHOWN]],
+        [rows[i] for _, i in gains[:SHOWN]],
         len(losses),
         len(gains),
     )
@@ -65,19 +53,6 @@ def _change(row: ScoredRow, primary: str) -> tuple[float, float]:
         return 0.0, 0.0
     base, tuned = (score_answer(answer.text, row.reference) for answer in (row.base, row.tuned))
     return tuned[primary] - base[primary], tuned["token_f1"] - base["token_f1"]
-
-
-def _example(row: ScoredRow) -> Example:
-    assert row.base is not None  # noqa: S101 - for the type checker: rows that changed have both answers
-    assert row.tuned is not None  # noqa: S101
-    return Example(
-        line=row.line,
-        slice=row.slice,
-        question=row.messages[-1]["content"] if row.messages else "",
-        earlier_turns=max(len(row.messages) - 1, 0),
-        reference=row.reference,
-        answers=word_diff(row.base.text, row.tuned.text),
-    )
 
 
 def word_diff(before: str, after: str) -> SideBySide:

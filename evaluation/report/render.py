@@ -5,17 +5,15 @@ users passes through Jinja's autoescaping.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from evaluation.judge.pairwise_summary import Judging
-from evaluation.report import charts
 from evaluation.report.comparison import Report
-from evaluation.report.examples import pick_examples
+from evaluation.report.examples import pick_examples, word_diff
 from evaluation.report.tables import (
     HEADLINES,
     LABELS,
@@ -23,20 +21,46 @@ from evaluation.report.tables import (
     interval_cell,
     metric_cells,
     pack_cells,
-    render_markdown,
     tables,
     unavailable,
 )
 from evaluation.rows import ScoredRow
 from evaluation.statistics import formats
-from evaluation.statistics.contrasts import Contrast
-from evaluation.verdict.gate import WIN_RATE
+from evaluation.statistics.intervals import Interval
 from phi3flow.core.console import table
 from phi3flow.core.files import write_json, write_text
 
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 REPORT_MD = "report.md"
+_EDGE = 1.5  # percent of a chart's width kept free at both ends, for round ends and tick labels
+_STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)  # between the ticks of an axis
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
+
+
+class Axis(NamedTuple):
+    """Where a chart shows the values from `low` to `high`; positions are percentages of its width."""
+
+    low: float
+    high: float
+    left: float = _EDGE
+    right: float = 100 - _EDGE
+
+    def x(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.left + (self.right - self.left) * min(max(share, 0.0), 1.0)
+
+    def ticks(self) -> list[float]:
+        """Round values between the ends, with the smallest step that gives at most five."""
+        step = next((step for step in _STEPS if (self.high - self.low) / step <= 5), 1.0)
+        return [k * step for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+
+def difference_axis(interval: Interval, margin: float) -> Axis:
+    """Holds the interval, the margin and 0, with room on both sides."""
+    low, high = min(interval.low, margin, 0), max(interval.high, margin, 0)
+    room = max(high - low, 0.02) * 0.12
+    return Axis(max(-1.0, low - room), min(1.0, high + room))
 
 
 def write_report(
@@ -51,23 +75,31 @@ def write_report(
 
 def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path | None = None) -> str:
     """The page as text."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    shown = (formats.p_value, formats.percent, formats.points, formats.seconds, formats.short_hash)
-    environment.filters |= {function.__name__: function for function in shown}
-    cells = (metric_cells, pack_cells, grade_cells, interval_cell)
-    environment.globals |= {"labels": LABELS} | {function.__name__: function for function in cells}
-    return environment.from_string(_packaged("report.html.jinja")).render(
+    environment = _environment(escape_html=True)
+    cells = (metric_cells, pack_cells, grade_cells, interval_cell, word_diff, difference_axis)
+    environment.globals |= {function.__name__: function for function in cells}
+    return environment.get_template("report.html.jinja").render(
         report=report,
         headline=HEADLINES[report.verdict],
-        style=Markup(_packaged("report.css")),  # noqa: S704 - our own file
-        charts=_charts(report),
+        labels=LABELS,
+        share_axis=Axis(0.0, 1.0),
         examples=pick_examples(rows, report.gate.answer_metric),
         failures=[row for row in rows if row.base is None or row.tuned is None],
         unavailable=unavailable(report),
         loss_curve=_data_url(loss_curve) if loss_curve else None,
     )
+
+
+def render_markdown(report: Report) -> str:
+    """`report.md`: verdict, reasons and tables."""
+    page = _environment(escape_html=False).get_template("report.md.jinja")
+    shown = page.render(
+        report=report,
+        headline=HEADLINES[report.verdict],
+        tables=tables(report),
+        unavailable=unavailable(report),
+    )
+    return shown.rstrip() + "\n"
 
 
 def summary_table(report: Report) -> str:
@@ -82,69 +114,24 @@ def summary_table(report: Report) -> str:
     return "\n".join([*lines, *report.reasons, f"verdict: {report.verdict}"])
 
 
-def _charts(report: Report) -> dict[str, Markup | None]:
-    """The charts by name; None where there is nothing to draw."""
-    return {
-        "scores": _scores_chart(report),
-        "difference": _difference_chart(report),
-        "slices": _dumbbells(
-            "slices",
-            f"{LABELS[report.gate.answer_metric]} per slice, base and tuned, in percent",
-            report.slices,
-        ),
-        "packs": _dumbbells(
-            "packs",
-            "Share of questions outside the domain that base and tuned pass, in percent",
-            {name.capitalize(): pack for name, pack in report.packs.items()},
-        ),
-        "judge": _judge_chart(report.judge) if report.judge else None,
-    }
+def _environment(*, escape_html: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("evaluation.report", "."),
+        autoescape=escape_html,  # noqa: S701 - Markdown has characters of its own to escape
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = (formats.p_value, formats.percent, formats.points, formats.seconds, formats.short_hash)
+    environment.filters |= {function.__name__: function for function in shown}
+    environment.filters["escaped"] = _escaped_markdown
+    return environment
 
 
-def _scores_chart(report: Report) -> Markup | None:
-    bars = [
-        charts.Bar(label, score.exact_match, score.exact_match_ci, label.lower())
-        for label, score in (("Base", report.base), ("Tuned", report.tuned))
-        if score.exact_match is not None
-    ]
-    return charts.bar_chart("scores", "Share of exact matches, in percent", bars) if bars else None
-
-
-def _difference_chart(report: Report) -> Markup | None:
-    if report.difference is None or report.difference_ci is None:
-        return None
-    title = "Paired difference, tuned minus base, in percentage points"
-    if report.gate.primary == WIN_RATE:
-        title = "Tuned's win rate minus one half, in percentage points"
-    margin = report.gate.margin
-    return charts.difference_chart("difference", title, report.difference, report.difference_ci, margin)
-
-
-def _dumbbells(name: str, title: str, contrasts: Mapping[str, Contrast]) -> Markup | None:
-    dumbbells = [
-        charts.Dumbbell(label, one.base, one.tuned)
-        for label, one in contrasts.items()
-        if one.base is not None and one.tuned is not None
-    ]
-    return charts.dumbbell_chart(name, title, dumbbells) if dumbbells else None
-
-
-def _judge_chart(judge: Judging) -> Markup | None:
-    rate = judge.preference
-    bars = [
-        charts.Bar(label, value, interval, "tuned")
-        for label, value, interval in (
-            ("Tuned wins", rate.win_rate, rate.win_rate_ci),
-            ("At equal length", rate.length.win_rate, rate.length.win_rate_ci),
-        )
-        if value is not None
-    ]
-    return charts.bar_chart("judge", "Share of rows in which the judge prefers tuned", bars) if bars else None
+def _escaped_markdown(text: str) -> str:
+    """Text escaped for Markdown, on one line."""
+    return " ".join(text.translate(_MARKDOWN).split())
 
 
 def _data_url(png: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode("ascii")
-
-
-def _packaged(name: str) -> str:
-    return files("evaluation.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The report's tables as cells, for every format, and the page of Markdown for a pull request."""
+"""The report's tables as cells, for every format."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from evaluation.report.comparison import Report
@@ -29,7 +29,6 @@ LABELS = {
     "f1_score": "F1 of the evaluation package",
     WIN_RATE: "Win rate by the judge's preferences",
 }
-_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
 
 
 class Table(NamedTuple):
@@ -90,41 +89,3 @@ def unavailable(report: Report) -> list[str]:
     for name, why in report.unavailable.items():
         by_reason.setdefault(why, []).append(LABELS[name])
     return [f"{', '.join(labels)}: not available: {why}" for why, labels in by_reason.items()]
-
-
-def render_markdown(report: Report) -> str:
-    """`report.md`: verdict, reasons and tables."""
-    return "\n".join([f"## {HEADLINES[report.verdict]}", "", *_markdown(report)]).rstrip() + "\n"
-
-
-def _markdown(report: Report) -> Iterator[str]:
-    yield from (f"- {_plain(reason)}" for reason in report.reasons)
-    yield from ["", f"{report.answered} of {report.expected} lines answered, {report.failed} failed.", ""]
-    metrics, *others = tables(report)
-    yield from _markdown_table(metrics)
-    if report.unavailable:
-        yield from [*(f"- {_plain(line)}" for line in unavailable(report)), ""]
-    if report.slices:
-        head = [f"slice, {report.gate.answer_metric.replace('_', ' ')}", "base", "tuned", "rows"]
-        rows = [
-            [_plain(name), formats.percent(one.base), formats.percent(one.tuned), str(one.n)]
-            for name, one in report.slices.items()
-        ]
-        yield from _markdown_table(Table(head, rows))
-    for table in others:
-        yield from _markdown_table(table)
-    if judge := report.judge:
-        told = " ".join(_plain(line) for line in [*judge.reasons, *judge.biases])
-        yield f"Judge `{judge.judge}`: {judge.verdict.replace('_', ' ')}. {told}"
-        addressed = sum(judge.addressed.values())
-        yield f"{judge.failed} of {judge.expected} rows failed; {addressed} answers address the judge."
-
-
-def _markdown_table(table: Table) -> list[str]:
-    rule: Sequence[str] = ["---", *["---:"] * (len(table.head) - 1)]
-    return [*("| " + " | ".join(row) + " |" for row in [table.head, rule, *table.rows]), ""]
-
-
-def _plain(text: str) -> str:
-    """Text escaped for Markdown, on one line."""
-    return " ".join(text.translate(_SPECIAL).split())

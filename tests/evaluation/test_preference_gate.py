@@ -9,8 +9,7 @@ import pytest
 from evaluation.judge.pairwise import UNREADABLE, Judgment
 from evaluation.judge.pairwise_summary import judgment_rows, sum_up
 from evaluation.report.comparison import compare_rows
-from evaluation.report.render import render_html, summary_table
-from evaluation.report.tables import render_markdown
+from evaluation.report.render import render_html, render_markdown, summary_table
 from evaluation.rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
