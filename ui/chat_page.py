@@ -5,16 +5,17 @@ from pathlib import Path
 
 import streamlit as st
 
+from phi3flow.core.jsonl import read_jsonl
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import CUT, STOPPED, Conversation, Turn
 from ui.rendering import label
-from ui.run_record import sample_questions
 from ui.sidebar import open_conversation, opened, sidebar
 from ui.streams import RunningAnswer
 from ui.turn_view import assistant, follow, show_answer, show_question, show_tools
 from ui.workspace import Workspace, this_workspace
 
 SAMPLE = "sample question"  # session key: the question whose button was pressed
+SAMPLE_COUNT, SAMPLE_LENGTH = 3, 120  # validation prompts on an empty page, and their most characters
 WATCH_SECONDS = 2.0  # how often a tab looks for changes from another tab
 
 
@@ -51,8 +52,18 @@ def _ask(
 def _welcome(run: Path) -> None:
     st.title("Ask your model")
     st.markdown("Answers come from the model you tuned, on this machine. No data leaves it.")
-    for sample in sample_questions(run):
+    for sample in _sample_questions(run):
         st.button(label(sample), on_click=st.session_state.update, args=({SAMPLE: sample},))
+
+
+def _sample_questions(run: Path) -> list[str]:
+    """Questions for an empty page: `samples.jsonl` of the run, or the first short validation prompts."""
+    samples, chats = run / "samples.jsonl", run / "data" / "val.jsonl"
+    if samples.is_file():
+        return [row["question"] for row in read_jsonl(samples)]
+    rows = read_jsonl(chats) if chats.is_file() else []
+    asked = [next(turn["content"] for turn in row["messages"] if turn["role"] == "user") for row in rows]
+    return [question for question in dict.fromkeys(asked) if len(question) <= SAMPLE_LENGTH][:SAMPLE_COUNT]
 
 
 def _show_all(workspace: Workspace, conversation: Conversation, turns: list[Turn]) -> None:

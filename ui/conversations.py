@@ -113,18 +113,15 @@ class Conversations:
     def get(self, conversation: str) -> Conversation | None:
         return next(iter(self._conversations("id = ?", conversation)), None)
 
-    def latest(self) -> list[Conversation]:
-        return self._conversations("kind = 'chat'")[:LISTED]
-
-    def search(self, words: str) -> list[Conversation]:
-        """Chats with `words` in their title, a question or an answer; ignores letter case."""
+    def search(self, words: str = "") -> list[Conversation]:
+        """The latest chats with `words` in their title, a question or an answer; ignores letter case."""
         needle = words.casefold()
         return self._conversations(
             """kind = 'chat' AND (instr(casefold(title), ?) OR EXISTS (
                 SELECT 1 FROM turns WHERE conversation = conversations.id AND NOT replaced
                 AND (instr(casefold(question), ?) OR instr(casefold(answer), ?))))""",
             *(needle, needle, needle),
-        )[:LISTED]
+        )
 
     def rename(self, conversation: str, title: str) -> None:
         self._change(conversation, title=title.strip()[:TITLE_CHARACTERS] or "Untitled")
@@ -192,7 +189,7 @@ class Conversations:
 
     def _conversations(self, condition: str, *values: str) -> list[Conversation]:
         query = f"""SELECT {CONVERSATION_COLUMNS} FROM conversations
-            WHERE ({condition}) AND owner = ? ORDER BY changed DESC"""  # noqa: S608 - conditions from this file
+            WHERE ({condition}) AND owner = ? ORDER BY changed DESC LIMIT {LISTED}"""  # noqa: S608 - conditions from this file
         with self._open() as database:
             return [Conversation(*row) for row in database.execute(query, (*values, self._owner))]
 

@@ -1,4 +1,4 @@
-"""Who may open the page: anyone on this machine, or a person who logged in. Works without Streamlit."""
+"""Who may open the page: anyone on this machine, or a person who logged in."""
 
 import tomllib
 from importlib.util import find_spec
@@ -14,6 +14,23 @@ HOW_TO = """write .streamlit/secrets.toml (never into git) with the app registra
   client_secret = "..."
   server_metadata_url = "https://login.microsoftonline.com/TENANT/v2.0/.well-known/openid-configuration"
 and install the client: pip install 'streamlit[auth]'. See docs/chat.md."""
+
+
+def owner() -> str:
+    """Who opened the page; empty on loopback, where everybody is the same. Stops the script for a login."""
+    import streamlit as st
+
+    if st.get_option("server.address") in LOOPBACK_ADDRESSES:
+        return ""
+    if problem := login_problem():
+        st.error(f"Other machines can reach this page, but nobody can log in: {problem}.")
+        st.code(HOW_TO, language=None)
+        st.stop()
+    if not st.user.is_logged_in:
+        st.title("phi3flow")
+        st.button("Log in", on_click=st.login, type="primary")
+        st.stop()
+    return str(st.user.get("sub") or st.user.get("email"))
 
 
 def login_problem() -> str:

@@ -6,35 +6,36 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from phi3flow.core.lineage import MANIFEST, read_manifest
 from phi3flow.core.sides import SIDES, TUNED
 from ui.rendering import label, plain_html
-from ui.run_record import SHOWN_HASH, VERDICTS, Step, latest_report, lineage
-from ui.workspace import this_workspace
+from ui.workspace import SHOWN_HASH, this_workspace, verdict_of
 
 COLOURS: dict[str, Literal["green", "red", "orange"]] = {
     "promote": "green",
     "hold": "red",
-    "not_enough_data": "orange",
+    "not enough data": "orange",
 }
 
 
 def main() -> None:
-    run = this_workspace().run
+    workspace = this_workspace()
+    run = workspace.run
     st.title("Report")
     st.caption(label(f"of the run {run.name}"))
-    report, path = latest_report(run)
+    report, path = workspace.latest_report()
     if report:
         _comparison(report, path)
     else:
         st.info("Base and tuned have not been compared yet. Stop this server and run:")
         st.code(f"phi3flow compare {run}", language="shell", wrap_lines=True)
     _training(run)
-    _lineage(lineage(run))
+    _lineage(run)
 
 
 def _comparison(report: Mapping[str, Any], path: Path) -> None:
-    verdict = str(report.get("verdict"))
-    st.badge(VERDICTS.get(verdict, "unknown"), color=COLOURS.get(verdict, "gray"))
+    verdict = verdict_of(report)
+    st.badge(verdict, color=COLOURS.get(verdict, "gray"))
     for reason in report.get("reasons", []):
         st.html(plain_html(str(reason)))
     columns = st.columns(3)
@@ -71,19 +72,33 @@ def _training(run: Path) -> None:
         st.caption("No loss curve in this run.")
 
 
-def _lineage(steps: list[Step]) -> None:
+def _lineage(run: Path) -> None:
+    """Every manifest of the run, oldest first. Inputs made in this run name the folder they came from."""
     st.subheader("Lineage", anchor=False)
     st.caption(
         f"Each step with its inputs and outputs. Hashes are the first {SHOWN_HASH} digits of the SHA-256."
     )
-    for step in steps:
-        with st.expander(label(f"{step.folder}: {step.kind}, {step.created}")):
+    folders = [path.parent for path in [*run.glob(MANIFEST), *run.glob(f"*/{MANIFEST}")]]
+    manifests = {folder: read_manifest(folder) or {} for folder in folders}
+    makers = {
+        artifact["sha256"]: folder.name
+        for folder, manifest in manifests.items()
+        for artifact in manifest.get("outputs", [])
+    }
+    for folder, manifest in sorted(manifests.items(), key=lambda item: str(item[1].get("created"))):
+        with st.expander(label(f"{folder.name}: {manifest.get('kind')}, {manifest.get('created')}")):
             for name in ("command", "commit"):
-                st.text(f"{name}: {getattr(step, name) or 'none'}")
-            st.text("\n".join(["from:", *(f"  {each}" for each in step.inputs or ["nothing"])]))
-            st.text("\n".join(["made:", *(f"  {each}" for each in step.outputs)]))
-    if not steps:
+                st.text(f"{name}: {manifest.get(name) or 'none'}")
+            inputs = [_short(artifact, makers) for artifact in manifest.get("inputs", [])]
+            st.text("\n".join(["from:", *(inputs or ["  nothing"])]))
+            st.text("\n".join(["made:", *(_short(artifact, {}) for artifact in manifest.get("outputs", []))]))
+    if not manifests:
         st.caption("No manifests in this run.")
+
+
+def _short(artifact: Mapping[str, str], makers: Mapping[str, str]) -> str:
+    maker = makers.get(artifact["sha256"])
+    return f"  {artifact['kind']} {artifact['sha256'][:SHOWN_HASH]}" + (f" from {maker}" if maker else "")
 
 
 main()

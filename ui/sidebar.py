@@ -41,7 +41,7 @@ def sidebar(workspace: Workspace, conversation: Conversation | None) -> tuple[st
         if conversation:
             _menu(workspace, conversation)
         words = st.text_input("Search", placeholder="in questions and answers")
-        found = workspace.conversations.search(words) if words else workspace.conversations.latest()
+        found = workspace.conversations.search(words)
         if words and not found:
             st.caption("Nothing found.")
         for each in found:
@@ -57,7 +57,7 @@ def sidebar(workspace: Workspace, conversation: Conversation | None) -> tuple[st
 
 def _settings(workspace: Workspace, conversation: Conversation | None) -> tuple[str, Sampling]:
     """A new conversation starts with the settings of the latest one."""
-    latest = conversation or next(iter(workspace.conversations.latest()), None)
+    latest = conversation or next(iter(workspace.conversations.search()), None)
     system, sampling = (latest.system, latest.sampling) if latest else ("", Sampling())
     suffix = conversation.id if conversation else "new"
 

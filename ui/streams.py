@@ -38,7 +38,7 @@ class RunningAnswer:
     def __init__(
         self, turn: str, stream: Stream, explain: Explain, store: Conversations, already: str = ""
     ) -> None:
-        self._turn, self._stream, self._explain, self._store = turn, stream, explain, store
+        self.turn, self._stream, self._explain, self._store = turn, stream, explain, store
         self._already, self._pieces = already, list[str]()
         self._status, self._retry_at = RUNNING, 0.0
         self._first: float | None = None
@@ -90,7 +90,7 @@ class RunningAnswer:
                 if len(self._text()) > MAX_CHARACTERS:
                     self._finish(CUT, f"The page stops reading after {MAX_CHARACTERS} characters.")
                     return
-                self._store.save(self._turn, answer=self._text())
+                self._store.save(self.turn, answer=self._text())
                 saved = time.monotonic()
 
     def _text(self) -> str:
@@ -106,7 +106,7 @@ class RunningAnswer:
             if status == COMPLETE:
                 self._already = ""
             self._store.save(
-                self._turn,
+                self.turn,
                 answer=self._text(),
                 status=status,
                 error=error,
@@ -123,9 +123,9 @@ class Streams:
     def __init__(self) -> None:
         self._running: dict[str, RunningAnswer] = {}
 
-    def start(self, answer: RunningAnswer, turn: str) -> None:
-        self._running[turn] = answer
-        threading.Thread(target=self._run, args=(answer, turn), name=f"answer {turn}", daemon=True).start()
+    def start(self, answer: RunningAnswer) -> None:
+        self._running[answer.turn] = answer
+        threading.Thread(target=self._run, args=(answer,), name=f"answer {answer.turn}", daemon=True).start()
 
     def get(self, turn: str) -> RunningAnswer | None:
         return self._running.get(turn)
@@ -134,12 +134,12 @@ class Streams:
         if answer := self._running.get(turn):
             answer.stop()
 
-    def _run(self, answer: RunningAnswer, turn: str) -> None:
+    def _run(self, answer: RunningAnswer) -> None:
         try:
             answer.run()
         finally:
             answer.abandon()
-            self._running.pop(turn, None)
+            self._running.pop(answer.turn, None)
 
 
 def _overloaded(error: EndpointError) -> bool:

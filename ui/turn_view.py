@@ -9,18 +9,15 @@ from streamlit.delta_generator import DeltaGenerator
 from ui.conversations import COMPLETE, CUT, FAILED, STOPPED, Turn
 from ui.history import estimated_tokens
 from ui.rendering import answer_html, plain_html
-from ui.run_record import SHOWN_HASH, verdict_on
 from ui.streams import Progress, RunningAnswer
-from ui.workspace import Workspace
+from ui.workspace import SHOWN_HASH, Workspace
 
 AVATARS = {"user": ":material/person:", "assistant": ":material/auto_awesome:"}
 CURSOR = "▌"
 FRAME_SECONDS = 0.04  # pause between two looks at an answer
 REDRAWS_PER_SECOND = 2  # also while no token comes: Streamlit notices a click only when something is drawn
 QUIET_SECONDS = 1  # then the page says that it is waiting
-REST = (
-    4  # pause at least this many times as long as drawing took, so that long answers do not use a whole core
-)
+REST = 4  # pause at least this many times as long as drawing took: long answers must not use a whole core
 
 
 def show_question(turn: Turn, edit: Callable[[str], None]) -> None:
@@ -120,7 +117,7 @@ def _details(turn: Turn, workspace: Workspace) -> None:
         "Answered by": f"{turn.model} of {workspace.run.name}",
         "Model": turn.model_hash[:SHOWN_HASH] or "no manifest",
         "Data": turn.data_hash[:SHOWN_HASH] or "none",
-        "Verdict": verdict_on(workspace.run, turn.model_hash),
+        "Verdict": workspace.verdict_on(turn.model_hash),
     }
     for name, value in rows.items():
         st.text(f"{name}: {value}")

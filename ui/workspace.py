@@ -1,13 +1,14 @@
 """What all pages and sessions of this server share: the run, its conversations and the running answers."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-import streamlit as st
-
+from phi3flow.core.files import read_json
+from phi3flow.core.lineage import MANIFEST
 from phi3flow.core.ports import LOOPBACK
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES, TUNED
@@ -17,21 +18,20 @@ from phi3flow.phi3_contract import (
     EndpointError,
     FlowFailed,
     Garbled,
-    Message,
     Overloaded,
     Rejected,
-    Sampling,
     TimedOut,
     Unauthorized,
     Unreachable,
 )
-from ui.conversations import CUT, RUNNING, Conversation, Conversations, Turn
+from ui.conversations import CUT, RUNNING, Conversation, Conversations, Model, Turn
 from ui.history import Prompt, context_of, prompt_of, room_for_prompt
-from ui.login import HOW_TO, LOOPBACK_ADDRESSES, login_problem
-from ui.run_record import model_of
+from ui.login import owner
 from ui.streams import RunningAnswer, Streams
 
-DATABASE, VOTES = "chat.sqlite", "preferences.jsonl"
+DATABASE, VOTES, REPORT = "chat.sqlite", "preferences.jsonl", "report.json"
+VERDICTS = {"promote": "promote", "hold": "hold", "not_enough_data": "not enough data"}
+SHOWN_HASH = 12  # digits of a SHA-256
 ANSWER_SECONDS = 120.0  # longer than the flow's own deadline, so that the flow reports what went wrong
 SENTENCES: dict[type[EndpointError], str] = {
     Unauthorized: (
@@ -83,17 +83,17 @@ class Workspace(NamedTuple):
         names = [turn.id for turn in turns]
         earlier = turns[: names.index(instead_of)] if instead_of in names else turns
         messages = self.prompt(conversation, question, earlier).messages
-        added = self.conversations.add(
-            conversation.id, question, model_of(self.run, model), instead_of=instead_of
-        )
+        asked = self._model(model)
+        added = self.conversations.add(conversation.id, question, asked, instead_of=instead_of)
+        endpoint = Endpoint(_url_of(model), contract="promptflow", timeout=ANSWER_SECONDS)
         answer = RunningAnswer(
             added.id,
-            _stream_of(model, messages, conversation.sampling),
+            lambda: endpoint.stream(messages, conversation.sampling),
             lambda error: explained(error, model, self.run),
             self.conversations,
             already,
         )
-        self.streams.start(answer, added.id)
+        self.streams.start(answer)
 
     def state_of(self, turn: Turn) -> tuple[Turn, RunningAnswer | None]:
         """The turn as it is now, and its answer while that is running."""
@@ -106,34 +106,66 @@ class Workspace(NamedTuple):
             self.conversations.save(turn.id, status=ended.status, error=ended.error)
         return ended, None
 
+    def latest_report(self) -> tuple[dict[str, Any], Path]:
+        """The latest `report.json` in the run or a folder of it, and its path; empty if there is none."""
+        found = [*self.run.glob(REPORT), *self.run.glob(f"*/{REPORT}")]
+        path = max(found, key=lambda path: path.stat().st_mtime, default=self.run / REPORT)
+        return _json(path), path
+
+    def verdict_on(self, model_hash: str) -> str:
+        """The latest report's verdict if it is about the model with this hash, else why there is none."""
+        report, path = self.latest_report()
+        if not report or not model_hash:
+            return "not compared yet, see the report page"
+        compared = {artifact["sha256"] for artifact in _json(path.parent / MANIFEST).get("inputs", [])}
+        if model_hash not in compared:
+            return "the latest report is about another model"
+        return verdict_of(report)
+
+    def _model(self, name: str) -> Model:
+        """Model `base` or `tuned` of the run; hashes are empty without a manifest."""
+        manifest = _json(self.run / name / MANIFEST)
+        hashes = {artifact["kind"]: artifact["sha256"] for artifact in reversed(manifest.get("inputs", []))}
+        own = [artifact["sha256"] for artifact in manifest.get("outputs", [])]
+        return Model(name, own[0] if own else "", hashes.get("data", ""))
+
 
 def this_workspace() -> Workspace:
     """The workspace of the person who opened the page; stops the script if a login is needed."""
-    owner = _owner()
+    person = owner()
     run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
-    return Workspace(run, Conversations(_database(run.resolve()), owner), _streams())
+    return Workspace(run, Conversations(_database(run.resolve()), person), _streams())
+
+
+def verdict_of(report: Mapping[str, Any]) -> str:
+    """A report's verdict in words."""
+    return VERDICTS.get(str(report.get("verdict")), "unknown")
 
 
 def explained(error: EndpointError, model: str, run: Path) -> str:
     """What went wrong and what to do. Fixed texts only, so no key, URL or foreign text gets in."""
     if isinstance(error, Unreachable):
-        return f"No chat flow answers on port {_port_of(model)}: start it with `phi3flow up`."
+        return f"No chat flow answers on port {urlsplit(_url_of(model)).port}: start it with `phi3flow up`."
     cause = error.cause if isinstance(error, FlowFailed) else error
     if isinstance(cause, Rejected):
         return f"The chat flow could not answer: its logs are in `{run / 'up'}`."
     return SENTENCES[type(cause)]
 
 
-def _stream_of(model: str, messages: Sequence[Message], sampling: Sampling) -> Callable[[], Iterator[str]]:
-    """A function that asks the served flow of `model` once per call."""
-    url = f"http://{LOOPBACK}:{_port_of(model)}/score"
-    endpoint = Endpoint(url, contract="promptflow", timeout=ANSWER_SECONDS)
-    return lambda: endpoint.stream(messages, sampling)
-
-
-def _port_of(model: str) -> int:
+def _url_of(model: str) -> str:
+    """Where the chat flow of `model` is served."""
     settings = Settings.load()
-    return next(getattr(settings, side.flow_port) for side in SIDES if side.name == model)
+    port = next(getattr(settings, side.flow_port) for side in SIDES if side.name == model)
+    return f"http://{LOOPBACK}:{port}/score"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object of our own; empty if missing or broken: the page shows what there is."""
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 @lru_cache
@@ -146,18 +178,3 @@ def _database(run: Path) -> Path:
 @lru_cache
 def _streams() -> Streams:
     return Streams()
-
-
-def _owner() -> str:
-    """Empty on loopback, where everybody is the same person; elsewhere the person who logged in."""
-    if st.get_option("server.address") in LOOPBACK_ADDRESSES:
-        return ""
-    if problem := login_problem():
-        st.error(f"Other machines can reach this page, but nobody can log in: {problem}.")
-        st.code(HOW_TO, language=None)
-        st.stop()
-    if not st.user.is_logged_in:
-        st.title("phi3flow")
-        st.button("Log in", on_click=st.login, type="primary")
-        st.stop()
-    return str(st.user.get("sub") or st.user.get("email"))

@@ -162,7 +162,7 @@ def test_thumbs_and_comment_are_saved_with_the_answer(page, run):
     page.feedback[0].set_value(0).run()
     page.text_input(key=page.feedback[0].key.replace("thumb", "comment")).set_value("wrong").run()
     store = Conversations(run / "chat.sqlite")
-    (turn,) = store.turns(store.latest()[0].id)
+    (turn,) = store.turns(store.search()[0].id)
     assert (turn.thumb, turn.comment, turn.answer) == (0, "wrong", "tuned says: rate me.")
 
 

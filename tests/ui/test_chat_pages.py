@@ -112,13 +112,13 @@ def test_neither_a_click_nor_a_reload_interrupts_an_answer(page, flow, run):
     page.get_by_label("Comment on this answer").fill("fine")
     page.keyboard.press("Enter")
     store = Conversations(run / "chat.sqlite")
-    until(lambda: store.turns(store.latest()[0].id)[0].comment == "fine")
+    until(lambda: store.turns(store.search()[0].id)[0].comment == "fine")
     page.reload()
     expect(answer(page)).to_have_text("tuned says: hold▌")
     flow.release.set()
     expect(answer(page)).to_have_text("tuned says: hold.")
     assert sum(body["question"] == "hold" for body in flow.bodies) == 1
-    turns = store.turns(store.latest()[0].id)
+    turns = store.turns(store.search()[0].id)
     assert [(turn.thumb, turn.comment) for turn in turns] == [(1, "fine"), (None, "")]
 
 

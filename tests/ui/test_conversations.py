@@ -70,7 +70,7 @@ def test_nobody_sees_the_conversations_of_another_person(store, tmp_path):
     other.delete(chat.id)
     other.rename(chat.id, "theirs")
     assert other.get(chat.id) is None and not other.turns(chat.id) and other.turn(turn.id) is None
-    assert not other.latest() and not other.search("mine")
+    assert not other.search() and not other.search("mine")
     with pytest.raises(LookupError):
         other.add(chat.id, "intruding", TUNED)
     assert store.get(chat.id).title == "mine"

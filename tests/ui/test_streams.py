@@ -40,7 +40,7 @@ def ask(flow, store, tmp_path):
             store,
             already,
         )
-        running.start(answer, turn.id)
+        running.start(answer)
         return answer, lambda: store.turn(turn.id)
 
     start.running = running
