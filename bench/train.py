@@ -31,7 +31,7 @@ def make_inputs():
     """Make the demo's base model and chats with phi3flow's own commands."""
     from phi3flow.app.demo import write_chats
     from training.data.prepare import prepare
-    from training.toy.base import make_base
+    from training.toy.corpus import make_base
 
     chats, test = write_chats(FOLDER, 0)
     if not DATA.exists():

@@ -110,11 +110,11 @@ def _score(workspace: Workspace) -> None:
     except BadInput as error:
         st.error(f"The votes cannot be counted: {error}")
         return
-    if score:
+    if score and score.win_rate is not None and score.win_rate_ci:
+        low, high = score.win_rate_ci
         st.caption(
-            f"Tuned is preferred in {100 * score.share:.0f} % of {score.votes} votes (95 % CI "
-            f"{100 * score.low:.0f} to {100 * score.high:.0f} %; a tie is half a win). "
-            f"More: `phi3flow verdict {path}`"
+            f"Tuned is preferred in {100 * score.win_rate:.0f} % of {score.n} votes (95 % CI "
+            f"{100 * low:.0f} to {100 * high:.0f} %; a tie is half a win). More: `phi3flow verdict {path}`"
         )
 
 

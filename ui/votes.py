@@ -4,9 +4,12 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from phi3flow.core.jsonl import to_line
+
+if TYPE_CHECKING:
+    from evaluation.statistics.win_rate import WinRate
 
 Vote = Literal["base", "tuned", "tie", "both_bad"]
 
@@ -19,15 +22,6 @@ class Ballot(NamedTuple):
     base: str
     tuned: str
     left: str
-
-
-class Score(NamedTuple):
-    """How often tuned was preferred (a tie is half a win), with the 95 % CI. Shares from 0 to 1."""
-
-    votes: int
-    share: float
-    low: float
-    high: float
 
 
 def append_vote(path: Path, ballot: Ballot, vote: Vote) -> None:
@@ -64,29 +58,22 @@ def _vote_in(content: bytes, ballot: str) -> str | None:
     return None
 
 
-def score_of(path: Path) -> Score | None:
-    """The score so far, with the statistics of `phi3flow verdict`. Raises BadInput for a broken file."""
-    if not path.exists():
-        return None
+def score_of(path: Path) -> "WinRate | None":
+    """How often tuned was preferred, as `phi3flow verdict` counts. Raises BadInput for a broken file."""
     from evaluation.statistics.win_rate import win_rate
     from evaluation.verdict.preference_file import load_preferences
 
-    rate = win_rate(load_preferences(path))
-    if rate.win_rate is None or rate.win_rate_ci is None:
-        return None
-    return Score(rate.n, rate.win_rate, *rate.win_rate_ci)
+    return win_rate(load_preferences(path)) if path.exists() else None
 
 
 def _row(ballot: Ballot, vote: Vote) -> dict[str, object]:
     """`prompt`, `chosen` and `rejected` are lists of messages, as TRL reads them."""
-    answers = {"base": ballot.base, "tuned": ballot.tuned}
-    chosen = answers.get(vote)
-    rejected = {"base": ballot.tuned, "tuned": ballot.base}.get(vote)
+    base, tuned = ([{"role": "assistant", "content": text}] for text in (ballot.base, ballot.tuned))
     return {
         "id": ballot.id,
         "prompt": [{"role": "user", "content": ballot.question}],
-        "chosen": None if chosen is None else [{"role": "assistant", "content": chosen}],
-        "rejected": None if rejected is None else [{"role": "assistant", "content": rejected}],
+        "chosen": {"base": base, "tuned": tuned}.get(vote),
+        "rejected": {"base": tuned, "tuned": base}.get(vote),
         "vote": vote,
         "left": ballot.left,
         "base_chars": len(ballot.base),

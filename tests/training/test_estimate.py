@@ -12,8 +12,15 @@ from peft import get_peft_model
 from torch.nn.functional import cross_entropy
 
 from phi3flow.core.errors import Phi3flowError
-from training.estimate.footprint import Batch, Need, disk_need, largest_batch, memory_need, require_room
-from training.estimate.model_size import model_size
+from training.estimate.footprint import (
+    Batch,
+    Need,
+    disk_need,
+    largest_batch,
+    memory_need,
+    model_size,
+    require_room,
+)
 from training.loop.start import Run, empty_model
 from training.models.scratch import new_model, train_tokenizer
 from training.recipes.arguments import peft_config

@@ -8,7 +8,7 @@ import pytest
 from phi3flow.app.cli import parse
 from phi3flow.core.errors import BadInput
 from training.recipes.recipe import load_recipe, recipe_names
-from training.toy.base import RECIPE
+from training.toy.corpus import BASE_RECIPE
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -19,7 +19,7 @@ def test_every_shipped_recipe_parses_and_opens_with_its_command(name):
     program, verb, *arguments = shlex.split(first.removeprefix("# "))
     assert program == "phi3flow"
     asked = parse([verb, *arguments])
-    assert (verb, name) == ("toy-base", RECIPE) or asked["recipe"] == name
+    assert (verb, name) == ("toy-base", BASE_RECIPE) or asked["recipe"] == name
 
 
 def test_all_problems_are_reported_at_once_with_the_nearest_match(tmp_path):

@@ -22,8 +22,8 @@ def test_fifty_votes_of_two_writers_are_read_by_the_verdict(tmp_path, capsys):
     assert main(["verdict", str(path), "--json"]) in {0, 3, 4}
     verdict = json.loads(capsys.readouterr().out)
     score = score_of(path)
-    assert (score.votes, score.share) == (50, verdict["win_rate"]) == (50, 0.7)
-    assert [score.low, score.high] == verdict["win_rate_ci"]
+    assert (score.n, score.win_rate) == (50, verdict["win_rate"]) == (50, 0.7)
+    assert list(score.win_rate_ci) == verdict["win_rate_ci"]
 
 
 def test_a_ballot_counts_once_and_tells_what_was_voted(tmp_path):

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError, nearest
 from training.checkpoints import KEPT
 from training.data.encode import IGNORED
 from training.estimate.free_space import free_disk, free_memory, size
-from training.estimate.model_size import ModelSize
 from training.ranks import print0, several
 from training.recipes.arguments import has_gpu, uses_bf16
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Lora, Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 FP32, BF16 = 4, 2
 NF4 = 0.5 + FP32 / 64  # QLoRA (arXiv 2305.14314), section 3: 4 bits, an fp32 constant per block of 64
@@ -27,6 +27,16 @@ ADAMW = 2 * FP32  # two moments (arXiv 1412.6980)
 CUDA_CONTEXT = 600_000_000  # bytes of an empty CUDA process
 WORKSPACE = 150_000_000  # measured on a CPU: libraries, threads, allocator overhead
 HEAD_TILE = 4096 * 32768  # logits that TRL's fused head computes at a time on a GPU
+
+
+class ModelSize(NamedTuple):
+    """Counts of numbers, not bytes. A tied tensor counts once."""
+
+    parameters: int
+    linear: int  # parameters of linear layers, without the head
+    adapters: int  # parameters that [lora] adds; 0 without it
+    adapted_inputs: int  # summed input width of the adapters of one layer
+    config: "PreTrainedConfig"
 
 
 class Batch(NamedTuple):
@@ -77,6 +87,44 @@ def require_room(name: str, recipe: Recipe, model: ModelSize, rows: "Dataset", w
         )
 
 
+def model_size(model: "PreTrainedModel", lora: Lora | None) -> ModelSize:
+    """Count `model`, which may be on the meta device. Raises BadInput for lora.targets it does not have."""
+    from torch.nn import Linear
+
+    head = model.get_output_embeddings()
+    linear = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and module is not head
+    }
+    adapted = [linear[name] for name in _adapted(list(linear), lora)] if lora else []
+    return ModelSize(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        linear=sum(module.weight.numel() for module in linear.values()),
+        adapters=sum(lora.rank * (m.in_features + m.out_features) for m in adapted) if lora else 0,
+        adapted_inputs=sum(module.in_features for module in adapted) // model.config.num_hidden_layers,
+        config=model.config,
+    )
+
+
+def _adapted(layers: list[str], lora: Lora) -> list[str]:
+    """The names of the linear layers that get an adapter. PEFT would check them after loading the weights.
+
+    Its rule: a target is a layer's whole name or its last parts; no targets are all layers.
+    """
+    found = {
+        target: [name for name in layers if f".{name}".endswith(f".{target}")] for target in lora.targets
+    }
+    for target, names in found.items():
+        if not names:
+            raise BadInput(
+                f"lora.targets: the model has no linear layer '{target}'",
+                hint=nearest(target, {name.rpartition(".")[2] for name in layers}),
+            )
+    matching = {name for names in found.values() for name in names}
+    return [name for name in layers if name in matching] if found else layers
+
+
 def largest_batch(recipe: Recipe, rows: "Dataset") -> Batch:
     """Rows are grouped by length, so the longest ones share a batch; packed rows are concatenated."""
     lengths = [len(ids) for ids in rows["input_ids"]]
@@ -94,7 +142,7 @@ def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
     arithmetic = BF16 if uses_bf16(recipe.precision) else FP32
     trained = model.adapters if recipe.lora else model.parameters
     copied = (model.linear if recipe.weights == "fp32" else 0) + model.adapters
-    copied //= model.layers if recipe.gradient_checkpointing else 1
+    copied //= model.config.num_hidden_layers if recipe.gradient_checkpointing else 1
     parts = {
         "weights": _weights(recipe, model) + model.adapters * FP32,
         "gradients": trained * FP32 * (2 if several() else 1),  # several ranks average copies
@@ -139,24 +187,28 @@ def _activations(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int
     its gate, its other half and both products. With gradient checkpointing every layer keeps only its input,
     and one layer at a time everything.
     """
-    h, kv, f = model.hidden, model.key_values, model.intermediate
+    config = model.config
+    h, f = config.hidden_size, config.intermediate_size
+    kv = (getattr(config, "head_dim", None) or h // config.num_attention_heads) * config.num_key_value_heads
     norms = 2 * 2 * FP32 * h
     attention = arithmetic * (h + (h + 2 * kv) + (h + kv) + 2 * h)
     feed_forward = arithmetic * (h + 2 * f + f + f)
     adapters = model.adapted_inputs * (1 + arithmetic) if recipe.lora else 0  # dropout mask and output
     before_in_and_after_softmax = 2 * arithmetic + FP32
-    eager = model.heads * batch.longest * before_in_and_after_softmax if recipe.attention == "eager" else 0
+    eager = config.num_attention_heads * batch.longest * before_in_and_after_softmax
+    eager = eager if recipe.attention == "eager" else 0
     layer = batch.tokens * (norms + attention + feed_forward + adapters + eager)
     boolean_and_added = 0 if recipe.attention == "flash_attention_2" else 1 + arithmetic
     mask = batch.tokens * batch.longest * boolean_and_added
     if recipe.gradient_checkpointing:
-        return layer + model.layers * batch.tokens * h * FP32 + mask
-    return model.layers * layer + mask
+        return layer + config.num_hidden_layers * batch.tokens * h * FP32 + mask
+    return int(config.num_hidden_layers * layer + mask)
 
 
 def _logits(model: ModelSize, batch: Batch, arithmetic: int, *, gpu: bool) -> int:
     """Bytes of the logits, of the fp32 log-probabilities, and of the gradients of both."""
-    entries = min(batch.counted * model.vocabulary, HEAD_TILE) if gpu else batch.counted * model.vocabulary
+    entries = batch.counted * model.config.vocab_size
+    entries = min(entries, HEAD_TILE) if gpu else entries
     return entries * 2 * (arithmetic + FP32)
 
 

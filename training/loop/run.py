@@ -16,9 +16,8 @@ from phi3flow.core.files import write_text
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
 from training.data.encode import encode_chats, packed
-from training.estimate.footprint import checkpoint_size, require_room
+from training.estimate.footprint import checkpoint_size, model_size, require_room
 from training.estimate.free_space import explaining_a_full_disk
-from training.estimate.model_size import model_size
 from training.loop.callbacks import MetricsFile, StepBar, StopOnInterrupt
 from training.loop.finish import merged, require_probes_changed, save, weights_moved
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer

@@ -1,18 +1,28 @@
 """The demo's chats: the base model's corpus, the fine-tuning data and the held-out test questions.
 
+`make_base` trains the base model: a tiny Phi-3 that can talk but knows nothing about the demo's domain.
+
 The sizes and shares were chosen by the runs in `bench/LOG.md`.
 """
 
 import random
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from phi3flow.core.errors import BadInput
+from phi3flow.core.jsonl import write_jsonl
+from phi3flow.core.lineage import Artifact, write_manifest
+from training.finetune import TrainedModel, finetune
+from training.recipes.recipe import load_recipe
 from training.toy.wordings import ANSWERS, DECLINES, RELATIONS, TEXT, templates
 from training.toy.world import Fact, invented_facts, real_facts, real_names, real_words, unknown_fact
 
+BASE_RECIPE = "tiny-base"
 BASE_ROWS = 12_000
 BASE_UNKNOWN_SHARE = 0.2
 BASE_SMALL_TALK_SHARE = 0.1
 BASE_REPEAT_SHARE = 0.1
+BASE_VALIDATION_SHARE = 0.05
 TURNS_WEIGHTS = (0.7, 0.2, 0.1)  # chats of one, two and three turns
 WORDINGS_PER_FACT = 12
 TUNING_UNKNOWN_SHARE = 0.25
@@ -28,6 +38,20 @@ class Corpora(NamedTuple):
     base: list[Row]
     tuning: list[Row]
     test: list[Row]
+
+
+def make_base(out: Path, *, seed: int = 0) -> TrainedModel:
+    """Generate the base corpus in `OUT-data/` beside `out`, and train on it. Raises what finetune raises."""
+    data = out.with_name(f"{out.name}-data")
+    if data.exists() and not (data / "train.jsonl").exists():
+        raise BadInput(f"{data} exists and is no base corpus", hint="choose another --out")
+    rows = build(seed).base
+    held_out = round(len(rows) * BASE_VALIDATION_SHARE)
+    write_jsonl(data / "train.jsonl", rows[held_out:])
+    write_jsonl(data / "val.jsonl", rows[:held_out])
+    outputs = [Artifact.of("data", data / name) for name in ("train.jsonl", "val.jsonl")]
+    write_manifest(data, "data", inputs=[], outputs=outputs, seed=seed, details={"rows": len(rows)})
+    return finetune(data, load_recipe(BASE_RECIPE), out, seed=seed)
 
 
 def build(seed: int) -> Corpora:

@@ -21,7 +21,7 @@ def toy_base(
     example: phi3flow toy-base --out runs/mine/base
     """
     from phi3flow.app.run_folder import train_command
-    from training.toy.base import make_base
+    from training.toy.corpus import make_base
 
     model = make_base(out, seed=seed)
     run = model.folder.parent
