@@ -45,12 +45,7 @@ def _open_round(workspace: Workspace, question: str) -> None:
     secrets.SystemRandom().shuffle(models)
     for model in models:
         workspace.ask(opened, question, model=model)
-    _go_to(opened.id)
-
-
-def _go_to(opened: str) -> None:
-    st.session_state[ROUND] = opened
-    st.query_params[ROUND] = opened
+    st.session_state[ROUND] = st.query_params[ROUND] = opened.id
 
 
 def _show_round(workspace: Workspace, current: Conversation, turns: Sequence[Turn]) -> None:

@@ -10,7 +10,6 @@ from phi3flow.phi3_contract import Sampling
 from ui.conversations import CUT, STOPPED, Conversation, Turn
 from ui.rendering import label
 from ui.sidebar import open_conversation, opened, sidebar
-from ui.streams import RunningAnswer
 from ui.turn_view import assistant, follow, show_answer, show_question, show_tools
 from ui.workspace import Workspace, this_workspace
 
@@ -88,17 +87,15 @@ def _show_all(workspace: Workspace, conversation: Conversation, turns: list[Turn
 def _show_last(workspace: Workspace, conversation: Conversation, turn: Turn) -> None:
     turn, answer = workspace.state_of(turn)
     if answer:
-        _show_running(workspace, turn, answer)
+        place = st.empty()
+        st.button(
+            "Stop", key=f"stop-{turn.id}", on_click=workspace.streams.stop, args=(turn.id,), shortcut="Esc"
+        )
+        follow([(answer, place)])
     else:
         show_answer(turn)
         with show_tools(turn, workspace):
             _last_tools(workspace, conversation, turn)
-
-
-def _show_running(workspace: Workspace, turn: Turn, answer: RunningAnswer) -> None:
-    place = st.empty()
-    st.button("Stop", key=f"stop-{turn.id}", on_click=workspace.streams.stop, args=(turn.id,), shortcut="Esc")
-    follow([(answer, place)])
 
 
 def _last_tools(workspace: Workspace, conversation: Conversation, turn: Turn) -> None:

@@ -29,12 +29,12 @@ def many(n, start=0):
 
 def splits(data):
     """The split of each question; for a question in two splits, the later one."""
-    files = {"train": data.train, "val": data.val, "test": data.test}
-    return {each.prompt[0]["content"]: split for split, file in files.items() for each in load_chats(file)}
+    rows = {split: load_chats(file) for split, file in data.files.items()}
+    return {each.prompt[0]["content"]: split for split, chats in rows.items() for each in chats}
 
 
 def contents(data):
-    return [file.read_bytes() for file in (data.train, data.val, data.test)]
+    return [file.read_bytes() for file in data.files.values()]
 
 
 def test_no_change_of_the_file_moves_a_row_to_another_split(tmp_path):
@@ -78,7 +78,7 @@ def test_a_given_test_set_is_kept_and_none_of_it_is_trained_on(tmp_path):
         tmp_path / "data",
         test=write(tmp_path / "test.jsonl", test_rows),
     )
-    assert load_chats(data.test) == test_rows
+    assert load_chats(data.files["test"]) == test_rows
     counts = data.counts
     assert (counts.exact_duplicates, counts.prompt_leaks) == (10 + 5 + 1, 1)
     assert (
@@ -86,7 +86,7 @@ def test_a_given_test_set_is_kept_and_none_of_it_is_trained_on(tmp_path):
         == 112 + 7
         == counts.exact_duplicates + counts.prompt_leaks + counts.train + counts.val + 7
     )
-    assert all(split_of(each) == "val" for each in load_chats(data.val))
+    assert all(split_of(each) == "val" for each in load_chats(data.files["val"]))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_the_manifest_has_hashes_counts_and_settings(tmp_path):
     manifest = read_manifest(data.folder)
     assert [found["sha256"] for found in manifest["inputs"]] == [sha256_of(source)]
     assert {found["path"]: found["sha256"] for found in manifest["outputs"]} == {
-        file.as_posix(): sha256_of(file) for file in (data.train, data.val, data.test)
+        file.as_posix(): sha256_of(file) for file in data.files.values()
     }
     assert (
         manifest["counts"]["read"]

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_example
 from phi3flow.core.errors import BadInput
+from phi3flow.core.jsonl import BadRows, RowError
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # torch's ignore_index: tokens with this label do not count toward the loss
-SHOWN_PROBLEMS = 20
 
 
 def encode_chats(
@@ -25,23 +25,22 @@ def encode_chats(
     """
     from datasets import Dataset
 
-    rows, problems = [], []
+    rows, bad = [], BadRows()
     for line, chat in enumerate(chats, start=1):
         ids, mask = encode_example(tokenizer, chat.messages)
         if len(ids) > max_length:
-            problems.append(
-                f"{source}:{line}: messages: {len(ids)} tokens, more than max_length {max_length}"
+            bad.add(
+                source, line, RowError("messages", f"{len(ids)} tokens, more than max_length {max_length}")
             )
             continue
         if not any(mask):
-            problems.append(f"{source}:{line}: messages: no token counts toward the loss")
+            bad.add(source, line, RowError("messages", "no token counts toward the loss"))
             continue
         labels = [token if counts else IGNORED for token, counts in zip(ids, mask, strict=True)]
         rows.append({"input_ids": ids, "labels": labels, "line": line})
-    if problems:
-        more = f"\n... and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+    if bad.total:
         raise BadInput(
-            "\n".join(problems[:SHOWN_PROBLEMS]) + more,
+            bad.report(),
             hint="shorten these chats, or raise max_length in a copy of the recipe's file and pass --recipe "
             "my.toml (docs/training.md, Recipes)",
         )

@@ -7,8 +7,7 @@ depend on the order of the input, and neighbouring topics are mixed before train
 """
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +18,9 @@ from phi3flow.chats.rows import NO_CHATS_HINT, Source, open_source, read_chats
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, translating
 from phi3flow.core.jsonl import BadRows, write_jsonl
-from phi3flow.core.lineage import MANIFEST, Artifact, read_manifest, sha256_of, write_manifest
+from phi3flow.core.lineage import Artifact, read_manifest, sha256_of, write_manifest
 from training.data.near_duplicates import JACCARD, WORDS
-from training.data.split import TEST_SHARE, VAL_SHARE, Division, NearDuplicates, divide
-
-SPLITS = ("train", "val", "test")
+from training.data.split import TEST_SHARE, VAL_SHARE, NearDuplicates, divide
 
 
 @dataclass(frozen=True)
@@ -49,20 +46,13 @@ class PreparedData:
     unchanged: bool = False
 
     @property
-    def train(self) -> Path:
-        return self.folder / "train.jsonl"
+    def files(self) -> dict[str, Path]:
+        return files_of(self.folder)
 
-    @property
-    def val(self) -> Path:
-        return self.folder / "val.jsonl"
 
-    @property
-    def test(self) -> Path:
-        return self.folder / "test.jsonl"
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder / MANIFEST
+def files_of(folder: Path) -> dict[str, Path]:
+    """The file of each split."""
+    return {split: folder / f"{split}.jsonl" for split in ("train", "val", "test")}
 
 
 def prepare(
@@ -92,17 +82,12 @@ def prepare(
     chats = [chat for source in opened for chat in _read(source, bad, max_bad)]
     given_test = _read(given, bad, max_bad) if given else None
     _check_bad(bad, max_bad, any_good=bool(chats))
-    division = divide(chats, given_test, near_duplicates)
-    _check_not_empty(division, has_test=given is not None)
-    counts = Counts(
-        read=len(chats) + len(given_test or ()) + bad.total,
-        bad=bad.total,
-        exact_duplicates=division.exact_duplicates,
-        prompt_leaks=division.prompt_leaks,
-        near_duplicates=division.near_duplicates,
-        **{split: len(rows) for split, rows in division.splits.items()},
-    )
-    _write(out, division.splits, counts, inputs, settings)
+    splits, dropped = divide(chats, given_test, near_duplicates)
+    sizes = {split: len(rows) for split, rows in splits.items()}
+    read = len(chats) + len(given_test or ()) + bad.total
+    counts = Counts(read=read, bad=bad.total, **asdict(dropped), **sizes)
+    _check_not_empty(counts, has_test=given is not None)
+    _write(out, splits, counts, inputs, settings)
     return PreparedData(out, counts)
 
 
@@ -134,8 +119,9 @@ def _same_again(
     before = sorted((found["kind"], found["sha256"]) for found in manifest["inputs"])
     now = sorted((artifact.kind, artifact.sha256) for artifact in inputs)
     files = {found["kind"]: found["sha256"] for found in manifest["outputs"]}
-    paths = {split: out / f"{split}.jsonl" for split in SPLITS}
-    intact = all(path.is_file() and sha256_of(path) == files.get(split) for split, path in paths.items())
+    intact = all(
+        path.is_file() and sha256_of(path) == files.get(split) for split, path in files_of(out).items()
+    )
     if before == now and manifest["settings"] == settings and intact:
         return PreparedData(out, Counts(**manifest["counts"]), unchanged=True)
     what = "made from other rows or settings" if intact else "changed since it was prepared"
@@ -160,18 +146,18 @@ def _check_bad(bad: BadRows, max_bad: int, *, any_good: bool) -> None:
         say(f"skipped {bad.report()}")
 
 
-def _check_not_empty(division: Division, *, has_test: bool) -> None:
+def _check_not_empty(counts: Counts, *, has_test: bool) -> None:
     """Every later step relies on rows in each split. Raises BadInput."""
-    if all(division.splits.values()):
+    if counts.train and counts.val and counts.test:
         return
-    sizes = ", ".join(f"{split} {len(division.splits[split])}" for split in SPLITS)
-    dropped = f"{division.exact_duplicates} exact duplicates, {division.prompt_leaks} prompts of the test set"
-    dropped += f" and {division.near_duplicates} near duplicates"
+    sizes = f"train {counts.train}, val {counts.val}, test {counts.test}"
+    dropped = f"{counts.exact_duplicates} exact duplicates, {counts.prompt_leaks} prompts of the test set"
+    dropped += f" and {counts.near_duplicates} near duplicates"
     hint = "give more rows, 50 or more: val gets about a tenth of them"
     if not has_test:
         hint = "give more rows, 50 or more: val and test each get about a tenth of them"
         hint += "; or bring a test set with --test FILE"
-    if not division.splits["train"] and division.near_duplicates:
+    if not counts.train and counts.near_duplicates:
         hint = "keep near duplicates of the test set with --near-duplicates report"
     raise BadInput(f"a split is empty ({sizes}) after {dropped}; nothing was written", hint=hint)
 
@@ -183,20 +169,7 @@ def _write(
     inputs: Sequence[Artifact],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write the splits and the manifest into `out`, which is empty or absent. Raises Phi3flowError."""
-    with _all_or_nothing(out) as folder:
-        outputs = []
-        for split in SPLITS:
-            path = folder / f"{split}.jsonl"
-            write_jsonl(path, (chat.row() for chat in splits[split]))
-            outputs.append(Artifact(split, (out / path.name).as_posix(), sha256_of(path)))
-        details = {"counts": asdict(counts), "settings": settings}
-        write_manifest(folder, "data", inputs=inputs, outputs=outputs, details=details)
-
-
-@contextmanager
-def _all_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder beside `out`; if the block succeeds its files move to `out`, the manifest last."""
+    """Write all files beside `out`, then move them there, the manifest last. Raises Phi3flowError."""
 
     def unwritable(error: Any) -> Exception:
         return Phi3flowError(
@@ -206,7 +179,15 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
     with translating({OSError: unwritable}):
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out.parent, prefix=".prepare.") as scratch:
-            yield Path(scratch)
+            files = files_of(Path(scratch))
+            for split, path in files.items():
+                write_jsonl(path, (chat.row() for chat in splits[split]))
+            outputs = [
+                Artifact(split, (out / path.name).as_posix(), sha256_of(path))
+                for split, path in files.items()
+            ]
+            details = {"counts": asdict(counts), "settings": settings}
+            manifest = write_manifest(Path(scratch), "data", inputs=inputs, outputs=outputs, details=details)
             out.mkdir(exist_ok=True)
-            for name in [*(f"{split}.jsonl" for split in SPLITS), MANIFEST]:
-                (Path(scratch) / name).replace(out / name)
+            for path in (*files.values(), manifest):
+                path.replace(out / path.name)

@@ -8,7 +8,8 @@ shares hold on average, not exactly.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from phi3flow.chats.chat import Chat, Message
 from training.data.near_duplicates import find_near_duplicates, normalised
@@ -20,10 +21,10 @@ Split = Literal["train", "val", "test"]
 NearDuplicates = Literal["drop", "report"]
 
 
-class Division(NamedTuple):
-    """The chats of each split, and how many were dropped (near duplicates: found, dropped or not)."""
+@dataclass(frozen=True)
+class Dropped:
+    """How many chats are in no split. Near duplicates count also where they are only reported."""
 
-    splits: dict[str, list[Chat]]
     exact_duplicates: int
     prompt_leaks: int
     near_duplicates: int
@@ -43,7 +44,9 @@ def split_of(chat: Chat) -> Split:
     return "val" if position < TEST_SHARE + VAL_SHARE else "train"
 
 
-def divide(chats: list[Chat], given_test: list[Chat] | None, mode: NearDuplicates) -> Division:
+def divide(
+    chats: list[Chat], given_test: list[Chat] | None, mode: NearDuplicates
+) -> tuple[dict[str, list[Chat]], Dropped]:
     """Drop exact duplicates and whatever repeats the test set, then split; each split is sorted by hash."""
     unique = _unique(chats)
     if given_test is None:
@@ -65,7 +68,7 @@ def divide(chats: list[Chat], given_test: list[Chat] | None, mode: NearDuplicate
         "val": [chat for chat in kept if split_of(chat) == "val"],
         "test": test,
     }
-    return Division(splits, exact_duplicates, len(others) - len(unseen), sum(near))
+    return splits, Dropped(exact_duplicates, len(others) - len(unseen), sum(near))
 
 
 def _unique(chats: Iterable[Chat]) -> list[Chat]:

@@ -93,18 +93,10 @@ def _choose_store(runs: Path) -> None:
     if not MLFLOW_TRACKING_URI.is_set():
         runs.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{(runs / LOCAL_STORE).resolve()}")
-        _local_experiment(runs)
-    elif not MLFLOW_RUN_ID.is_set():
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:  # by default it writes to the current folder
+            mlflow.create_experiment(EXPERIMENT, artifact_location=(runs / "mlartifacts").resolve().as_uri())
+    if not MLFLOW_RUN_ID.is_set():
         mlflow.set_experiment(EXPERIMENT)
-
-
-def _local_experiment(runs: Path) -> None:
-    """Select the experiment; its artifacts are beside the sqlite file, whatever the current folder is."""
-    import mlflow
-
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        mlflow.create_experiment(EXPERIMENT, artifact_location=(runs / "mlartifacts").resolve().as_uri())
-    mlflow.set_experiment(EXPERIMENT)
 
 
 def _tags(manifest: Mapping[str, Any]) -> dict[str, str]:

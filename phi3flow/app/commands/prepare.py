@@ -36,10 +36,12 @@ def prepare(
 
     example: phi3flow prepare chats.jsonl --out runs/mine/data
     """
+    from phi3flow.core.lineage import MANIFEST
     from training.data.prepare import prepare
 
     data = prepare(sources, out, test=test, near_duplicates=near_duplicates, max_bad=max_bad)
-    paths = {name: str(getattr(data, name)) for name in ("train", "val", "test", "manifest")}
+    paths = {name: str(path) for name, path in data.files.items()}
+    paths["manifest"] = str(data.folder / MANIFEST)
     return Outcome(
         {"counts": asdict(data.counts), "paths": paths, "unchanged": data.unchanged},
         _text(data, near_duplicates),
