@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.azure.rollout import mark_verified
 from deploy.azure.steps.assets import Asset, model_asset, training_environment, version_of
-from deploy.azure.steps.job import Job, follow
+from deploy.azure.steps.job import Job, command_job, follow
 from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Action, carry_out, made
 from deploy.azure.steps.problems import explaining
@@ -17,12 +17,13 @@ from deploy.azure.steps.record import record, recorded
 from deploy.azure.steps.serving import OnlineDeployment, OnlineEndpoint, ask_at, find_endpoint, show_log
 from deploy.azure.steps.session import Cloud
 from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
-from deploy.azure.train import BASE, CARD, EXPERIMENT, TUNED
+from deploy.azure.train import CARD
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import read_manifest, sha256_of
+from phi3flow.core.sides import BASE, TUNED, Side
 from phi3flow.phi3_contract import Endpoint
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Serving:
     reference: "Reference | None"
     workers: int
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def side(self) -> Side:
+        """Models and endpoints are called like the side's connection."""
+        return BASE if self.base else TUNED
 
     def require(self) -> None:
         """Raises BadInput for values that could only fail, or be ignored, after hours in Azure."""
@@ -95,9 +101,7 @@ def deploy(
             export = _Export(cloud, source, str(trained["compute"]), folder, int4)
             actions += export.carry_out(plan=plan, ask_to_cancel=ask_to_cancel)
             model = export.exported
-        endpoint = OnlineEndpoint(
-            cloud, cloud.names.endpoint(BASE if asked.base else TUNED), asked.auth, asked.days
-        )
+        endpoint = OnlineEndpoint(cloud, cloud.names.endpoint(asked.side.connection), asked.auth, asked.days)
         identity = version_of(
             model.name, asked.engine, asked.size, sha256_of(folder), str(dict(asked.variables))
         )
@@ -122,7 +126,9 @@ def _tuned(cloud: Cloud, out: Path, trained: Mapping[str, Any]) -> Asset:
     metrics = {name: f"{value:.4f}" for name, value in result.items() if isinstance(value, float)}
     tags = {**trained["tags"], **metrics, "job": trained["job"]}
     path = f"azureml://jobs/{trained['job']}/outputs/model/paths/"
-    return model_asset(cloud, TUNED, str(trained["identity"]), path, kind="mlflow_model", tags=tags)
+    return model_asset(
+        cloud, TUNED.connection, str(trained["identity"]), path, kind="mlflow_model", tags=tags
+    )
 
 
 def _base(cloud: Cloud, trained: Mapping[str, Any]) -> Asset:
@@ -180,18 +186,15 @@ class _Export:
         return actions
 
     def _build(self, name: str) -> Any:
-        from azure.ai.ml import Input, Output, command
-
-        return command(
-            name=name,
-            display_name=f"export of {self.model.name}",
-            experiment_name=EXPERIMENT,
-            code=str(self.code),
-            command=self.line,
-            environment=f"azureml:{self.environment.name}",
+        return command_job(
+            name,
+            title=f"export of {self.model.name}",
+            line=self.line,
+            code=self.code,
+            environment=self.environment.name,
             compute=self.compute,
-            inputs={"model": Input(type=self.model.type, path=f"azureml:{self.model.name}")},
-            outputs={"model": Output(type="custom_model")},
+            inputs={"model": (self.model.type, f"azureml:{self.model.name}")},
+            outputs={"model": "custom_model"},
             tags={OURS: "deploy", "from": self.model.name},
         )
 
@@ -218,7 +221,7 @@ def _require_fidelity(cloud: Cloud, asked: Serving, endpoint: str, deployment: s
     except Exception:  # the container's log says more; raised again
         show_log(cloud, endpoint, deployment)
         raise
-    findings = out / f"verify-{'base' if asked.base else 'tuned'}.json"
+    findings = out / f"verify-{asked.side.name}.json"
     write_json(findings, found.as_dict())
     for check in found.checks:
         say(f"  {check}")

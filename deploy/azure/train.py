@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from deploy.azure.steps.assets import (
     VERSION_LENGTH,
@@ -17,7 +17,7 @@ from deploy.azure.steps.assets import (
     training_environment,
     version_of,
 )
-from deploy.azure.steps.job import Job, follow
+from deploy.azure.steps.job import Job, command_job, follow
 from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Action, Step, carry_out, made
 from deploy.azure.steps.problems import explaining
@@ -28,11 +28,10 @@ from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import Artifact, commit, sha256_of
+from phi3flow.core.sides import BASE, TUNED
 
-EXPERIMENT = "phi3flow"
-BASE, TUNED = "phi3-base", "phi3-tuned"
 SPLITS = ("train.jsonl", "val.jsonl")  # the held-out test rows stay here
-CARD = "tuned"
+CARD = TUNED.name  # the folder beside the run's manifest
 MARK = ".job"  # in the card: which job it is of
 RECIPE = "recipe.toml"  # in the job's code folder, where the recipe is a file of the user's
 
@@ -110,15 +109,9 @@ def require_splits(data: Path) -> None:
 def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:
     """The base as a registered model: the job starts from it, and `deploy --base` serves the same one."""
     version = sha256_of(folder)[:VERSION_LENGTH]
-    return model_asset(cloud, BASE, version, str(folder), kind="custom_model", tags={**tags, OURS: "train"})
-
-
-class _Assets(NamedTuple):
-    """What the job refers to in the workspace."""
-
-    environment: Asset
-    data: Asset
-    base: Asset | None
+    return model_asset(
+        cloud, BASE.connection, version, str(folder), kind="custom_model", tags={**tags, OURS: "train"}
+    )
 
 
 def _steps(cloud: Cloud, asked: Training, rows: Path, code: Path) -> tuple[list[Step], Job]:
@@ -131,8 +124,23 @@ def _steps(cloud: Cloud, asked: Training, rows: Path, code: Path) -> tuple[list[
         environment.version, data.version, base.version if base else "", sha256_of(code), line
     )
 
+    inputs = {"data": ("uri_folder", f"azureml:{data.name}")}
+    if base:
+        inputs["base"] = (base.type, f"azureml:{base.name}")
+
     def build(name: str) -> Any:
-        return _command_job(name, asked, code, line, _Assets(environment, data, base))
+        return command_job(
+            name,
+            title=f"{asked.tags['recipe']} on {asked.tags['data']}",
+            line=line,
+            code=code,
+            environment=environment.name,
+            compute=asked.profile.compute,
+            inputs=inputs,
+            outputs={"model": "mlflow_model", "card": "uri_folder"},
+            tags=asked.tags,
+            nodes=asked.nodes,
+        )
 
     job = Job(cloud, "phi3flow-train", identity, build)
     return [environment, data, *([base] if base else []), job], job
@@ -148,28 +156,6 @@ def command_line(asked: Training) -> str:
     outputs = "${{outputs.model}} ${{outputs.card}}"
     run = "python -P -m"
     return f"{USE_CODE} && {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
-
-
-def _command_job(name: str, asked: Training, code: Path, line: str, assets: _Assets) -> Any:
-    from azure.ai.ml import Input, Output, command
-
-    inputs = {"data": Input(type="uri_folder", path=f"azureml:{assets.data.name}")}
-    if assets.base:
-        inputs["base"] = Input(type="custom_model", path=f"azureml:{assets.base.name}")
-    return command(
-        name=name,
-        display_name=f"{asked.tags['recipe']} on {asked.tags['data']}",
-        experiment_name=EXPERIMENT,
-        code=str(code),
-        command=line,
-        environment=f"azureml:{assets.environment.name}",
-        compute=asked.profile.compute,
-        instance_count=asked.nodes,
-        inputs=inputs,
-        outputs={"model": Output(type="mlflow_model"), "card": Output(type="uri_folder")},
-        tags=asked.tags,
-        distribution={"type": "PyTorch"} if asked.nodes > 1 else None,
-    )
 
 
 def fetch_card(cloud: Cloud, name: str, out: Path) -> None:

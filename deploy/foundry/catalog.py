@@ -21,16 +21,17 @@ from deploy.azure.steps.assets import (
     training_environment,
     version_of,
 )
-from deploy.azure.steps.job import Job, follow
+from deploy.azure.steps.job import EXPERIMENT, Job, command_job, follow
 from deploy.azure.steps.names import OURS
 from deploy.azure.steps.plan import Action, carry_out
 from deploy.azure.steps.record import record
 from deploy.azure.steps.session import Cloud
 from deploy.azure.steps.sizes import Profile
 from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
-from deploy.azure.train import BASE, CARD, EXPERIMENT, SPLITS, fetch_card, require_splits
+from deploy.azure.train import CARD, SPLITS, fetch_card, require_splits
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.lineage import Artifact, commit, sha256_of
+from phi3flow.core.sides import BASE
 
 MODEL = re.compile(r"(?P<name>Phi-(?:3|3\.5|4)-mini-[\w-]*instruct):(?P<version>\d+)")
 SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
@@ -124,7 +125,12 @@ def finetune(cloud: Cloud, asked: CatalogTraining, out: Path, *, plan: bool) -> 
         actions += carry_out([tuned, environment, card], plan=False)
         follow(cloud, card.name, lambda: False)
     base = model_asset(
-        cloud, BASE, card.identity, _output_path(card, "base"), kind="custom_model", tags=asked.tags
+        cloud,
+        BASE.connection,
+        card.identity,
+        _output_path(card, "base"),
+        kind="custom_model",
+        tags=asked.tags,
     )
     actions += carry_out([base], plan=False)
     fetch_card(cloud, card.name, out)
@@ -180,26 +186,19 @@ def _card_job(
     """`catalog_card` as a job: both models answer, and are written as phi3flow serves them."""
 
     def build(name: str) -> Any:
-        from azure.ai.ml import Input, Output, command
-
-        return command(
-            name=name,
-            display_name=f"card of {tuned.name}",
-            experiment_name=EXPERIMENT,
-            code=str(uploads.code),
-            command=CARD_LINE,
-            environment=f"azureml:{environment.name}",
+        return command_job(
+            name,
+            title=f"card of {tuned.name}",
+            line=CARD_LINE,
+            code=uploads.code,
+            environment=environment.name,
             compute=asked.profile.compute,
             inputs={
-                "tuned": Input(type="mlflow_model", path=f"azureml:{tuned.name}"),
-                "base": Input(type="mlflow_model", path=asked.asset),
-                "validation": Input(type="uri_file", path=str(uploads.validation)),
+                "tuned": (tuned.type, f"azureml:{tuned.name}"),
+                "base": ("mlflow_model", asked.asset),
+                "validation": ("uri_file", str(uploads.validation)),
             },
-            outputs={
-                "model": Output(type="mlflow_model"),
-                "base": Output(type="custom_model"),
-                "card": Output(type="uri_folder"),
-            },
+            outputs={"model": "mlflow_model", "base": "custom_model", "card": "uri_folder"},
             tags=asked.tags,
         )
 

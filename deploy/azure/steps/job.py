@@ -8,10 +8,11 @@ import io
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from deploy.azure.steps.plan import Cost, Look
@@ -20,6 +21,7 @@ from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.polling import poll
 
+EXPERIMENT = "phi3flow"
 ENDED_BADLY = {"Failed", "Canceled", "NotResponding"}
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.5, 15.0
 TAIL_LINES = 20
@@ -57,6 +59,42 @@ class Job:
 
     def make(self) -> None:
         self.cloud.ml.jobs.create_or_update(self.build(self.name))
+
+
+def command_job(
+    name: str,
+    *,
+    title: str,
+    line: str,
+    code: Path,
+    environment: str,
+    compute: str,
+    inputs: Mapping[str, tuple[str, str]],
+    outputs: Mapping[str, str],
+    tags: Mapping[str, str],
+    nodes: int = 1,
+) -> Any:
+    """The SDK's object for a job that runs `line` in a copy of `code`.
+
+    `inputs` are Azure's type and path by name, `outputs` Azure's type by name. With several nodes, PyTorch's
+    launcher starts a rank on each.
+    """
+    from azure.ai.ml import Input, Output, command
+
+    return command(
+        name=name,
+        display_name=title,
+        experiment_name=EXPERIMENT,
+        code=str(code),
+        command=line,
+        environment=f"azureml:{environment}",
+        compute=compute,
+        instance_count=nodes,
+        inputs={key: Input(type=kind, path=path) for key, (kind, path) in inputs.items()},
+        outputs={key: Output(type=kind) for key, kind in outputs.items()},
+        tags=dict(tags),
+        distribution={"type": "PyTorch"} if nodes > 1 else None,
+    )
 
 
 def status_of(cloud: Cloud, name: str) -> str | None:

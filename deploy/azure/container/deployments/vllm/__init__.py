@@ -1,1 +1,0 @@
-"""The build context of the GPU image."""
