@@ -181,7 +181,7 @@ def _judge(judge: Judge | None, rows: Sequence[ScoredRow], out: Path, options: O
     """The judge's preferences, summed up. Writes each to `judgments.jsonl`, for `phi3flow verdict`."""
     if judge is None:
         return None
-    pairs = answered_pairs(rows)
+    pairs = list(answered_pairs(rows))
     judgments = judge.compare(pairs, workers=options.workers)
     write_jsonl(out / "judgments.jsonl", judgment_rows(judgments))
     names = options.judge_metrics

@@ -1,6 +1,6 @@
 """The lines of a test file with what models answered: the input of all statistics and reports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar, overload
 
@@ -74,18 +74,16 @@ class Evaluation:
         return self.expected - self.answered
 
 
-def answered_pairs(rows: Sequence[ScoredRow]) -> list[AnsweredPair]:
+def answered_pairs(rows: Iterable[ScoredRow]) -> Iterator[AnsweredPair]:
     """The lines that both models answered, in the order of the file."""
-    return [
-        AnsweredPair(row, row.base, row.tuned)
-        for row in rows
-        if row.base is not None and row.tuned is not None
-    ]
+    for row in rows:
+        if row.base is not None and row.tuned is not None:
+            yield AnsweredPair(row, row.base, row.tuned)
 
 
 def spread(rows: Sequence[ScoredRow], most: int) -> list[AnsweredPair]:
     """The answered pairs among at most `most` rows, taken at equal distances over the file."""
-    return answered_pairs(rows[:: -(-len(rows) // most) or 1])
+    return list(answered_pairs(rows[:: -(-len(rows) // most) or 1]))
 
 
 class Lazy(Sequence[T], Generic[T]):

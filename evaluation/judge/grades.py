@@ -4,16 +4,15 @@ Grades go from 1 to 5. A missing grade is counted as failed and is in no mean.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evaluation.judge.flow_node import check_judge
 from evaluation.judge.prompt import addresses_judge, quoted
-from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader, sides_of
+from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
-from evaluation.rows import AnsweredPair
+from evaluation.rows import AnsweredPair, ScoredRow
 from evaluation.statistics.contrasts import Contrast, contrast_of
 from evaluation.statistics.intervals import mean_difference
 from phi3flow.core.console import say
@@ -56,7 +55,8 @@ def grade(
     }
     grades = run_grader(
         out / "judge-metrics",
-        (answer for pair in pairs for answer in _answers(pair)),
+        pairs,
+        _fields,
         {
             "package": AZURE,
             "kind": "judge",
@@ -70,19 +70,17 @@ def grade(
     return {name: _contrast(pairs, name, grades) for name in names}
 
 
-def _answers(pair: AnsweredPair) -> Iterator[dict[str, Any]]:
+def _fields(row: ScoredRow, text: str) -> dict[str, str] | None:
     """What the evaluators read, without role marks: a line `system:` would become a message."""
-    row = pair.row
+    if addresses_judge(text, row.messages, row.reference):
+        return None
     system = next((turn["content"] for turn in row.messages if turn["role"] == "system"), "")
-    for name, text in sides_of(pair):
-        if not addresses_judge(text, row.messages, row.reference):
-            yield {
-                **name,
-                "query": quoted(row.messages[-1]["content"]),
-                "response": quoted(text),
-                "context": quoted(system or row.reference),
-                "ground_truth": quoted(row.reference),
-            }
+    return {
+        "query": quoted(row.messages[-1]["content"]),
+        "response": quoted(text),
+        "context": quoted(system or row.reference),
+        "ground_truth": quoted(row.reference),
+    }
 
 
 def _contrast(pairs: Sequence[AnsweredPair], name: str, grades: Grades) -> GradeContrast:

@@ -38,7 +38,6 @@ class Judgment:
     """
 
     line: int
-    prompt_id: str | None
     base_chars: int
     tuned_chars: int
     preference: float | None
@@ -46,6 +45,13 @@ class Judgment:
     second_order: str | None = None
     addressed: tuple[str, ...] = ()
     error: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why there is no preference; None if there is one."""
+        if self.preference is not None:
+            return None
+        return self.error or f"the answer of {' and '.join(self.addressed)} addresses the judge"
 
 
 class JudgeFailed(Exception):
@@ -73,7 +79,7 @@ class Judge:
         addressed = tuple(
             side for side, text in sides.items() if addresses_judge(text, row.messages, row.reference)
         )
-        about = (row.line, row.prompt_id, len(base), len(tuned))
+        about = (row.line, len(base), len(tuned))
         if base == tuned:
             return Judgment(*about, preference=0.5)
         if addressed:
@@ -87,14 +93,12 @@ class Judge:
     def _choose(self, pair: AnsweredPair, first: str, second: str) -> str:
         """`base`, `tuned` or `tie`, with the side `first` shown first."""
         answers = {"base": pair.base.text, "tuned": pair.tuned.text}
-        turns = [dict(turn) for turn in pair.row.messages]
-        asked = [VERSION, self.endpoint.url, self.endpoint.model, turns, pair.row.reference]
-        choice = self._cached(
-            [*asked, answers[first], answers[second]], pair, answers[first], answers[second]
-        )
+        choice = self._cached(pair, answers[first], answers[second])
         return {"first": first, "second": second, "tie": "tie"}[choice]
 
-    def _cached(self, asked: list[object], pair: AnsweredPair, first: str, second: str) -> str:
+    def _cached(self, pair: AnsweredPair, first: str, second: str) -> str:
+        turns = [dict(turn) for turn in pair.row.messages]
+        asked = [VERSION, self.endpoint.url, self.endpoint.model, turns, pair.row.reference, first, second]
         path = self._cache / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}.json"
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))["choice"]

@@ -14,9 +14,8 @@ from evaluation.judge.pairwise import Judgment
 from evaluation.statistics.formats import percent
 from evaluation.statistics.intervals import Interval, wilson
 from evaluation.statistics.win_rate import Preference, WinRate, win_rate
-from evaluation.verdict.decision import Decision
+from evaluation.verdict.decision import Decision, decide_preference
 from evaluation.verdict.gate import Gate
-from evaluation.verdict.preference_verdict import decide_preference
 
 NAMED_FLIPS = 0.1  # order bias: the CI of the share of flips lies above this
 
@@ -68,11 +67,16 @@ def sum_up(
     grades: Mapping[str, GradeContrast] | None = None,
 ) -> Judging:
     """Win rates, biases and the gate's verdict. Lines without a preference are in no average."""
-    rate = win_rate(preferences(judgments))
+    preferences = [
+        Preference(str(one.line), one.preference, one.base_chars, one.tuned_chars)
+        for one in judgments
+        if one.preference is not None
+    ]
+    rate = win_rate(preferences)
     order, length = _order(judgments), _length(judgments)
     failed = [judgment.error for judgment in judgments if judgment.error]
     addressed = Counter(side for judgment in judgments for side in judgment.addressed)
-    verdict = decide_preference(rate, gate, Counter(map(_error, _unjudged(judgments))))
+    verdict = decide_preference(rate, gate, Counter(one.failure for one in judgments if one.failure))
     return Judging(
         judge=judge,
         expected=len(judgments),
@@ -102,26 +106,8 @@ def judgment_rows(judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
             "first_order": one.first_order,
             "second_order": one.second_order,
         }
-        | ({"error": _error(one)} if one.preference is None else {})
+        | ({"error": one.failure} if one.failure else {})
         for one in judgments
-    ]
-
-
-def _unjudged(judgments: Sequence[Judgment]) -> list[Judgment]:
-    return [one for one in judgments if one.preference is None]
-
-
-def _error(unjudged: Judgment) -> str:
-    """Why a line has no preference."""
-    return unjudged.error or f"the answer of {' and '.join(unjudged.addressed)} addresses the judge"
-
-
-def preferences(judgments: Sequence[Judgment]) -> list[Preference]:
-    """The lines with a preference; the line number is the id."""
-    return [
-        Preference(str(one.line), one.preference, one.base_chars, one.tuned_chars)
-        for one in judgments
-        if one.preference is not None
     ]
 
 

@@ -7,14 +7,14 @@ deadline.
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.rows import AnsweredPair
+from evaluation.rows import AnsweredPair, ScoredRow
 from evaluation.statistics.scores import Column
 from phi3flow.core.children import last_line, module_command, run_child
 from phi3flow.core.console import say
@@ -25,6 +25,9 @@ from phi3flow.core.sides import BASE, SIDES
 
 AZURE, EVALS = "azure-ai-evaluation", "promptflow-evals"
 START_SECONDS = 120
+
+# What the graders read of an answer's text, by their names for it; None: the answer is not graded.
+Fields = Callable[[ScoredRow, str], Mapping[str, str] | None]
 
 
 class Grades(NamedTuple):
@@ -52,30 +55,24 @@ def is_installed(package: str) -> bool:
     return True
 
 
-def sides_of(pair: AnsweredPair) -> Iterator[tuple[dict[str, Any], str]]:
-    """Base, then tuned: the `line` and `side` that name an answer, and its text."""
-    for side, answer in zip(SIDES, (pair.base, pair.tuned), strict=True):
-        yield {"line": pair.row.line, "side": side.name}, answer.text
-
-
 def run_grader(
     folder: Path,
-    answers: Iterable[Mapping[str, Any]],
+    pairs: Iterable[AnsweredPair],
+    fields: Fields,
     request: Mapping[str, Any],
     *,
     lines: int,
     seconds: float = math.inf,
 ) -> Grades:
-    """Grade `answers` to a test file of `lines` lines; a grade that takes longer than `seconds` has failed.
+    """Grade both answers of `pairs` from a test file of `lines` lines, within `seconds`.
 
-    `answers` have `line`, `side` and the fields that the graders read. `request` is described in
-    `grader_child`; it goes to the child on standard input, because it may hold a key. The files stay in a new
-    folder below `folder`. Raises Phi3flowError if the package fails as a whole.
+    `request` is described in `grader_child`; it goes to the child on standard input, because it may hold a
+    key. The files stay in a new folder below `folder`. Raises Phi3flowError if the package fails as a whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder))
     asked, graded, log = (work / name for name in ("answers.jsonl", "grades.jsonl", "log.txt"))
-    write_jsonl(asked, answers)
+    write_jsonl(asked, _answers(pairs, fields))
     package = request["package"]
     with Progress("answers graded", _count_lines(asked)) as progress:
         try:
@@ -92,6 +89,13 @@ def run_grader(
             if code:
                 raise Phi3flowError(f"{package} failed: {last_line(log)}", hint=f"its log is {log}")
     return read_grades(graded, request["metrics"], lines)
+
+
+def _answers(pairs: Iterable[AnsweredPair], fields: Fields) -> Iterator[dict[str, Any]]:
+    for pair in pairs:
+        for side, answer in zip(SIDES, (pair.base, pair.tuned), strict=True):
+            if (read := fields(pair.row, answer.text)) is not None:
+                yield {"line": pair.row.line, "side": side.name, **read}
 
 
 def read_grades(path: Path, metrics: Sequence[str], lines: int) -> Grades:

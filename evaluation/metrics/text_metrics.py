@@ -7,7 +7,6 @@ counts, or not available with the reason.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from evaluation.answer_metrics import declines
 from evaluation.metrics.grader import (
@@ -17,10 +16,9 @@ from evaluation.metrics.grader import (
     is_installed,
     require_package,
     run_grader,
-    sides_of,
 )
 from evaluation.metrics.grader_child import METRICS
-from evaluation.rows import AnsweredPair, ScoredRow
+from evaluation.rows import AnsweredPair, ScoredRow, answered_pairs
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 
@@ -40,23 +38,19 @@ def score_texts(rows: Sequence[ScoredRow], backend: str, out: Path) -> Grades:
     """
     require_package(backend)
     say(f"scoring texts with {backend}")
-    answers = (answer for pair in _counted(rows) for answer in _answers(pair))
     request = {"package": backend, "kind": "text", "metrics": TEXT_METRICS, "workers": 1}
-    grades = run_grader(out / "text-metrics", answers, request, lines=len(rows))
+    grades = run_grader(out / "text-metrics", _counted(rows), _fields, request, lines=len(rows))
     require_complete(rows, grades)
     return grades
 
 
 def _counted(rows: Iterable[ScoredRow]) -> Iterator[AnsweredPair]:
     """The lines that both models answered and whose reference does not decline."""
-    for row in rows:
-        if row.base is not None and row.tuned is not None and not declines(row.reference):
-            yield AnsweredPair(row, row.base, row.tuned)
+    return (pair for pair in answered_pairs(rows) if not declines(pair.row.reference))
 
 
-def _answers(pair: AnsweredPair) -> Iterator[dict[str, Any]]:
-    for name, text in sides_of(pair):
-        yield {**name, "response": text, "ground_truth": pair.row.reference}
+def _fields(row: ScoredRow, text: str) -> dict[str, str]:
+    return {"response": text, "ground_truth": row.reference}
 
 
 def require_complete(rows: Iterable[ScoredRow], grades: Grades) -> None:

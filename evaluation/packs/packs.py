@@ -15,10 +15,10 @@ from importlib.resources import files
 import numpy as np
 
 from evaluation.answer_metrics import declines
-from evaluation.rows import Answer, ScoredRow, answered_pairs
+from evaluation.rows import Answer, AnsweredPair, ScoredRow, answered_pairs
 from evaluation.statistics.contrasts import Contrast, contrast_of
 from evaluation.statistics.intervals import paired_proportions
-from evaluation.statistics.scores import Column
+from evaluation.statistics.scores import Bools, Column
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling
 
@@ -89,6 +89,11 @@ class LostRow:
     base: str
     tuned: str
 
+    @classmethod
+    def of(cls, name: str, slice: str, pair: AnsweredPair) -> "LostRow":
+        row, base, tuned = pair
+        return cls(name, slice, row.messages[-1]["content"], base.text, tuned.text)
+
 
 @dataclass(frozen=True)
 class PackResult(Contrast):
@@ -128,43 +133,30 @@ def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
 def score_pack(rows: Sequence[PackRow], answered: Sequence[ScoredRow]) -> PackResult:
     """Check both answers of every row; `answered` carries the pack row's id as `prompt_id`."""
     pairs = {pair.row.prompt_id: pair for pair in answered_pairs(answered)}
-    checked = [
-        (row, row.passes(pairs[row.id].base.text), row.passes(pairs[row.id].tuned.text))
-        for row in rows
-        if row.id in pairs
-    ]
+    asked = [row for row in rows if row.id in pairs]
+    base = np.array([row.passes(pairs[row.id].base.text) for row in asked], dtype=bool)
+    tuned = np.array([row.passes(pairs[row.id].tuned.text) for row in asked], dtype=bool)
+    slices = {}
+    for name in dict.fromkeys(row.slice for row in asked):
+        inside = np.array([row.slice == name for row in asked])
+        slices[name] = PackSlice(int(inside.sum()), int(base[inside].sum()), int(tuned[inside].sum()))
     lost = [
-        LostRow(
-            row.id,
-            row.slice,
-            row.messages[-1]["content"],
-            pairs[row.id].base.text,
-            pairs[row.id].tuned.text,
-        )
-        for row, was, now in checked
-        if was and not now
+        LostRow.of(row.id, row.slice, pairs[row.id])
+        for row, is_lost in zip(asked, base & ~tuned, strict=True)
+        if is_lost
     ]
-    passed = [(was, now) for _, was, now in checked]
-    return pack_result(passed, failed=len(rows) - len(checked), slices=_slices(checked), lost=lost)
+    return pack_result(base, tuned, failed=len(rows) - len(asked), slices=slices, lost=lost)
 
 
 def pack_result(
-    passed: Sequence[tuple[bool, bool]], *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
+    base: Bools, tuned: Bools, *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
 ) -> PackResult:
-    """`passed` says for each row whether base and tuned passed."""
-    column = Column(*(np.array([row[side] for row in passed], dtype=float) for side in (0, 1)))
+    """`base` and `tuned` say which rows each model passed."""
+    column = Column(base.astype(float), tuned.astype(float))
     return PackResult(
         **vars(contrast_of(column, paired_proportions(*column))),
         failed=failed,
         slices=slices,
         lost=lost,
-        gained=sum(now and not was for was, now in passed),
+        gained=int((tuned & ~base).sum()),
     )
-
-
-def _slices(checked: Sequence[tuple[PackRow, bool, bool]]) -> dict[str, PackSlice]:
-    slices = {}
-    for name in dict.fromkeys(row.slice for row, _, _ in checked):
-        inside = [(was, now) for row, was, now in checked if row.slice == name]
-        slices[name] = PackSlice(len(inside), sum(was for was, _ in inside), sum(now for _, now in inside))
-    return slices

@@ -1,7 +1,7 @@
 """Rows -> statistics -> verdict: the content of `report.json`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from evaluation.judge.pairwise_summary import Judging
@@ -20,8 +20,8 @@ from evaluation.statistics.contrasts import (
     slice_contrasts,
 )
 from evaluation.statistics.intervals import Interval, rows_needed
-from evaluation.statistics.scores import Column, Scores, clusters_of, score_rows, with_metrics
-from evaluation.verdict.decision import Decision, Evidence, Verdict, decide
+from evaluation.statistics.scores import Column, clusters_of, score_rows
+from evaluation.verdict.decision import NO_JUDGE, Decision, Verdict, decide, decide_metric
 from evaluation.verdict.gate import WIN_RATE, Gate
 
 SCHEMA = "phi3flow/report/1"
@@ -65,11 +65,11 @@ class Report:
 
 
 class _Primary(NamedTuple):
-    """The primary metric's result."""
+    """The primary metric's result, and what it alone leads to."""
 
     difference: float | None
     interval: Interval | None
-    rows_needed: int | None
+    verdict: Verdict
 
 
 def compare_rows(
@@ -88,20 +88,37 @@ def compare_rows(
     `more_metrics` are columns over the same lines, NaN where a line has none. `packs` can lead to hold;
     `judge` decides only if the gate's primary metric is the win rate.
     """
-    scores = with_metrics(score_rows(rows), more_metrics or {})
+    scores = score_rows(rows)
+    scores = replace(scores, metrics={**scores.metrics, **(more_metrics or {})})
     counted = scores.where(scores.counted)
     clusters = clusters_of(counted)
+    cluster_count = None if clusters is None else int(clusters.max()) + 1
     metrics = metric_contrasts(counted, seed)
     known = {name: contrast for name, contrast in metrics.items() if contrast.n or name != "answer_tokens"}
-    primary = _primary(gate, counted, metrics, judge)
-    evidence = _evidence(scores, primary, packs or {}, judge)
-    verdict = decide(evidence, gate)
+    declined = declined_of(scores)
+    expected, answered = len(scores), int(scores.answered.sum())
+    if gate.primary == WIN_RATE:
+        primary = _win_rate(judge)
+    else:
+        contrast, differences = metrics[gate.primary], counted.metrics[gate.primary].difference
+        needed = rows_needed(differences, gate.margin, gate.min_rows, clusters=clusters)
+        verdict = decide_metric(contrast, cluster_count, needed, gate)
+        primary = _Primary(contrast.difference, contrast.difference_ci, verdict)
+    verdict = decide(
+        primary.verdict,
+        gate,
+        expected=expected,
+        failed=expected - answered,
+        declined_tuned=declined.tuned,
+        identical=len(counted) >= gate.min_rows and bool(counted.same.all()),
+        packs=packs or {},
+    )
     return Report(
         schema=SCHEMA,
         n=len(counted),
-        expected=evidence.expected,
-        answered=evidence.expected - evidence.failed,
-        failed=evidence.failed,
+        expected=expected,
+        answered=answered,
+        failed=expected - answered,
         base=model_score(counted.metrics["exact_match"].base, scores.failed.base, clusters),
         tuned=model_score(counted.metrics["exact_match"].tuned, scores.failed.tuned, clusters),
         difference=primary.difference,
@@ -109,49 +126,27 @@ def compare_rows(
         metrics=known,
         unavailable={name: NOT_RETURNED for name in metrics if name not in known} | dict(unavailable or {}),
         slices=slice_contrasts(scores, gate.answer_metric, seed),
-        declined=declined_of(scores),
+        declined=declined,
         mcnemar_p=None if clusters is not None else metrics["exact_match"].p,
         verdict=verdict.decision,
         reasons=verdict.reasons,
-        rows_needed=primary.rows_needed,
+        rows_needed=verdict.rows_needed,
         seconds={"base": latency_of(scores.seconds.base), "tuned": latency_of(scores.seconds.tuned)},
         gate=gate,
         lineage=dict(lineage or {}),
-        clusters=evidence.clusters,
+        clusters=cluster_count,
         packs=dict(packs or {}),
         judge=judge,
     )
 
 
-def _evidence(
-    scores: Scores, primary: _Primary, packs: Mapping[str, PackResult], judge: Judging | None
-) -> Evidence:
-    counted = scores.where(scores.counted)
-    clusters = clusters_of(counted)
-    return Evidence(
-        n=len(counted),
-        expected=len(scores),
-        failed=len(scores) - int(scores.answered.sum()),
-        difference=primary.difference,
-        interval=primary.interval,
-        declined_tuned=declined_of(scores).tuned,
-        rows_needed=primary.rows_needed,
-        clusters=None if clusters is None else int(clusters.max()) + 1,
-        identical=bool(len(counted)) and bool(counted.same.all()),
-        packs=packs,
-        preferred=Verdict(judge.verdict, judge.reasons) if judge else None,
-    )
-
-
-def _primary(
-    gate: Gate, counted: Scores, metrics: Mapping[str, MetricContrast], judge: Judging | None
-) -> _Primary:
-    if gate.primary != WIN_RATE:
-        contrast, differences = metrics[gate.primary], counted.metrics[gate.primary].difference
-        needed = rows_needed(differences, gate.margin, gate.min_rows, clusters=clusters_of(counted))
-        return _Primary(contrast.difference, contrast.difference_ci, needed)
-    rate = judge.preference if judge else None
-    if judge is None or rate is None or rate.win_rate is None or rate.win_rate_ci is None:
-        return _Primary(None, None, None)
+def _win_rate(judge: Judging | None) -> _Primary:
+    """The judge's win rate minus one half."""
+    if judge is None:
+        return _Primary(None, None, NO_JUDGE)
+    verdict = Verdict(judge.verdict, judge.reasons, judge.rows_needed)
+    rate = judge.preference
+    if rate.win_rate is None or rate.win_rate_ci is None:
+        return _Primary(None, None, verdict)
     low, high = rate.win_rate_ci
-    return _Primary(rate.win_rate - 0.5, Interval(low - 0.5, high - 0.5), judge.rows_needed)
+    return _Primary(rate.win_rate - 0.5, Interval(low - 0.5, high - 0.5), verdict)

@@ -1,7 +1,7 @@
 """Rows -> columns of numbers, in one pass: a dozen numbers per line stay in memory, and no text."""
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -148,11 +148,6 @@ class _Codes:
 
     def labels(self) -> Labels:
         return Labels(list(self.known), np.array(self.codes, dtype=np.int64))
-
-
-def with_metrics(scores: Scores, more: Mapping[str, Column]) -> Scores:
-    """`scores` with further metrics over the same lines."""
-    return Scores(**{**vars(scores), "metrics": {**scores.metrics, **more}})
 
 
 def clusters_of(scores: Scores) -> NDArray[np.int64] | None:

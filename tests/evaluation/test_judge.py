@@ -138,7 +138,7 @@ def told(text):
 
 def judging(judge, made, tmp_path):
     with serving(judge, tmp_path) as (asked, calls):
-        judgments = asked.compare(answered_pairs(made), workers=8)
+        judgments = asked.compare(list(answered_pairs(made)), workers=8)
     return sum_up("phi3-judge", judgments, load_gate()), judgments, calls
 
 
@@ -158,12 +158,12 @@ def test_what_was_judged_once_is_not_asked_again(tmp_path):
     first, _, calls = judging(fair, made, tmp_path)
     assert calls
     with serving(fair, tmp_path) as (judge, calls):
-        elsewhere = sum_up("phi3-judge", judge.compare(answered_pairs(made), workers=8), load_gate())
+        elsewhere = sum_up("phi3-judge", judge.compare(list(answered_pairs(made)), workers=8), load_gate())
     assert elsewhere == first
     assert len(calls) == 2 * first.order.n  # another address is another judge
     with serving(fair, tmp_path) as (judge, calls):
         for _ in range(2):
-            judge.compare(answered_pairs(made), workers=8)
+            judge.compare(list(answered_pairs(made)), workers=8)
     assert len(calls) == 2 * first.order.n
 
 
@@ -312,7 +312,7 @@ def test_judge_metrics_count_the_grades_that_do_not_come(tmp_path):
     ]
     with serving_raw(grades_four) as url:
         endpoint = Endpoint(url, KEY, "openai", timeout=20)
-        found = grade(answered_pairs(made), ["fluency", "similarity"], endpoint, tmp_path, workers=4)
+        found = grade(list(answered_pairs(made)), ["fluency", "similarity"], endpoint, tmp_path, workers=4)
     for contrast in found.values():
         assert (contrast.n, contrast.failed) == (2, 2)  # no JSON; speaks to the judge
         assert (contrast.base, contrast.tuned, contrast.difference) == (4.0, 4.0, 0.0)

@@ -26,10 +26,9 @@ def verdict(
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
     from evaluation.statistics.win_rate import win_rate
-    from evaluation.verdict.decision import exit_code
+    from evaluation.verdict.decision import decide_preference, exit_code
     from evaluation.verdict.gate import load_gate
     from evaluation.verdict.preference_file import load_judgments
-    from evaluation.verdict.preference_verdict import decide_preference
 
     limits = load_gate(gate)
     recorded = load_judgments(judgments)
