@@ -33,7 +33,7 @@ test: $(INSTALLED)     ## run the tests, except slow ones; ARGS="PATH or OPTION 
 test-slow: $(INSTALLED)  ## run the slow tests, such as every recipe with Phi-3's real layer sizes
 	$(BESIDE_EACH_OTHER) $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m slow $(ARGS)
 
-test-install: $(INSTALLED)  ## try every command of the wheel in fresh environments: downloads, 10 minutes, 5 GB
+test-install: $(INSTALLED)  ## try every command of the wheel in fresh environments: downloads, 20 minutes, 6 GB
 	$(BIN)/pytest -m install $(ARGS) tests/install
 
 azureml-server: $(AZUREML)  ## install Azure's inference server into .venv-azureml/ for slow tests: a minute, 0.5 GB
