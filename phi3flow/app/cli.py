@@ -18,7 +18,7 @@ import typer
 from phi3flow import __version__
 from phi3flow.app.plain_help import Command, Group, restore_argument_help
 from phi3flow.app.renamed import up_to_date
-from phi3flow.core.console import Outcome, complain, configure, is_json, is_quiet, say
+from phi3flow.core.console import INTERRUPTED, Outcome, complain, configure, is_json, is_quiet, say
 from phi3flow.core.errors import BadInput, Phi3flowError
 
 
@@ -38,7 +38,9 @@ VERBS = {
     "export": Verb(
         "Train", "Convert a model to a faster serving format, and check that it answers the same."
     ),
-    "toy-base": Verb("Train", "Train the demo's tiny base model from scratch; for real work, use a Phi."),
+    "toy-base": Verb(
+        "Train", "Train the demo's tiny base model from scratch; for real work, use a Phi.", "train"
+    ),
     "serve": Verb("Serve", "Serve a model folder over HTTP, until Ctrl-C."),
     "verify": Verb("Serve", "Check that an endpoint serves the model that was trained, as it was trained."),
     "connect": Verb("Serve", "Store an endpoint and its key as an encrypted Prompt flow connection."),
@@ -46,7 +48,7 @@ VERBS = {
     "compare": Verb("Judge", "Ask base and tuned the same questions: promote, hold, or not enough data?"),
     "compare-answers": Verb("Judge", "The same for answers that were recorded earlier.", "compare"),
     "verdict": Verb(
-        "Judge", "Turn recorded preferences between base and tuned into win rates and a verdict."
+        "Judge", "Turn recorded preferences between base and tuned into win rates and a verdict.", "compare"
     ),
     "up": Verb("Chat", "Chat with a run's tuned model in the browser, until Ctrl-C."),
     "chat": Verb("Chat", "Ask the chat flow one question, or talk to it in the terminal."),
@@ -54,14 +56,15 @@ VERBS = {
     "foundry": Verb("Cloud", "Run the flows, and batch runs of them, in Azure AI Foundry."),
     "demo": Verb("Start", "Run the whole loop on this machine: data, base, training, serving, verdict."),
     "init": Verb("Start", "Write a commented phi3flow.toml in this folder."),
-    "env": Verb("Start", "Print the environment of Prompt flow's `pf` command, for eval: it holds secrets."),
+    "env": Verb(
+        "Start", "Print the environment of Prompt flow's `pf` command, for eval: it holds secrets.", "init"
+    ),
     "doctor": Verb("Start", "Check this machine: versions, ports, keyring, disk, memory, GPU."),
 }
 HELP = """From a file of chats to a fine-tuned Phi-3 that answers through Prompt flow.
 
 start with: phi3flow demo
 """
-INTERRUPTED = 130
 # Modules that verbs import, and the extras that install them. An extra named like the verb is preferred.
 EXTRAS_OF = {
     **dict.fromkeys(
@@ -97,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         extra = extra_of(error.name or "", words)
         if not extra:
             raise
-        from phi3flow.app.doctor import install_command
+        from phi3flow.app.commands.doctor import install_command
 
         return _explain(Phi3flowError(f"{error.name} is not installed", install_command([extra])))
     except Exception as error:

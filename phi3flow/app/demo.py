@@ -13,11 +13,10 @@ from pathlib import Path
 from evaluation.compare import Options
 from evaluation.report.comparison import Report
 from evaluation.verdict.gate import load_gate
-from phi3flow.app.cli import INTERRUPTED
 from phi3flow.app.run_comparison import compare_run, served
 from phi3flow.app.services import ENDPOINT_MODULES, require_modules
 from phi3flow.core.children import module_command
-from phi3flow.core.console import is_quiet, say
+from phi3flow.core.console import INTERRUPTED, is_quiet, say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.settings import Settings

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3flow.app.doctor import (
+from phi3flow.app.commands.doctor import (
     Device,
     check_chromium,
     check_device,

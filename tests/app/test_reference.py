@@ -13,7 +13,7 @@ import click
 import pytest
 
 from phi3flow.app.cli import VERBS, command_of, extra_of, main, parse
-from phi3flow.app.doctor import install_command
+from phi3flow.app.commands.doctor import install_command
 from phi3flow.app.plain_help import describe, visible
 from phi3flow.app.renamed import up_to_date
 from phi3flow.core.jsonl import write_jsonl

@@ -8,25 +8,25 @@ nothing. Where: PHI3FLOW_AZURE_SUBSCRIPTION, _RESOURCE_GROUP, _WORKSPACE and _RE
 
 import io
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
-from functools import wraps
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec
+from typing import Annotated, Any, Literal
 
 from typer import Option
 
+from deploy.azure.steps.plan import as_data, carry_out
+from deploy.azure.steps.problems import explaining
+from deploy.azure.steps.session import Cloud
+from deploy.azure.steps.session import connect as connect_to_azure
+from deploy.azure.steps.sizes import profile_for, quota_for, require_quota, serving_size
 from phi3flow.app.commands.train import Data, Model, Recipe, Seed
 from phi3flow.app.commands.verify import AtLeast, Check, reference_of
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
+from phi3flow.core.settings import Settings
 from phi3flow.core.sides import BASE, TUNED
 
-if TYPE_CHECKING:
-    from deploy.azure.steps.session import Cloud
-    from phi3flow.core.settings import Settings
-
-Arguments = ParamSpec("Arguments")
 Plan = Annotated[bool, Option("--plan", help="Print what would be done and its cost; write nothing.")]
 Out = Annotated[
     Path | None,
@@ -51,9 +51,6 @@ def provision(
     """
     from deploy.azure.provision import WORKSPACE_API, provision_steps
     from deploy.azure.steps.arm import read
-    from deploy.azure.steps.plan import carry_out
-    from deploy.azure.steps.problems import explaining
-    from deploy.azure.steps.sizes import profile_for, quota_for, require_quota
 
     asked, cloud = profile_for(profile, size, nodes), _cloud()
     with explaining("before any write", []):
@@ -81,14 +78,13 @@ def train(
 
     example: phi3flow azure train --data runs/mine/data --recipe phi3.5-mini-lora
     """
-    from deploy.azure.steps.sizes import profile_for
     from deploy.azure.train import Training
     from deploy.azure.train import train as train_in_azure
     from training.recipes.recipe import load_recipe
 
     load_recipe(recipe)
     asked = Training(data, recipe, model, seed, nodes, profile_for(profile, size, nodes))
-    folder, cloud = _out(out), _cloud()
+    folder, cloud = run_folder(out), _cloud()
     actions, job = train_in_azure(cloud, asked, folder, plan=plan, ask_to_cancel=_ask_to_cancel)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
 
@@ -127,17 +123,16 @@ def deploy(
     """
     from deploy.azure.deploy import Serving
     from deploy.azure.deploy import deploy as deploy_to_azure
-    from deploy.azure.steps.sizes import serving_size
 
     reference = reference_of(check, at_least)
     if int4 != (reference is not None):
         raise BadInput(
             "--int4, --check and --at-least belong together", "--int4 --check test.jsonl --at-least 0.97"
         )
-    workers = settings().batch_workers
+    workers = Settings.load().batch_workers
     asked = Serving(base, engine, serving_size(engine, size), auth, days, reference, workers)
     cloud = _cloud()
-    actions, found = deploy_to_azure(cloud, asked, _out(out), plan=plan, ask_to_cancel=_ask_to_cancel)
+    actions, found = deploy_to_azure(cloud, asked, run_folder(out), plan=plan, ask_to_cancel=_ask_to_cancel)
     say(f"phi3flow azure deploy{' --base' if base else ''} --engine {engine} --days N extends it")
     pinned = "" if base or found is None else f" --deployment {found.deployment}"
     following = f"phi3flow connect {(BASE if base else TUNED).connection} --azure{pinned}"
@@ -169,7 +164,7 @@ def promote(
 
     if mirror and traffic:
         raise BadInput("--mirror and --traffic exclude each other", "phi3flow azure promote --mirror")
-    folder = _out(out)
+    folder = run_folder(out)
     require_promotion(report or folder / "comparison" / "report.json", folder / "verify-tuned.json")
     share = "mirror" if mirror else traffic or "100"
     return _shift(folder, plan, lambda cloud, name: promotion(cloud, name, share))
@@ -182,7 +177,7 @@ def rollback(*, out: Out = None, plan: Plan = False) -> Outcome:
     """
     from deploy.azure.rollout import reversal
 
-    return _shift(_out(out), plan, reversal)
+    return _shift(run_folder(out), plan, reversal)
 
 
 def status() -> Outcome:
@@ -191,7 +186,6 @@ def status() -> Outcome:
     example: phi3flow azure status
     """
     from deploy.azure.status import status
-    from deploy.azure.steps.problems import explaining
 
     cloud = _cloud()
     with explaining("status"):
@@ -217,26 +211,20 @@ def teardown(
     return removed(teardown(_cloud(), what, plan=plan), plan)
 
 
-def quiet(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
+@contextmanager
+def quiet() -> Iterator[None]:
     """The SDKs print what they do; stdout is for data alone."""
-
-    @wraps(step)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
-        with redirect_stdout(io.StringIO()):
-            return step(*args, **kwargs)
-
-    return run
+    with redirect_stdout(io.StringIO()):
+        yield
 
 
 STEPS = {
-    step.__name__: quiet(step) for step in (provision, train, deploy, promote, rollback, status, teardown)
+    step.__name__: quiet()(step) for step in (provision, train, deploy, promote, rollback, status, teardown)
 }
 
 
 def planned(actions: list[Any], plan: bool, following: str, **data: Any) -> Outcome:
     """What the actions of a plan did or would do, and the command that follows."""
-    from deploy.azure.steps.plan import as_data
-
     lines = [*map(str, actions), *(f"{name}: {url}" for name, url in data.get("urls", {}).items())]
     lines.append("a plan: nothing was written" if plan else f"next: {following}")
     return Outcome({"plan": plan, "actions": as_data(actions), **data}, "\n".join(lines))
@@ -244,28 +232,19 @@ def planned(actions: list[Any], plan: bool, following: str, **data: Any) -> Outc
 
 def removed(removals: list[Any], plan: bool) -> Outcome:
     """What was deleted or would be, and what is left."""
-    from deploy.azure.steps.plan import as_data
-
     left = [f"{one.kind} {one.name}" for one in removals if one.do == "keep"]
     lines = [*map(str, removals), "a plan: nothing was deleted" if plan else f"left: {len(left)}"]
     data = {"plan": plan, "removals": as_data(removals), "left": left}
     return Outcome(data, "\n".join(lines))
 
 
-def settings() -> "Settings":
-    from phi3flow.core.settings import Settings
-
-    return Settings.load()
-
-
-def _cloud() -> "Cloud":
-    from deploy.azure.steps.session import connect
-
-    return connect(settings())
+def run_folder(out: Path | None) -> Path:
+    """Where `--out` says, or the settings."""
+    return out or Settings.load().runs / "azure"
 
 
-def _out(out: Path | None) -> Path:
-    return out or settings().runs / "azure"
+def _cloud() -> Cloud:
+    return connect_to_azure(Settings.load())
 
 
 def _ask_to_cancel() -> bool:
@@ -275,10 +254,8 @@ def _ask_to_cancel() -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def _shift(out: Path, plan: bool, wanted: "Callable[[Cloud, str], Any]") -> Outcome:
+def _shift(out: Path, plan: bool, wanted: Callable[[Cloud, str], Any]) -> Outcome:
     """Carry out one step that moves traffic between the deployments of the tuned endpoint."""
-    from deploy.azure.steps.plan import carry_out
-    from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.record import record
 
     cloud = _cloud()

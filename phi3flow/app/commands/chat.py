@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Argument, Option
 
+from custom_connections.promptflow_home import enter_home
+from custom_connections.store import load_endpoint
 from phi3flow.core.console import Outcome, complain, is_json
 from phi3flow.core.errors import BadInput, Phi3flowError
-
-if TYPE_CHECKING:
-    from phi3flow.core.settings import Settings
+from phi3flow.core.flow_folder import resolve_flow
+from phi3flow.core.settings import Settings
+from phi3flow.phi3_contract import Endpoint, Rejected, Unreachable, split_turns
 
 Messages = list[dict[str, str]]
 Ask = Callable[[Messages], Iterator[str]]
@@ -39,8 +41,6 @@ def chat(
 
     example: phi3flow chat "Who founded Microsoft?"
     """
-    from phi3flow.core.settings import Settings
-
     if is_json() and question is None:
         raise BadInput("--json prints one answer", hint='phi3flow chat --json "QUESTION"')
     if question is not None and not question.strip():
@@ -89,7 +89,7 @@ def _print(pieces: Iterable[str]) -> str:
 
 
 @contextmanager
-def _flow(connection: str | None, settings: "Settings") -> Iterator[Ask]:
+def _flow(connection: str | None, settings: Settings) -> Iterator[Ask]:
     if connection is None:
         yield _served(settings)
         return
@@ -97,9 +97,7 @@ def _flow(connection: str | None, settings: "Settings") -> Iterator[Ask]:
         yield _loaded(connection, settings, Path(folder) / "chat")
 
 
-def _served(settings: "Settings") -> Ask:
-    from phi3flow.phi3_contract import Endpoint, Rejected, Unreachable
-
+def _served(settings: Settings) -> Ask:
     endpoint = Endpoint(f"http://127.0.0.1:{settings.flow_port}/score", contract="promptflow")
 
     def ask(messages: Messages) -> Iterator[str]:
@@ -118,18 +116,12 @@ def _served(settings: "Settings") -> Ask:
     return ask
 
 
-def _loaded(connection: str, settings: "Settings", folder: Path) -> Ask:
+def _loaded(connection: str, settings: Settings, folder: Path) -> Ask:
     """The same flow in this process; what its node raises is unwrapped from Prompt flow's own exception."""
-    from custom_connections.promptflow_home import enter_home
-
     enter_home(settings)
     from promptflow.client import load_flow
     from promptflow.entities import FlowContext
     from promptflow.exceptions import PromptflowException
-
-    from custom_connections.store import load_endpoint
-    from phi3flow.core.flow_folder import resolve_flow
-    from phi3flow.phi3_contract import split_turns
 
     load_endpoint(connection)  # says what is wrong with it better than the flow would
     flow = load_flow(resolve_flow("chat", folder, connection=connection))

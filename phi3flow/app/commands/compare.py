@@ -1,17 +1,19 @@
-"""`phi3flow compare` and `compare-answers`: base against tuned, with a verdict."""
+"""`phi3flow compare`, `compare-answers` and `verdict`: base against tuned, with a verdict."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
+from custom_connections.promptflow_home import enter_home
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import result_file
+from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
     from evaluation.compare import Options
     from evaluation.report.comparison import Report
-    from phi3flow.core.settings import Settings
 
 Gate = Annotated[
     Path | None, Option(metavar="FILE", help="What a promotion takes (default: the packaged gate.toml).")
@@ -77,30 +79,32 @@ def compare(
 
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
-    from custom_connections.promptflow_home import enter_home
     from evaluation.asking.direct_batch import runner_for
     from evaluation.compare import compare as compare_connections
-    from phi3flow.core.lineage import result_file
-    from phi3flow.core.settings import Settings
+    from phi3flow.app.run_comparison import compare_run, require_run, served, test_file
 
     settings = Settings.load()
     options = _options(gate, judge, judge_metric, text_metrics, settings)
+    named = {"--data": data, "--base": base, "--tuned": tuned, "--out": out}
+    if run and (judge or any(named.values())):
+        raise BadInput(
+            f"{run}: a run folder is compared with nothing but its own base/, tuned/ and data/",
+            hint="leave the folder out, and give --data, --out and both connections",
+        )
     if run:
-        if data or base or tuned or out or judge:
-            raise BadInput(
-                f"{run}: a run folder is compared with nothing but its own base/, tuned/ and data/",
-                hint="leave the folder out, and give --data, --out and both connections",
-            )
         result_file(run / "report.json", force=force)
-        return _outcome(_compare_run(run, options, settings, packs=packs == "all", runner=runner), run)
+        require_run(run)
+        with served(run, settings):
+            asker = runner or runner_for(test_file(run))
+            return compared(compare_run(run, options, packs=packs == "all", runner=asker), run)
     if not (data and base and tuned and out):
-        missing = [f"--{name}" for name, value in _named(data, base, tuned, out) if not value]
-        raise BadInput(f"{' and '.join(missing)}: missing", hint="phi3flow compare RUN, or all four of them")
+        missing = " and ".join(name for name, value in named.items() if not value)
+        raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
     result_file(out / "report.json", force=force)
     enter_home(settings)
     asker = runner or runner_for(data)
     report = compare_connections(data, base, tuned, out, options, packs=packs == "all", runner=asker)
-    return _outcome(report, out)
+    return compared(report, out)
 
 
 def compare_answers(
@@ -121,17 +125,57 @@ def compare_answers(
 
     No model is asked but a judge. Exit codes as for compare.
     """
-    from custom_connections.promptflow_home import enter_home
     from evaluation.compare import compare_recorded
-    from phi3flow.core.lineage import result_file
-    from phi3flow.core.settings import Settings
 
     settings = Settings.load()
     options = _options(gate, judge, judge_metric, text_metrics, settings)
     result_file(out / "report.json", force=force)
     if judge:
         enter_home(settings)
-    return _outcome(compare_recorded(data, base, tuned, out, options), out)
+    return compared(compare_recorded(data, base, tuned, out, options), out)
+
+
+def verdict(
+    judgments: Annotated[
+        Path,
+        Argument(
+            metavar="JUDGMENTS.jsonl",
+            help="Rows of id, base_chars, tuned_chars and preference (1: tuned is better) or vote.",
+        ),
+    ],
+    gate: Gate = None,
+) -> Outcome:
+    """Turn recorded preferences between base and tuned into win rates and a verdict.
+
+    example: phi3flow verdict judgments.jsonl
+
+    Exit code 0: promote; 3: hold; 4: not enough data.
+    """
+    from evaluation.statistics.win_rate import win_rate
+    from evaluation.verdict.decision import decide_preference, exit_code
+    from evaluation.verdict.gate import load_gate
+    from evaluation.verdict.preference_file import load_judgments
+
+    limits = load_gate(gate)
+    recorded = load_judgments(judgments)
+    rate = win_rate(recorded.preferences)
+    decided = decide_preference(rate, limits, recorded.failures)
+    data = {
+        "win_rate": rate.win_rate,
+        "win_rate_ci": rate.win_rate_ci,
+        "standard_error": rate.standard_error,
+        "length_controlled_win_rate": rate.length.win_rate,
+        "length_controlled_win_rate_ci": rate.length.win_rate_ci,
+        "length_note": rate.length.note,
+        "n": rate.n,
+        "failed": sum(recorded.failures.values()),
+        "failures": recorded.failures,
+        "verdict": decided.decision,
+        "reasons": decided.reasons,
+        "rows_needed": decided.rows_needed,
+    }
+    text = "\n".join([*decided.reasons, f"verdict: {decided.decision}"])
+    return Outcome(data, text, exit_code(decided.decision, failed=0))
 
 
 def _options(
@@ -139,7 +183,7 @@ def _options(
     judge: str | None,
     judge_metrics: list[str] | None,
     text_metrics: str | None,
-    settings: "Settings",
+    settings: Settings,
 ) -> "Options":
     from evaluation.compare import Options
     from evaluation.metrics.text_metrics import default_backend
@@ -157,22 +201,8 @@ def _options(
     )
 
 
-def _named(*values: object) -> list[tuple[str, object]]:
-    return list(zip(("data", "base", "tuned", "out"), values, strict=True))
-
-
-def _compare_run(
-    run: Path, options: "Options", settings: "Settings", *, packs: bool, runner: str | None
-) -> "Report":
-    from evaluation.asking.direct_batch import runner_for
-    from phi3flow.app.run_comparison import compare_run, require_run, served, test_file
-
-    require_run(run)
-    with served(run, settings):
-        return compare_run(run, options, packs=packs, runner=runner or runner_for(test_file(run)))
-
-
-def _outcome(report: "Report", out: Path) -> Outcome:
+def compared(report: "Report", out: Path) -> Outcome:
+    """The report as a table, and the exit code of its verdict."""
     from evaluation.report.render import summary_table
     from evaluation.verdict.decision import exit_code
 

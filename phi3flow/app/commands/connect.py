@@ -4,16 +4,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from getpass import getpass
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from custom_connections.promptflow_home import enter_home
+from custom_connections.store import configs_of, store_connection, template
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
-
-if TYPE_CHECKING:
-    from phi3flow.core.settings import Settings
-    from phi3flow.phi3_contract import Endpoint
+from phi3flow.core.settings import Settings
+from phi3flow.phi3_contract import Endpoint, Rejected
 
 Contract = Annotated[
     str | None,
@@ -60,10 +61,6 @@ def connect(
 
     The key comes from PHI3FLOW_ENDPOINT_KEY or a prompt, never from the command line.
     """
-    from custom_connections.promptflow_home import enter_home
-    from custom_connections.store import configs_of, store_connection
-    from phi3flow.core.settings import Settings
-
     settings = Settings.load()
     with checked_arguments():
         if azure:
@@ -91,8 +88,6 @@ def given(**options: Any) -> dict[str, Any]:
 @contextmanager
 def checked_arguments() -> Iterator[None]:
     """Turn a URL or a contract that no Endpoint can have into BadInput: no request failed yet."""
-    from phi3flow.phi3_contract import Rejected
-
     try:
         yield
     except Rejected as error:
@@ -101,8 +96,6 @@ def checked_arguments() -> Iterator[None]:
 
 def asked_key(name: str) -> str:
     """From the terminal, unseen. Raises BadInput where there is none."""
-    from getpass import getpass
-
     if not sys.stdin.isatty():
         raise BadInput(
             f"no key for '{name}'", hint='export PHI3FLOW_ENDPOINT_KEY=... (or eval "$(phi3flow env)")'
@@ -110,16 +103,13 @@ def asked_key(name: str) -> str:
     return getpass(f"key of {name}: ")
 
 
-def _named(name: str, url: str | None, settings: "Settings") -> "Endpoint":
-    from custom_connections.store import template
-    from phi3flow.phi3_contract import Endpoint
-
+def _named(name: str, url: str | None, settings: Settings) -> Endpoint:
     key = settings.endpoint_key or asked_key(name)
     packaged = None if url else template(name, key)
     return packaged or Endpoint(url or "", key, contract_of(url or ""))
 
 
-def _in_azure(name: str, url: str | None, deployment: str | None, settings: "Settings") -> "Endpoint":
+def _in_azure(name: str, url: str | None, deployment: str | None, settings: Settings) -> Endpoint:
     """The key is fetched now, and goes nowhere but into the encrypted connection."""
     from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.serving import ask_at

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from phi3flow.core.console import Outcome
+from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES
 
 
@@ -24,7 +25,6 @@ def demo(
     from evaluation.report.render import summary_table
     from evaluation.verdict.decision import exit_code
     from phi3flow.app.demo import QUESTION, run_demo
-    from phi3flow.core.settings import Settings
 
     settings = Settings.load()
     folder = out or settings.runs / ("demo" if seed == 0 else f"demo-seed{seed}")

@@ -6,9 +6,12 @@ from typing import Annotated
 
 from typer import Option
 
+from custom_connections.promptflow_home import enter_home
 from phi3flow.app.commands.compare import Runner
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import Artifact, result_file, write_manifest
+from phi3flow.core.settings import Settings
 
 
 def evaluate(
@@ -29,11 +32,8 @@ def evaluate(
 
     Exit code 5: done, but some questions got no answer.
     """
-    from custom_connections.promptflow_home import enter_home
     from evaluation.asking import batch, direct_batch
     from evaluation.asking.direct_batch import DIRECT, PROMPT_FLOW, runner_for
-    from phi3flow.core.lineage import Artifact, result_file, write_manifest
-    from phi3flow.core.settings import Settings
 
     settings = Settings.load()
     path = result_file(out / "evaluation.json", force=force)
@@ -53,12 +53,8 @@ def evaluate(
         "metrics": result.metrics,
     }
     batch.write_evaluation(path, summary, result.rows)
-    write_manifest(
-        out,
-        "evaluation",
-        inputs=[Artifact.of("data", data)],
-        outputs=[Artifact.of("evaluation", path)],
-    )
+    inputs, outputs = [Artifact.of("data", data)], [Artifact.of("evaluation", path)]
+    write_manifest(out, "evaluation", inputs=inputs, outputs=outputs)
     counts = [[name, str(summary[name])] for name in ("expected", "answered", "failed")]
     means = [[name, f"{value:.3f}".removesuffix(".000")] for name, value in result.metrics.items()]
     text = table(["evaluation", connection], counts + means) + f"\n{path}"

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from phi3flow.app.run_folder import require_model_folder
 from phi3flow.core.console import Outcome
 
 
@@ -26,7 +27,6 @@ def export(
     example: phi3flow export runs/demo/tuned --format openvino --out runs/demo/tuned-openvino
     """
     from deploy.export.openvino import as_dict, export_openvino
-    from phi3flow.app.run_folder import require_model_folder
 
     require_model_folder(model)
     exported = export_openvino(model, out, int4=int4)

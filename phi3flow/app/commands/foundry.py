@@ -5,18 +5,25 @@ example: phi3flow foundry create --plan
 The project is called after PHI3FLOW_AZURE_WORKSPACE, whose endpoints it connects to.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from custom_connections.promptflow_home import enter_home_without_store
+from deploy.azure.steps.plan import carry_out
+from deploy.azure.steps.problems import explaining
+from deploy.azure.steps.serving import ask_at
+from deploy.azure.steps.session import connect as connect_to_azure
+from deploy.azure.steps.sizes import profile_for
+from deploy.foundry.connections import FlowConnection, as_flows_read_it
+from deploy.foundry.target import Target, project_steps, target_of
 from phi3flow.app.commands.azure import Out as RunFolder
-from phi3flow.app.commands.azure import Plan, ProfileName, planned, quiet, removed, settings
-from phi3flow.app.commands.compare import Force, Gate
+from phi3flow.app.commands.azure import Plan, ProfileName, planned, quiet, removed, run_folder
+from phi3flow.app.commands.compare import Force, Gate, compared
 from phi3flow.app.commands.connect import (
     Contract,
     Deployment,
@@ -29,15 +36,14 @@ from phi3flow.app.commands.connect import (
 from phi3flow.app.commands.train import Data
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.flow_folder import FLOWS, connections_of
+from phi3flow.core.lineage import result_file
+from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES
-
-if TYPE_CHECKING:
-    from deploy.foundry.target import Target
-    from phi3flow.phi3_contract import Endpoint
+from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
 
 CONNECTIONS = [side.connection for side in SIDES]
 FAILED_LINES = 5
-Arguments = ParamSpec("Arguments")
 Workspace = Annotated[
     bool, Option("--workspace", help="Use the Azure ML workspace itself instead of a Foundry project.")
 ]
@@ -52,10 +58,6 @@ def create(plan: Plan = False) -> Outcome:
 
     example: phi3flow foundry create --plan
     """
-    from deploy.azure.steps.plan import carry_out
-    from deploy.azure.steps.problems import explaining
-    from deploy.foundry.target import project_steps
-
     target = _target(workspace=False)
     with explaining("before any write"):
         steps = project_steps(target.endpoints)
@@ -88,10 +90,6 @@ def connect(
 
     The key of --endpoint comes from PHI3FLOW_ENDPOINT_KEY or a prompt.
     """
-    from deploy.azure.steps.plan import carry_out
-    from deploy.azure.steps.problems import explaining
-    from deploy.foundry.connections import FlowConnection
-
     if endpoint and len(names or CONNECTIONS) != 1:
         raise BadInput("--endpoint belongs to one NAME", "phi3flow foundry connect phi3-tuned --endpoint URL")
     target = _target(workspace=workspace)
@@ -119,11 +117,7 @@ def upload(
 
     example: phi3flow foundry upload
     """
-    from deploy.azure.steps.plan import carry_out
-    from deploy.azure.steps.problems import explaining
-    from deploy.foundry.connections import as_flows_read_it
     from deploy.foundry.flows import FlowUpload, resolved
-    from phi3flow.core.flow_folder import FLOWS, connections_of
 
     with ExitStack() as stack:
         folders = [stack.enter_context(resolved(asked)) for asked in flows or FLOWS]
@@ -147,7 +141,6 @@ def chat(
 
     example: phi3flow foundry chat "Who founded Microsoft?"
     """
-    from deploy.azure.steps.problems import explaining
     from deploy.foundry.runs import ask
 
     target = _target(workspace=workspace)
@@ -167,7 +160,6 @@ def run(
 
     Exit code 5: some lines failed; the same command asks them again.
     """
-    from deploy.azure.steps.problems import explaining
     from deploy.foundry.cloud_comparison import failures, run_in_cloud
 
     folder, target = _out(out), _target(workspace=workspace)
@@ -190,17 +182,13 @@ def download(
 
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
-    from deploy.azure.steps.problems import explaining
     from deploy.foundry.cloud_comparison import answers_in_cloud, report
     from evaluation.asking.joined import say_failures
     from evaluation.compare import Options
     from evaluation.metrics.text_metrics import default_backend
-    from evaluation.report.render import summary_table
-    from evaluation.verdict.decision import exit_code
     from evaluation.verdict.gate import load_gate
-    from phi3flow.core.lineage import result_file
 
-    options = Options(load_gate(gate), settings().batch_workers, text_metrics=default_backend())
+    options = Options(load_gate(gate), Settings.load().batch_workers, text_metrics=default_backend())
     folder = _out(out)
     result_file(folder / "report.json", force=force)
     target = _target(workspace=workspace)
@@ -208,9 +196,7 @@ def download(
         answers = answers_in_cloud(target, folder)
     for side, records in answers.sides.items():
         say_failures(side, records)
-    made = report(answers, target.name, folder, options)
-    text = f"{summary_table(made)}\n{folder / 'report.html'}"
-    return Outcome(made.as_dict(), text, exit_code(made.verdict, made.failed))
+    return compared(report(answers, target.name, folder, options), folder)
 
 
 def finetune(
@@ -230,17 +216,14 @@ def finetune(
 
     example: phi3flow foundry finetune --data runs/mine/data --model Phi-3-mini-4k-instruct:11
     """
-    from deploy.azure.steps.problems import explaining
-    from deploy.azure.steps.session import connect as connect_to_azure
-    from deploy.azure.steps.sizes import profile_for
     from deploy.foundry.catalog import CatalogTraining
     from deploy.foundry.catalog import finetune as finetune_in_catalog
 
     asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_for(profile))
     asked.require()
-    folder = out or settings().runs / "azure"
+    folder = run_folder(out)
     with explaining("fine-tuning from the catalog"):
-        actions, job = finetune_in_catalog(connect_to_azure(settings()), asked, folder, plan=plan)
+        actions, job = finetune_in_catalog(connect_to_azure(Settings.load()), asked, folder, plan=plan)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
 
 
@@ -249,7 +232,6 @@ def list_(workspace: Workspace = False) -> Outcome:
 
     example: phi3flow foundry list
     """
-    from deploy.azure.steps.problems import explaining
     from deploy.foundry.overview import as_data, as_table, listing
 
     target = _target(workspace=workspace)
@@ -263,7 +245,6 @@ def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
 
     example: phi3flow foundry delete --plan
     """
-    from deploy.azure.steps.problems import explaining
     from deploy.foundry.overview import delete
 
     target = _target(workspace=workspace)
@@ -272,42 +253,31 @@ def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
     return removed(removals, plan)
 
 
-def _at_home(step: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]:
+@contextmanager
+def _at_home() -> Iterator[None]:
     """In a Prompt flow home without a store, which Prompt flow's client needs."""
-
-    @wraps(step)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Outcome:
-        from custom_connections.promptflow_home import enter_home_without_store
-
-        enter_home_without_store(settings())
-        return step(*args, **kwargs)
-
-    return quiet(run)
+    with quiet():
+        enter_home_without_store(Settings.load())
+        yield
 
 
 STEPS = {
-    step.__name__.rstrip("_"): _at_home(step)
+    step.__name__.rstrip("_"): _at_home()(step)
     for step in (create, connect, upload, chat, run, download, finetune, list_, delete)
 }
 
 
 def _out(out: Path | None) -> Path:
-    return out or settings().runs / "azure" / "comparison"
+    return out or run_folder(None) / "comparison"
 
 
-def _target(*, workspace: bool) -> "Target":
-    from deploy.foundry.target import target_of
-
-    return target_of(settings(), workspace=workspace)
+def _target(*, workspace: bool) -> Target:
+    return target_of(Settings.load(), workspace=workspace)
 
 
-def _endpoint(name: str, target: "Target", url: str | None, asked: dict[str, Any]) -> "Endpoint":
-    from deploy.azure.steps.problems import explaining
-    from deploy.azure.steps.serving import ask_at
-    from phi3flow.phi3_contract import Endpoint
-
+def _endpoint(name: str, target: Target, url: str | None, asked: dict[str, Any]) -> Endpoint:
     if url:
-        key = settings().endpoint_key or asked_key(name)
+        key = Settings.load().endpoint_key or asked_key(name)
         return replace(Endpoint(url, key, contract_of(url)), **asked)
     cloud = target.endpoints
     with explaining(f"endpoint of {name}"):
@@ -315,11 +285,9 @@ def _endpoint(name: str, target: "Target", url: str | None, asked: dict[str, Any
     return replace(found, **asked)
 
 
-def _try(target: "Target", names: list[str]) -> None:
+def _try(target: Target, names: list[str]) -> None:
     """One short question through each connection, as it reads back."""
-    from deploy.foundry.connections import as_flows_read_it
     from evaluation.asking.batch import PREFLIGHT
-    from phi3flow.phi3_contract import EndpointError, Sampling
 
     for name in names:
         try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
+from phi3flow.app.run_folder import base_command, train_command
 from phi3flow.core.console import Outcome, table
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ def _text(data: "PreparedData", near_duplicates: str) -> str:
 
 def _next(data: Path) -> list[str]:
     """Lines to paste; the base model of the run is made once."""
-    from phi3flow.app.run_folder import base_command, train_command
-
     base = data.parent / "base"
     train = train_command(data, base, data.parent / "tuned")
     if (base / "config.json").is_file():

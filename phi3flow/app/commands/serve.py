@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from phi3flow.app.run_folder import require_model_folder
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
+from phi3flow.core.settings import Settings
 
 
 def serve(
@@ -38,9 +40,6 @@ def serve(
 
     Clients send the key PHI3FLOW_ENDPOINT_KEY as their bearer token. Ctrl-C lets running answers finish.
     """
-    from phi3flow.app.run_folder import require_model_folder
-    from phi3flow.core.settings import Settings
-
     settings = Settings.load()
     require_model_folder(model)
     if not (settings.endpoint_key or key_file):

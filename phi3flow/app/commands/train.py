@@ -1,4 +1,4 @@
-"""`phi3flow train`: fine-tune a model by a recipe."""
+"""`phi3flow train` and `toy-base`: fine-tune a model by a recipe; make the one that needs no hub."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from phi3flow.app.run_folder import train_command
 from phi3flow.core.console import Outcome
+from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
     from training.loop.start import Result
@@ -45,7 +47,6 @@ def train(
 
     example: phi3flow train --data runs/mine/data --recipe tiny-cpu --model runs/mine/base --out runs/mine/tuned
     """  # noqa: E501 - an example is one line
-    from phi3flow.core.settings import Settings
     from training.finetune import finetune
     from training.ranks import is_main_process, rank
     from training.recipes.recipe import load_recipe
@@ -64,6 +65,28 @@ def train(
     track_once(trained.folder, settings.runs)
     text = f"{trained.folder}: {_summary(trained.result)}\nnext: {_following(trained.folder)}"
     return Outcome(asdict(trained), text)
+
+
+def toy_base(
+    *,
+    out: Annotated[Path, Option(metavar="DIR", help="Model folder to write.")],
+    seed: Annotated[
+        int, Option(metavar="N", help="Random seed of corpus, initial weights and training.")
+    ] = 0,
+) -> Outcome:
+    """Train the demo's tiny base model from scratch; for real work, use a Phi.
+
+    example: phi3flow toy-base --out runs/mine/base
+    """
+    from training.toy.corpus import make_base
+
+    model = make_base(out, seed=seed)
+    run = model.folder.parent
+    text = (
+        f"{model.folder}: validation loss {model.result.validation_loss:.3f}\n"
+        f"next: {train_command(run / 'data', model.folder, run / 'tuned')}"
+    )
+    return Outcome(asdict(model), text)
 
 
 def _summary(result: "Result") -> str:

@@ -8,6 +8,9 @@ from typer import Argument, Option
 from phi3flow.app.commands.connect import Contract, Deployment, checked_arguments, contract_of
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
+from phi3flow.core.files import write_json
+from phi3flow.core.settings import Settings
+from phi3flow.phi3_contract import Endpoint, Unauthorized
 
 if TYPE_CHECKING:
     from deploy.verify.exact_match import Reference
@@ -46,9 +49,6 @@ def verify(
     The key comes from PHI3FLOW_ENDPOINT_KEY. Exit code 0: all six checks pass; 4: some cannot be made.
     """
     from deploy.verify.gate import verify
-    from phi3flow.core.files import write_json
-    from phi3flow.core.settings import Settings
-    from phi3flow.phi3_contract import Endpoint, Unauthorized
 
     settings = Settings.load()
     reference = reference_of(check, at_least)
