@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from evaluation.asking.batch import run_evaluate
-from phi3flow.app.run_comparison import local_endpoints
+from phi3flow.app.services import local_endpoints
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import sha256_of
 from phi3flow.core.settings import Settings

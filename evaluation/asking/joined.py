@@ -21,8 +21,7 @@ def chats_in(path: Path) -> "Lazy[Chat]":
 
     Raises what `load_chats` raises.
     """
-    from phi3flow.chats.row_shapes import parse_row
-    from phi3flow.chats.rows import iterate_chats
+    from phi3flow.chats.rows import iterate_chats, parse_row
 
     for _ in iterate_chats(path):
         pass

@@ -8,9 +8,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import typer
@@ -65,25 +65,20 @@ HELP = """From a file of chats to a fine-tuned Phi-3 that answers through Prompt
 
 start with: phi3flow demo
 """
-# Modules that verbs import, and the extras that install them. An extra named like the verb is preferred.
-EXTRAS_OF = {
-    **dict.fromkeys(
-        ("accelerate", "datasets", "datasketch", "matplotlib", "mlflow", "peft", "trl"), ("train",)
-    ),
-    **dict.fromkeys(("fastapi", "httpx", "prometheus_client", "uvicorn"), ("serve",)),
-    **dict.fromkeys(("tokenizers", "torch", "transformers"), ("train", "serve")),
-    **dict.fromkeys(("nncf", "openvino", "openvino_genai", "openvino_tokenizers", "optimum"), ("openvino",)),
-    **dict.fromkeys(("azure", "promptflow.azure", "promptflow.evals", "promptflow.tools"), ("azure",)),
-    **dict.fromkeys(("markdown_it", "streamlit"), ("ui",)),
+# The modules that an extra installs.
+EXTRAS = {
+    "train": "accelerate datasets datasketch matplotlib mlflow peft tokenizers torch transformers trl",
+    "serve": "fastapi httpx prometheus_client tokenizers torch transformers uvicorn",
+    "openvino": "nncf openvino openvino_genai openvino_tokenizers optimum",
+    "azure": "azure promptflow.azure promptflow.evals promptflow.tools",
+    "ui": "markdown_it streamlit",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit code (the table is in docs/reference.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault(
-        "DO_NOT_TRACK", "true"
-    )  # TRL and MLflow would report their use; MLflow knows no "1"
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # for TRL and MLflow, which knows no "1"
     configure()
     _be_verbose(False)
     try:
@@ -107,18 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not hasattr(error, "hint"):
             raise
         return _explain(error)
-
-
-def parse(words: Sequence[str]) -> dict[str, Any]:
-    """The arguments with which `words` would call a verb's function. Raises click.UsageError and BadInput."""
-    command: click.Command = program()
-    rest, context = list(words), None
-    while isinstance(command, click.Group):
-        context = click.Context(command, parent=context)
-        name, found, rest = command.resolve_command(context, rest)
-        assert found is not None  # noqa: S101 - an unknown one was raised
-        command = found
-    return command.make_context(name, rest, parent=context).params
 
 
 def program() -> Group:
@@ -166,18 +149,19 @@ def command_of(name: str) -> click.Command:
 
 def _common() -> list[click.Parameter]:
     """The options that every command has."""
-    as_json = _flag("--json", _use_json, "Print one machine-readable object on stdout.")
-    return [as_json, *_loudness()]
+    text = "Print one machine-readable object on stdout."
+    return [_flag("--json", lambda: configure(quiet=is_quiet(), json=True), text), *_loudness()]
 
 
 def _loudness() -> list[click.Parameter]:
+    text = "Print no progress on stderr, only errors."
     return [
-        _flag("-q/--quiet", _be_quiet, "Print no progress on stderr, only errors."),
+        _flag("-q/--quiet", lambda: configure(quiet=True, json=is_json()), text),
         _flag("-v/--verbose", _be_verbose, "Log on stderr what phi3flow does, without any chat or key."),
     ]
 
 
-def _flag(names: str, act: Any, text: str) -> click.Parameter:
+def _flag(names: str, act: Callable[[], None], text: str) -> click.Parameter:
     def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
             act()
@@ -185,14 +169,6 @@ def _flag(names: str, act: Any, text: str) -> click.Parameter:
     return click.Option(
         names.split("/"), is_flag=True, is_eager=True, expose_value=False, callback=callback, help=text
     )
-
-
-def _use_json() -> None:
-    configure(quiet=is_quiet(), json=True)
-
-
-def _be_quiet() -> None:
-    configure(quiet=True, json=is_json())
 
 
 def _be_verbose(verbose: bool = True) -> None:
@@ -237,6 +213,7 @@ def _usage(error: click.UsageError) -> int:
 
 
 def extra_of(missing: str, words: Sequence[str]) -> str:
-    """The extra that installs a module; '' if none does, and its absence is a bug."""
-    extras = EXTRAS_OF.get(missing) or EXTRAS_OF.get(missing.partition(".")[0]) or ("",)
-    return next((extra for extra in extras if extra in words), extras[0])
+    """The extra that installs a module, if possible one named like the verb; '' if none does: a bug."""
+    names = {missing, missing.partition(".")[0]}
+    extras = [extra for extra, modules in EXTRAS.items() if names & set(modules.split())]
+    return next((extra for extra in extras if extra in words), extras[0] if extras else "")

@@ -10,11 +10,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.asking.direct_batch import PROMPT_FLOW
 from evaluation.compare import Options
 from evaluation.report.comparison import Report
 from evaluation.verdict.gate import load_gate
-from phi3flow.app.run_comparison import compare_run, served
-from phi3flow.app.services import ENDPOINT_MODULES, require_modules
+from phi3flow.app.run_folder import compare_run
+from phi3flow.app.services import ENDPOINT_MODULES, require_modules, served
 from phi3flow.core.children import module_command
 from phi3flow.core.console import INTERRUPTED, is_quiet, say
 from phi3flow.core.errors import BadInput, Phi3flowError
@@ -96,7 +97,7 @@ def serve_and_compare(folder: Path, settings: Settings) -> Demo:
     say("4/5 serving base and tuned on loopback")
     with served(folder, settings) as endpoints:
         say("5/5 asking both the held-out questions through the compare flow")
-        report = compare_run(folder, Options(load_gate(), settings.batch_workers))
+        report = compare_run(folder, Options(load_gate(), settings.batch_workers), runner=PROMPT_FLOW)
         asked = [{"role": "user", "content": QUESTION}]
         answers = {name: endpoint.complete(asked) for name, endpoint in endpoints.items()}
     return Demo(folder, report, answers)

@@ -75,11 +75,8 @@ def describe(param: click.Parameter) -> tuple[str, str]:
     if param.required:
         text += " (required)"
     elif "(default" not in text and _is_shown(param.default):
-        text += (
-            f" (default: {param.default:g})"
-            if isinstance(param.default, float)
-            else f" (default: {param.default})"
-        )
+        default = f"{param.default:g}" if isinstance(param.default, float) else param.default
+        text += f" (default: {default})"
     return _called(param), f"{text}."
 
 
@@ -108,9 +105,8 @@ def _called(param: click.Parameter) -> str:
         value = "|".join(map(str, param.type.choices))
     if isinstance(param, click.Argument):
         return value or str(param.name).upper()
-    takes_none = isinstance(param, click.Option) and param.is_flag
     names = ", ".join(param.opts)
-    return names if takes_none else f"{names} {value or param.type.name.upper()}"
+    return names if getattr(param, "is_flag", False) else f"{names} {value or param.type.name.upper()}"
 
 
 def _is_shown(default: Any) -> bool:

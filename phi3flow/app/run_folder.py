@@ -1,10 +1,16 @@
-"""Model folders and run folders, checked without loading anything; errors name the command that repairs."""
+"""What a model folder and a run folder must hold, and the comparison of a run's two models."""
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phi3flow.core.errors import BadInput
-from phi3flow.core.lineage import read_manifest, sha256_of
+from phi3flow.core.lineage import Artifact, read_manifest, sha256_of
+from phi3flow.core.sides import BASE, SIDES, TUNED
+
+if TYPE_CHECKING:
+    from evaluation.compare import Options
+    from evaluation.report.comparison import Report
 
 
 def require_model_folder(folder: Path) -> None:
@@ -26,6 +32,21 @@ def require_model(run: Path, name: str, hint: str = "") -> None:
         raise BadInput(f"{run / name} is not a model folder", hint=hint or _command_that_makes(run, name))
 
 
+def test_file(run: Path) -> Path:
+    return run / "data" / "test.jsonl"
+
+
+def require_run(run: Path) -> None:
+    """Raise BadInput for a folder that lacks what a comparison needs, with the command that makes it."""
+    if not test_file(run).is_file():
+        raise BadInput(
+            f"{test_file(run)}: no such file", hint=f"phi3flow prepare CHATS.jsonl --out {run}/data"
+        )
+    for side in SIDES:
+        require_model(run, side.name)
+    require_lineage(run)
+
+
 def require_lineage(run: Path) -> None:
     """Raise BadInput where tuned/ says that it was trained from another model than base/."""
     inputs = (read_manifest(run / "tuned") or {}).get("inputs", [])
@@ -35,6 +56,23 @@ def require_lineage(run: Path) -> None:
             f"{run / 'tuned'} was trained from {start['path']} as it was then, which is not {run / 'base'}",
             hint=f"put that model into {run / 'base'}, or train again from the one that is there",
         )
+
+
+def compare_run(run: Path, options: "Options", *, packs: bool = True, runner: str) -> "Report":
+    """Compare what `served` serves; the report goes into the run's folder."""
+    from evaluation.compare import compare
+
+    return compare(
+        test_file(run),
+        BASE.connection,
+        TUNED.connection,
+        run,
+        options,
+        models={side.name: Artifact.of("model", run / side.name) for side in SIDES},
+        loss_curve=run / TUNED.name / "loss.png",
+        packs=packs,
+        runner=runner,
+    )
 
 
 def train_command(data: Path, base: Path, tuned: Path) -> str:

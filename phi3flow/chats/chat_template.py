@@ -30,7 +30,11 @@ def encode_prompt(
     add_generation_prompt: bool = True,
 ) -> list[int]:
     """Token ids of the messages; `add_generation_prompt` appends the header of the assistant's next turn."""
-    return _render(tokenizer, messages, add_generation_prompt=add_generation_prompt)
+    safe = [{"role": m["role"], "content": neutralise(tokenizer, m["content"])} for m in messages]
+    encoded: Any = tokenizer.apply_chat_template(
+        safe, tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=True
+    )
+    return list(encoded["input_ids"])
 
 
 def encode_example(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> Example:
@@ -45,7 +49,7 @@ def encode_example(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapp
         if message["role"] != "assistant":
             continue
         prompt = encode_prompt(tokenizer, messages[:position])
-        through = _render(tokenizer, messages[: position + 1], add_generation_prompt=False)
+        through = encode_prompt(tokenizer, messages[: position + 1], add_generation_prompt=False)
         if prompt[: len(input_ids)] != input_ids or through[: len(prompt)] != prompt:
             raise Phi3flowError(
                 "the tokenizer's chat template does not render a prompt as a prefix of its answer",
@@ -72,19 +76,6 @@ def neutralise(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
 @lru_cache(maxsize=4)
 def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     return sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
-
-
-def _render(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Mapping[str, str]],
-    *,
-    add_generation_prompt: bool,
-) -> list[int]:
-    safe = [{"role": m["role"], "content": neutralise(tokenizer, m["content"])} for m in messages]
-    encoded: Any = tokenizer.apply_chat_template(
-        safe, tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=True
-    )
-    return list(encoded["input_ids"])
 
 
 def _until_end_of_turn(tokenizer: "PreTrainedTokenizerBase", answer: list[int]) -> list[int]:

@@ -44,13 +44,10 @@ def _loading(source: str, name: str) -> AbstractContextManager[None]:
 
     def not_found(error: Exception) -> Exception:
         if "is a gated dataset" in str(error):
-            return BadInput(
-                f"{name}: the data set is gated", hint=f"accept its terms, then run hf auth login; {page}"
-            )
-        return BadInput(
-            f"{name}: no such public data set on the hub",
-            hint=f"check the name, or run hf auth login; {page}",
-        )
+            hint = f"accept its terms, then run hf auth login; {page}"
+            return BadInput(f"{name}: the data set is gated", hint=hint)
+        hint = f"check the name, or run hf auth login; {page}"
+        return BadInput(f"{name}: no such public data set on the hub", hint=hint)
 
     def unreachable(error: Exception) -> Exception:
         return Phi3flowError(
@@ -70,15 +67,10 @@ def _loading(source: str, name: str) -> AbstractContextManager[None]:
         return as_said(error) if "scripts are no longer supported" in str(error) else error
 
     return translating(
-        {
-            DatasetNotFoundError: not_found,
-            ConnectionError: unreachable,
-            httpx.HTTPError: unreachable,
-            DatasetGenerationError: unreadable,
-            ValueError: as_said,
-            FileNotFoundError: as_said,
-            RuntimeError: other,
-        }
+        {DatasetNotFoundError: not_found, DatasetGenerationError: unreadable}
+        | dict.fromkeys((ConnectionError, httpx.HTTPError), unreachable)
+        | dict.fromkeys((ValueError, FileNotFoundError), as_said)
+        | {RuntimeError: other}
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from phi3flow.core.children import module_command
 from phi3flow.core.errors import BadInput, nearest
-from phi3flow.core.ports import LOOPBACK
+from phi3flow.core.processes import LOOPBACK
 
 FLOWS = ("chat", "compare", "grade")
 DAG = "flow.dag.yaml"

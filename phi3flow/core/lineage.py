@@ -44,16 +44,13 @@ def sha256_of(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
+    files = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
     listing = "".join(
-        f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n"
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != MANIFEST and not _is_hidden(file.relative_to(path))
+        f"{sha256_of(path / file)}  {file.as_posix()}\n"
+        for file in files
+        if file.name != MANIFEST and not any(part.startswith(".") for part in file.parts)
     )
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def write_manifest(

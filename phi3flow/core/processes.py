@@ -12,6 +12,7 @@ import http.client
 import logging
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +23,9 @@ from typing import NoReturn, Self
 
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.ports import LOOPBACK, holder_of, is_free
 from phi3flow.core.process_guard import Guard
 
+LOOPBACK = "127.0.0.1"
 READY_SECONDS = 180.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.2
@@ -201,6 +202,31 @@ def require_free_ports(services: Iterable[Service]) -> None:
         ways_out.append(f"PHI3FLOW_{service.setting.upper()}=PORT or {service.setting} in phi3flow.toml")
     if problems:
         raise BadInput("\n".join(problems), hint="stop it, or choose another: " + "; ".join(ways_out))
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` now; connections of an earlier server do not count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def holder_of(port: int) -> str:
+    """The listening process as `name (pid N)`; 'another process' where the system does not tell."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:  # another user's process, or one that ended meanwhile
+        pass
+    return "another process"
 
 
 def _answers(service: Service) -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import click
 import pytest
+from command_line import parse
 
-from phi3flow.app.cli import VERBS, command_of, extra_of, main, parse
+from phi3flow.app.cli import VERBS, command_of, extra_of, main
 from phi3flow.app.commands.doctor import install_command
 from phi3flow.app.plain_help import describe, visible
 from phi3flow.app.renamed import up_to_date

@@ -12,8 +12,7 @@ import pytest
 from waiting import until
 
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.ports import is_free
-from phi3flow.core.processes import Service, ServiceFailed, Stack, finish
+from phi3flow.core.processes import Service, ServiceFailed, Stack, finish, is_free
 
 SERVER = """
 import http.server, os, signal, subprocess, sys

@@ -40,7 +40,7 @@ from pathlib import Path
 from evaluation.compare import Options, compare
 from evaluation.verdict.gate import load_gate
 from evaluation.asking.direct_batch import DIRECT
-from phi3flow.app.run_comparison import local_endpoints
+from phi3flow.app.services import local_endpoints
 from phi3flow.core.settings import Settings
 
 base, tuned, data = map(Path, sys.argv[1:])

@@ -4,8 +4,8 @@ import shlex
 from importlib.resources import files
 
 import pytest
+from command_line import parse
 
-from phi3flow.app.cli import parse
 from phi3flow.core.errors import BadInput
 from training.recipes.recipe import load_recipe, recipe_names
 from training.toy.corpus import BASE_RECIPE

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -46,7 +45,9 @@ def chat(
     if question is not None and not question.strip():
         raise BadInput("the question is empty", hint='phi3flow chat "Who founded Microsoft?"')
     opening = [{"role": "system", "content": system}] if system else []
-    with _flow(connection, Settings.load()) as ask:
+    settings = Settings.load()
+    with TemporaryDirectory(prefix="phi3flow-") as folder:
+        ask = _loaded(connection, settings, Path(folder) / "chat") if connection else _served(settings)
         if question is None:
             return Outcome(exit_code=_talk(ask, opening))
         asked = [*opening, {"role": "user", "content": question}]
@@ -86,15 +87,6 @@ def _print(pieces: Iterable[str]) -> str:
         answer += piece
     print(flush=True)
     return answer
-
-
-@contextmanager
-def _flow(connection: str | None, settings: Settings) -> Iterator[Ask]:
-    if connection is None:
-        yield _served(settings)
-        return
-    with TemporaryDirectory(prefix="phi3flow-") as folder:
-        yield _loaded(connection, settings, Path(folder) / "chat")
 
 
 def _served(settings: Settings) -> Ask:

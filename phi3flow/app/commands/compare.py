@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home
+from phi3flow.app.run_folder import compare_run, require_run, test_file
+from phi3flow.app.services import served
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import result_file
@@ -81,7 +83,6 @@ def compare(
     """
     from evaluation.asking.direct_batch import runner_for
     from evaluation.compare import compare as compare_connections
-    from phi3flow.app.run_comparison import compare_run, require_run, served, test_file
 
     settings = Settings.load()
     options = _options(gate, judge, judge_metric, text_metrics, settings)

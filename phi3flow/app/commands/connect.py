@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from getpass import getpass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -15,6 +15,9 @@ from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
 from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import Endpoint, Rejected
+
+if TYPE_CHECKING:
+    from deploy.azure.steps.session import Cloud
 
 Contract = Annotated[
     str | None,
@@ -61,14 +64,18 @@ def connect(
 
     The key comes from PHI3FLOW_ENDPOINT_KEY or a prompt, never from the command line.
     """
+    from deploy.azure.steps.session import connect as connect_to_azure
+
     settings = Settings.load()
     with checked_arguments():
         if azure:
-            found = _in_azure(name, endpoint, deployment, settings)  # it knows which deployment was meant
+            if endpoint:
+                raise BadInput("--azure finds the endpoint itself", f"phi3flow connect {name} --azure")
+            found = endpoint_in_azure(name, connect_to_azure(settings), deployment)
             described = replace(found, **given(contract=contract, model=model, timeout=timeout))
         else:
             asked = given(contract=contract, model=model, deployment=deployment, timeout=timeout)
-            described = replace(_named(name, endpoint, settings), **asked)
+            described = replace(endpoint_at(name, endpoint, settings), **asked)
     enter_home(settings)
     store_connection(name, described)
     text = f"stored {name}: {described.url}, contract {described.contract}"
@@ -94,29 +101,25 @@ def checked_arguments() -> Iterator[None]:
         raise BadInput(str(error), error.hint) from None
 
 
-def asked_key(name: str) -> str:
-    """From the terminal, unseen. Raises BadInput where there is none."""
-    if not sys.stdin.isatty():
-        raise BadInput(
-            f"no key for '{name}'", hint='export PHI3FLOW_ENDPOINT_KEY=... (or eval "$(phi3flow env)")'
-        )
-    return getpass(f"key of {name}: ")
-
-
-def _named(name: str, url: str | None, settings: Settings) -> Endpoint:
-    key = settings.endpoint_key or asked_key(name)
+def endpoint_at(name: str, url: str | None, settings: Settings) -> Endpoint:
+    """The endpoint at a URL, or that of NAME on this machine. Asks for a key that is not set."""
+    key = settings.endpoint_key or _asked_key(name)
     packaged = None if url else template(name, key)
     return packaged or Endpoint(url or "", key, contract_of(url or ""))
 
 
-def _in_azure(name: str, url: str | None, deployment: str | None, settings: Settings) -> Endpoint:
+def endpoint_in_azure(name: str, cloud: "Cloud", deployment: str | None) -> Endpoint:
     """The key is fetched now, and goes nowhere but into the encrypted connection."""
     from deploy.azure.steps.problems import explaining
     from deploy.azure.steps.serving import ask_at
-    from deploy.azure.steps.session import connect
 
-    if url:
-        raise BadInput("--azure finds the endpoint itself", f"phi3flow connect {name} --azure")
-    cloud = connect(settings)
     with explaining(f"endpoint of {name}"):
         return ask_at(cloud, cloud.names.endpoint(name), deployment)
+
+
+def _asked_key(name: str) -> str:
+    """From the terminal, unseen. Raises BadInput where there is none."""
+    if not sys.stdin.isatty():
+        hint = 'export PHI3FLOW_ENDPOINT_KEY=... (or eval "$(phi3flow env)")'
+        raise BadInput(f"no key for '{name}'", hint=hint)
+    return getpass(f"key of {name}: ")

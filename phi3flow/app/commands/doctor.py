@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.core.console import Outcome
-from phi3flow.core.ports import holder_of, is_free
+from phi3flow.core.processes import holder_of, is_free
 from phi3flow.core.settings import CONFIG_FILE, Settings, config_file
 
 if TYPE_CHECKING:
@@ -75,9 +75,10 @@ def examine(settings: Settings) -> list[Check]:
 
     requirements, installed = _packages()
     device = _device() if "torch" in installed else None
+    path = config_file()
     return [
         check_python(sys.version_info[:2]),
-        check_settings(config_file()),
+        Check("settings", OK, f"from {path}" if path else f"defaults: no {CONFIG_FILE} here or above"),
         check_packages(requirements, installed),
         check_siblings(installed),
         *(check_device(device) if device else []),
@@ -95,10 +96,6 @@ def check_python(version: tuple[int, ...], *, checkout: bool = IS_CHECKOUT) -> C
         return Check("python", OK, f"Python {shown}")
     fix = "make install PYTHON=python3.11" if checkout else "python3.11 -m pip install phi3flow"
     return Check("python", FAIL, f"Python {shown} is not 3.11 or 3.12", fix)
-
-
-def check_settings(path: Path | None) -> Check:
-    return Check("settings", OK, f"from {path}" if path else f"defaults: no {CONFIG_FILE} here or above")
 
 
 def install_command(extras: Iterable[str], *, checkout: bool = IS_CHECKOUT) -> str:
@@ -120,14 +117,13 @@ def check_packages(
     from packaging.utils import canonicalize_name
 
     wrong: set[str] = set()
-    missing: set[str] = set()
-    absent: dict[str, set[str]] = defaultdict(set)
     repair: set[str] = set()
+    absent: dict[str, set[str]] = defaultdict(set)
     for requirement in map(Requirement, requirements):
         name, extra = canonicalize_name(requirement.name), _extra(requirement)
         version = installed.get(name)
         if version is None and not extra:
-            missing.add(f"{name} is missing")
+            wrong.add(f"{name} is missing")
         elif version is None:
             absent[extra].add(name)
         elif not requirement.specifier.contains(version, prereleases=True):
@@ -135,9 +131,8 @@ def check_packages(
             wrong.add(f"{name} {version} is not {requirement.specifier}{why}")
             repair |= {extra} - {""}
     absent.pop("dev", None)
-    if missing or wrong:
-        fix = install_command(repair, checkout=checkout)
-        return Check("packages", FAIL, "; ".join(sorted(wrong | missing)), fix)
+    if wrong:
+        return Check("packages", FAIL, "; ".join(sorted(wrong)), install_command(repair, checkout=checkout))
     if absent:
         listed = "; ".join(f"{extra} ({', '.join(sorted(absent[extra]))})" for extra in sorted(absent))
         fix = install_command(absent, checkout=checkout)
@@ -163,17 +158,14 @@ def check_siblings(installed: Mapping[str, str], *, checkout: bool = IS_CHECKOUT
 
 
 def check_device(device: Device) -> list[Check]:
+    torch = Check("torch", OK, f"torch {device.torch} on {device.name}")
     if device.driver and not device.gpu:
         sentence = f"an NVIDIA driver is installed, but torch {device.torch} does not use it"
-        checks = [Check("torch", WARN, sentence, "pip install --force-reinstall 'torch==2.13.*'")]
-    else:
-        checks = [Check("torch", OK, f"torch {device.torch} on {device.name}")]
+        torch = Check("torch", WARN, sentence, "pip install --force-reinstall 'torch==2.13.*'")
+    bf16 = Check("bf16", OK, "trains in bf16" if device.bf16 else "trains in fp32: no bf16 here")
     if device.gpu and not device.bf16:
-        return [
-            *checks,
-            Check("bf16", WARN, f"{device.name} has no bf16", 'set precision = "fp32" in the recipe'),
-        ]
-    return [*checks, Check("bf16", OK, "trains in bf16" if device.bf16 else "trains in fp32: no bf16 here")]
+        bf16 = Check("bf16", WARN, f"{device.name} has no bf16", 'set precision = "fp32" in the recipe')
+    return [torch, bf16]
 
 
 def check_ports(settings: Settings) -> list[Check]:

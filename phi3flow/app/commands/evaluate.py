@@ -58,10 +58,5 @@ def evaluate(
     counts = [[name, str(summary[name])] for name in ("expected", "answered", "failed")]
     means = [[name, f"{value:.3f}".removesuffix(".000")] for name, value in result.metrics.items()]
     text = table(["evaluation", connection], counts + means) + f"\n{path}"
-    return Outcome(summary | {"path": str(path)}, text, _exit_code(result.answered, result.failed))
-
-
-def _exit_code(answered: int, failed: int) -> int:
-    if not answered:
-        return 1
-    return 5 if failed else 0
+    done = 5 if result.failed else 0
+    return Outcome(summary | {"path": str(path)}, text, done if result.answered else 1)

@@ -16,7 +16,6 @@ from typer import Argument, Option
 from custom_connections.promptflow_home import enter_home_without_store
 from deploy.azure.steps.plan import carry_out
 from deploy.azure.steps.problems import explaining
-from deploy.azure.steps.serving import ask_at
 from deploy.azure.steps.session import connect as connect_to_azure
 from deploy.azure.steps.sizes import profile_for
 from deploy.foundry.connections import FlowConnection, as_flows_read_it
@@ -29,8 +28,8 @@ from phi3flow.app.commands.connect import (
     Deployment,
     Model,
     Timeout,
-    asked_key,
-    contract_of,
+    endpoint_at,
+    endpoint_in_azure,
     given,
 )
 from phi3flow.app.commands.train import Data
@@ -277,11 +276,8 @@ def _target(*, workspace: bool) -> Target:
 
 def _endpoint(name: str, target: Target, url: str | None, asked: dict[str, Any]) -> Endpoint:
     if url:
-        key = Settings.load().endpoint_key or asked_key(name)
-        return replace(Endpoint(url, key, contract_of(url)), **asked)
-    cloud = target.endpoints
-    with explaining(f"endpoint of {name}"):
-        found = ask_at(cloud, cloud.names.endpoint(name), asked.pop("deployment", None))
+        return replace(endpoint_at(name, url, Settings.load()), **asked)
+    found = endpoint_in_azure(name, target.endpoints, asked.pop("deployment", None))
     return replace(found, **asked)
 
 

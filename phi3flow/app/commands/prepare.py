@@ -8,6 +8,7 @@ from typer import Argument, Option
 
 from phi3flow.app.run_folder import base_command, train_command
 from phi3flow.core.console import Outcome, table
+from phi3flow.core.lineage import MANIFEST
 
 if TYPE_CHECKING:
     from training.data.prepare import PreparedData
@@ -37,7 +38,6 @@ def prepare(
 
     example: phi3flow prepare chats.jsonl --out runs/mine/data
     """
-    from phi3flow.core.lineage import MANIFEST
     from training.data.prepare import prepare
 
     data = prepare(sources, out, test=test, near_duplicates=near_duplicates, max_bad=max_bad)

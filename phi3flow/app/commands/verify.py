@@ -38,8 +38,7 @@ def verify(
     check: Check = None,
     at_least: AtLeast = None,
     out: Annotated[
-        Path | None,
-        Option(metavar="DIR", help=f"Folder of {FILE} (default: the folder that holds MODEL)."),
+        Path | None, Option(metavar="DIR", help=f"Folder of {FILE} (default: the folder that holds MODEL).")
     ] = None,
 ) -> Outcome:
     """Check that an endpoint serves the model that was trained, as it was trained.
