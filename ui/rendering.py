@@ -28,7 +28,7 @@ _markdown.add_render_rule(
 @lru_cache(maxsize=256)
 def answer_html(text: str) -> str:
     """A model's answer as rendered Markdown, isolated from the text around it."""
-    shown, note = _bounded(_visible(text))
+    shown, note = _bounded(text)
     if len(shown) <= MARKDOWN_CHARACTERS and shown.count("|") <= TABLE_BARS:
         rendered = _markdown.render(shown)
         if len(rendered) <= GROWTH * len(shown) + 1000:
@@ -38,7 +38,7 @@ def answer_html(text: str) -> str:
 
 def plain_html(text: str, kind: str = "phi3flow-question") -> str:
     """Text without Markdown; keeps line breaks."""
-    shown, note = _bounded(_visible(text))
+    shown, note = _bounded(text)
     return _isolated(f'<div class="phi3flow-plain">{html.escape(shown)}</div>', note, kind)
 
 
@@ -53,10 +53,10 @@ def _visible(text: str) -> str:
 
 
 def _bounded(text: str) -> tuple[str, str]:
-    if len(text) <= SHOWN_CHARACTERS:
-        return text, ""
-    note = f"{len(text) - SHOWN_CHARACTERS} more characters: export the conversation."
-    return text[:SHOWN_CHARACTERS], note
+    """The visible text up to SHOWN_CHARACTERS, and a note if there is more."""
+    visible = _visible(text)
+    more = len(visible) - SHOWN_CHARACTERS
+    return visible[:SHOWN_CHARACTERS], f"{more} more characters: export the conversation." * (more > 0)
 
 
 def _isolated(body: str, note: str, kind: str) -> str:

@@ -134,7 +134,8 @@ def this_workspace() -> Workspace:
     """The workspace of the person who opened the page; stops the script if a login is needed."""
     person = owner()
     run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
-    return Workspace(run, Conversations(_database(run.resolve()), person), _streams())
+    database, streams = _of_server(run.resolve())
+    return Workspace(run, Conversations(database, person), streams)
 
 
 def verdict_of(report: Mapping[str, Any]) -> str:
@@ -169,12 +170,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 @lru_cache
-def _database(run: Path) -> Path:
-    """Prepared once per server, however many sessions it serves."""
+def _of_server(run: Path) -> tuple[Path, Streams]:
+    """The database, prepared once, and the running answers: the same for all sessions of this server."""
     Conversations(run / DATABASE).prepare()
-    return run / DATABASE
-
-
-@lru_cache
-def _streams() -> Streams:
-    return Streams()
+    return run / DATABASE, Streams()

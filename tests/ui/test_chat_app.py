@@ -32,7 +32,7 @@ def run(monkeypatch, tmp_path, flow):
     config.set_option("server.address", "127.0.0.1")
     yield tmp_path / "runs" / "demo"
     config.set_option("server.address", None)
-    workspace._database.cache_clear()
+    workspace._of_server.cache_clear()
 
 
 @pytest.fixture

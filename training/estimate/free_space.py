@@ -100,19 +100,13 @@ def _free_in_container(cgroups: Path, membership: Path) -> int | None:
     free = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if not controllers:
-            free += _free_along(cgroups, path, V2)
-        elif "memory" in controllers.split(","):
-            free += _free_along(cgroups / "memory", path, V1)
-    return min(free, default=None)
-
-
-def _free_along(top: Path, path: str, names: _Names) -> list[int]:
-    """The free bytes of each group from the top of the tree down to `path`."""
-    folders = [top]
-    for part in Path(path).parts[1:]:
-        folders.append(folders[-1] / part)
-    return [free for folder in folders if (free := _free_in(folder, names)) is not None]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, names = (cgroups / "memory", V1) if controllers else (cgroups, V2)
+        own = top / path.lstrip("/")
+        groups = [own, *own.parents][: len(Path(path).parts)]  # up to `top`
+        free += [_free_in(group, names) for group in groups]
+    return min((count for count in free if count is not None), default=None)
 
 
 def _free_in(folder: Path, names: _Names) -> int | None:

@@ -12,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from training.toy.wordings import TEXT
+
 KINDS = ("elements", "countries", "planets", "companies")
 INVENTED_PER_KIND = {"elements": 24, "countries": 28, "planets": 10, "companies": 18}
 
@@ -70,17 +72,6 @@ def _facts_of(kind: str, row: dict[str, str]) -> Iterator[Fact]:
     return (Fact(kind, row["name"], column, value) for column, value in row.items() if column != "name")
 
 
-_ONSETS = [*"bcdfghjklmnprstvwz", "br", "cl", "dr", "fl", "gr", "pl", "st", "tr"]
-_VOWELS = [*"aeiou", "ai", "ea", "ou"]
-_CODAS = ["", "", "l", "m", "n", "r", "s", "x", "nd", "rk", "th"]
-_ENDINGS = {
-    "elements": ["ium", "ine", "on", "um", "en"],
-    "countries": ["land", "ia", "stan", "ora", "e"],
-    "planets": ["us", "ar", "is", "une"],
-    "companies": ["", "", "co", "tech", "ix"],
-}
-
-
 def _invented_row(rng: random.Random, kind: str, taken: set[str]) -> dict[str, str]:
     name = _new_name(rng, kind, taken)
     taken.add(name)
@@ -90,11 +81,12 @@ def _invented_row(rng: random.Random, kind: str, taken: set[str]) -> dict[str, s
 def _new_name(rng: random.Random, kind: str, taken: set[str]) -> str:
     """A pronounceable name that is not taken, cased as its kind is: elements are common nouns."""
     while True:
-        name = _syllables(rng, rng.choice([1, 2, 2])) + rng.choice(_ENDINGS[kind])
+        name = _syllables(rng, rng.choice([1, 2, 2])) + rng.choice(TEXT["endings"][kind])
         name = name if kind == "elements" else name.capitalize()
         if len(name) > 3 and name not in taken:
             return name
 
 
 def _syllables(rng: random.Random, count: int) -> str:
-    return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(count)) + rng.choice(_CODAS)
+    onsets, vowels = TEXT["onsets"], TEXT["vowels"]
+    return "".join(rng.choice(onsets) + rng.choice(vowels) for _ in range(count)) + rng.choice(TEXT["codas"])
