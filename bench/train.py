@@ -101,14 +101,16 @@ def theirs(work, chats):
 
 
 def ours(work, chats):
-    from training.loop.run import make_trainer
+    from training.loop.run import encoded, make_trainer
     from training.loop.start import Run, starting_model, starting_tokenizer
     from training.recipes.recipe import load_recipe
 
     recipe = replace(load_recipe("tiny-cpu"), steps=None, epochs=EPOCHS, eval_every=10_000)
     run = Run(DATA, recipe, work, "tuned", str(BASE), 0)
     tokenizer = starting_tokenizer(run, chats)
-    return make_trainer(run, starting_model(run, tokenizer), tokenizer, chats, load("val.jsonl"))
+    rows = encoded(run, tokenizer, chats, "train.jsonl")
+    held_out = encoded(run, tokenizer, load("val.jsonl"), "val.jsonl")
+    return make_trainer(run, starting_model(run, tokenizer), tokenizer, rows, held_out)
 
 
 def assistant_tokens(tokenizer, rows):

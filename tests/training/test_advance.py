@@ -23,7 +23,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.checkpoints import step_of, valid_checkpoints
 from training.finetune import finetune
-from training.loop.run import advance, forget_metrics_after, make_trainer
+from training.loop.run import advance, encoded, forget_metrics_after, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.recipes.recipe import Lora
 
@@ -69,10 +69,11 @@ class StopAt(TrainerCallback):
 
 def trainer_of(run):
     run.work.mkdir(exist_ok=True)
-    chats, validation = (load_chats(run.data / name) for name in ("train.jsonl", "val.jsonl"))
-    tokenizer = starting_tokenizer(run, chats)
+    chats = {name: load_chats(run.data / name) for name in ("train.jsonl", "val.jsonl")}
+    tokenizer = starting_tokenizer(run, chats["train.jsonl"])
+    rows = [encoded(run, tokenizer, each, name) for name, each in chats.items()]
     torch.manual_seed(run.seed)
-    return make_trainer(run, starting_model(run, tokenizer), tokenizer, chats, validation)
+    return make_trainer(run, starting_model(run, tokenizer), tokenizer, *rows)
 
 
 def ended(run):

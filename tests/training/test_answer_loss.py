@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.jsonl import write_jsonl
-from training.loop.run import make_trainer
+from training.loop.run import encoded, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.recipes.recipe import Lora, Recipe, Scratch
 
@@ -33,9 +33,10 @@ def chats(count):
 @pytest.fixture(params=RECIPES, ids=str)
 def trainer(request, tmp_path):
     write_jsonl(tmp_path / "train.jsonl", chats(4))
-    rows = load_chats(tmp_path / "train.jsonl")
+    loaded = load_chats(tmp_path / "train.jsonl")
     run = Run(tmp_path, RECIPES[request.param], tmp_path, "tiny", None, 0)
-    tokenizer = starting_tokenizer(run, rows)
+    tokenizer = starting_tokenizer(run, loaded)
+    rows = encoded(run, tokenizer, loaded, "train.jsonl")
     made = make_trainer(run, starting_model(run, tokenizer), tokenizer, rows, rows)
     made.model.eval()  # no dropout: both must see the same
     return made

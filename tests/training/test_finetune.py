@@ -20,7 +20,7 @@ from phi3flow.core.lineage import read_manifest, sha256_of
 from training.checkpoints import latest_checkpoint, valid_checkpoints
 from training.finetune import ROOT, finetune, training_code
 from training.loop.finish import merged_into_start
-from training.loop.run import make_trainer
+from training.loop.run import encoded, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.models.loading import load_model, load_tokenizer
 from training.recipes.arguments import peft_config
@@ -251,9 +251,10 @@ def test_a_run_that_diverges_keeps_earlier_checkpoints(data, tmp_path):
     """A good recipe whose weights are broken between two checkpoints."""
     run = Run(data, replace(RECIPE, eval_every=2), tmp_path / "work", "tuned", None, 0)
     run.work.mkdir()
-    chats, validation = (load_chats(data / name) for name in ("train.jsonl", "val.jsonl"))
-    tokenizer = starting_tokenizer(run, chats)
-    trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, chats, validation)
+    chats = {name: load_chats(data / name) for name in ("train.jsonl", "val.jsonl")}
+    tokenizer = starting_tokenizer(run, chats["train.jsonl"])
+    rows = [encoded(run, tokenizer, each, name) for name, each in chats.items()]
+    trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, *rows)
 
     class Breaks(TrainerCallback):
         def on_step_end(self, args, state, control, model, **kwargs):

@@ -23,7 +23,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from training.data.encode import encode_chats, packed
 from training.loop.finish import merged
-from training.loop.run import make_trainer
+from training.loop.run import encoded, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.loop.trainer import LineCollator
 from training.models.loading import load_model
@@ -144,7 +144,8 @@ def test_the_first_steps_change_what_they_should_and_the_saved_folder_loads(name
         run = Run(folder / "data", recipe, Path(work), "tuned", str(base) if base else None, 0)
         tokenizer = starting_tokenizer(run, chats)
         model = starting_model(run, tokenizer)
-        trainer = make_trainer(run, model, tokenizer, chats, chats)
+        rows = encoded(run, tokenizer, chats, "train.jsonl")
+        trainer = make_trainer(run, model, tokenizer, rows, rows)
         trainer.add_callback(NoCheckpoint())
         loss = trainer.train().training_loss
         # Random weights know nothing: every token of the vocabulary is about as likely.

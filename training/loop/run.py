@@ -51,8 +51,8 @@ def train(run: Run) -> Result:
     set_seed(run.seed)
     chats, validation = load_chats(run.data / "train.jsonl"), load_chats(run.data / "val.jsonl")
     tokenizer = starting_tokenizer(run, chats)
-    rows = _encoded(run, tokenizer, chats, "train.jsonl")
-    held_out = _encoded(run, tokenizer, validation[:VALIDATION_ROWS], "val.jsonl")
+    rows = encoded(run, tokenizer, chats, "train.jsonl")
+    held_out = encoded(run, tokenizer, validation[:VALIDATION_ROWS], "val.jsonl")
     size = model_size(empty_model(run, tokenizer), run.recipe.lora)
     require_room(run.name, run.recipe, size, rows, run.work)
     if warning := emulation_warning(run.recipe, native=has_bf16()):
@@ -69,7 +69,7 @@ def _train(
     prompts: dict[str, list[dict[str, str]]],
 ) -> Result:
     """Train and evaluate on all ranks; the rest is rank 0's work."""
-    trainer = _trainer(run, starting_model(run, tokenizer), tokenizer, sets.train, sets.validation)
+    trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, sets.train, sets.validation)
     # The trainer has moved the model to its device, and new adapters change nothing yet.
     before = answer_greedily(trainer.model, tokenizer, prompts) if run.start and is_main_process() else None
     advance(run, trainer)
@@ -138,21 +138,10 @@ def make_trainer(
     run: Run,
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    chats: list[Chat],
-    validation: list[Chat],
-) -> AssistantTrainer:
-    """A trainer for `chats`, ready to start. Raises BadInput for chats that are too long."""
-    rows = _encoded(run, tokenizer, chats, "train.jsonl")
-    return _trainer(run, model, tokenizer, rows, _encoded(run, tokenizer, validation, "val.jsonl"))
-
-
-def _trainer(
-    run: Run,
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
     rows: "Dataset",
     held_out: "Dataset",
 ) -> AssistantTrainer:
+    """A trainer that is ready to start, for encoded chats to train and to validate on."""
     callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), HashCheckpoints()]
     if run.recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(run.recipe.patience))
@@ -184,7 +173,8 @@ def _hold_adapters_in_fp32(trainer: AssistantTrainer) -> None:
             parameter.data = parameter.data.float()
 
 
-def _encoded(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat], name: str) -> "Dataset":
+def encoded(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat], name: str) -> "Dataset":
+    """The rows of the data file `name`, packed if the recipe says so. Raises BadInput for too long ones."""
     rows = encode_chats(tokenizer, chats, run.recipe.max_length, (run.data / name).as_posix())
     return packed(rows, run.recipe.max_length) if run.recipe.packing else rows
 
@@ -196,7 +186,7 @@ def _best_loss(run: Run) -> float:
 def _test_rows(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "Dataset | None":
     """The test set, encoded before training so that a chat that is too long fails early; scored once."""
     path = run.data / "test.jsonl"
-    return _encoded(run, tokenizer, load_chats(path), path.name) if path.exists() else None
+    return encoded(run, tokenizer, load_chats(path), path.name) if path.exists() else None
 
 
 def _test_loss(trainer: AssistantTrainer, rows: "Dataset | None") -> float | None:
