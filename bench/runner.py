@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from evaluation.asking.batch import MAX_TOKENS, QUESTION
-from evaluation.asking.direct_run import AskedSide, chat_function, run_direct
+from evaluation.asking.direct_run import AskedSide, run_direct, streamed_answer
 from evaluation.asking.joined import chats_in
 from evaluation.asking.promptflow_run import Limits, outputs_of, run_flows
 from evaluation.verdict.gate import load_gate
@@ -66,7 +66,7 @@ def direct(data, at, out):
     chats = chats_in(data)
     sampling = Sampling(max_tokens=MAX_TOKENS)
     sides = [AskedSide("answers", at)]
-    records = run_direct(chats, sides, chat_function(), out, sampling=sampling, data_sha256=sha256_of(data),
+    records = run_direct(chats, sides, streamed_answer, out, sampling=sampling, data_sha256=sha256_of(data),
                          workers=WORKERS)  # fmt: skip
     return records["answers"]
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.asking import batch, direct_batch
 from evaluation.asking.answer_file import open_answers
-from evaluation.asking.direct_batch import DIRECT, PROMPT_FLOW
+from evaluation.asking.batch import PROMPT_FLOW, run_compare
 from evaluation.asking.joined import chats_in, say_failures, scored_rows
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge, load_judge
@@ -65,8 +64,7 @@ def compare(
 
     test = Artifact.of("test data", data)
     graders = _graders(options, out)
-    run_compare = direct_batch.run_compare if runner == DIRECT else batch.run_compare
-    rows = run_compare(data, base, tuned, out, workers=options.workers)
+    rows = run_compare(data, base, tuned, out, workers=options.workers, runner=runner)
     lineage: dict[str, Any] = {
         "test data": test.sha256,
         "base": {"connection": base},

@@ -17,7 +17,8 @@ from deploy.foundry.flows import require_flow
 from deploy.foundry.runs import COMPLETED, ENDED, fetch, find_run, submit, wait
 from deploy.foundry.target import Target
 from evaluation.asking.answer_file import Record
-from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, load_test, record_of
+from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, record_of
+from evaluation.asking.joined import chats_in
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from evaluation.compare import compare_recorded
 from phi3flow.core.console import say
@@ -68,7 +69,7 @@ def run_in_cloud(target: Target, data: Path, out: Path) -> CloudAnswers:
     Raises BadInput where `out` holds runs of something else, Phi3flowError where a connection or the flow is
     missing in the cloud, or the run fails as a whole.
     """
-    chats = load_test(data)
+    chats = chats_in(data)
     flow = require_flow(target, FLOW)
     state = _state(target, data, flow, out)
     started = _started(state, len(chats))
@@ -102,7 +103,7 @@ def answers_in_cloud(target: Target, out: Path) -> CloudAnswers:
         raise BadInput(
             f"{data} is not the file that was asked in the cloud any more", "bring it back, or run again"
         )
-    started = _started(state, len(load_test(data)))
+    started = _started(state, len(chats_in(data)))
     for run in started[-1:]:
         if not _is_over(target, run):
             wait(target, run.name)
@@ -112,7 +113,7 @@ def answers_in_cloud(target: Target, out: Path) -> CloudAnswers:
 def _gather(target: Target, data: Path, out: Path, started: Sequence[Started]) -> CloudAnswers:
     """Later runs win, line by line, where they have an answer."""
     nothing = Record(None, None, LOST)
-    count = len(load_test(data))
+    count = len(chats_in(data))
     sides = {side.name: [nothing] * count for side in SIDES}
     for run in started:
         found = find_run(target, run.name)

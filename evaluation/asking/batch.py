@@ -1,34 +1,41 @@
-"""Batch runs through Prompt flow, joined with their input.
+"""Batch runs, joined with their input: through Prompt flow, or directly for files of any length.
 
 `pf run` reports "Completed" even if lines failed, and an evaluation flow drops those lines. So every run is
 left-joined with its input on the line number and reports the lines expected, answered and failed. All files
-of a run stay below `out/promptflow/`.
+of a run stay below `out/promptflow/` or `out/direct/`.
 """
 
 import json
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.answer_metrics import score_answer
 from evaluation.asking.answer_file import Record
-from evaluation.asking.joined import graded_rows, say_failures, scored_rows
+from evaluation.asking.direct_run import Ask, AskedSide, run_direct, streamed_answer
+from evaluation.asking.joined import chats_in, graded_rows, say_failures, scored_rows
 from evaluation.asking.promptflow_run import Columns, Limits, errors_of, outputs_of, run_flows
 from evaluation.judge.flow_node import JUDGE, check_judge, give_judge
 from evaluation.rows import Evaluation, GradedRow, Lazy, ScoredRow
+from flows.compare.compare_answer import timed_answer
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.files import replacing
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.jsonl import write_jsonl
+from phi3flow.core.lineage import sha256_of
 from phi3flow.core.sides import BASE, SIDES, TUNED
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling, split_turns
 
 if TYPE_CHECKING:
-    from phi3flow.chats.rows import Chat
+    from phi3flow.chats.chat import Chat
 
+PROMPT_FLOW, DIRECT = "pf", "direct"
+PROMPT_FLOW_LINES = 2_000  # about what `pf run` answers in a minute at 200 ms an answer
 MAX_TOKENS = 256
 PREFLIGHT = [{"role": "user", "content": "Who founded Microsoft?"}]
 QUESTION = {name: f"${{data.{name}}}" for name in ("question", "chat_history", "system")}
@@ -36,59 +43,82 @@ REFERENCE = {"reference": "${data.reference}"}
 LOST = "Prompt flow returned nothing for this line"
 
 
-def run_compare(data: Path, base: str, tuned: str, out: Path, *, workers: int) -> Lazy[ScoredRow]:
+def runner_for(data: Path) -> str:
+    """`pf` for up to 2 000 lines, else `direct`. A missing file is left for the runner to report."""
+    if not data.is_file():
+        return PROMPT_FLOW
+    with data.open("rb") as stream:
+        lines = sum(1 for line in stream if line.strip())
+    return PROMPT_FLOW if lines <= PROMPT_FLOW_LINES else DIRECT
+
+
+def run_compare(
+    data: Path, base: str, tuned: str, out: Path, *, workers: int, runner: str = PROMPT_FLOW
+) -> Lazy[ScoredRow]:
     """Ask the endpoints of two connections every question of `data`.
 
-    Call `enter_home` first. Raises BadInput for the file, Phi3flowError if a connection is missing, an
-    endpoint does not answer a first question, or Prompt flow itself fails.
+    Call `enter_home` first. Raises BadInput for the file, and where `out/direct` holds another run's answers;
+    Phi3flowError if a connection is missing, an endpoint does not answer a first question, or Prompt flow
+    itself fails.
     """
-    chats = load_test(data)
-    endpoints = {BASE.connection: ready(base), TUNED.connection: ready(tuned)}
-    folder = _prepare(chats, ["compare"], out)
-    columns: Columns = {"compare": QUESTION | REFERENCE | {"max_tokens": MAX_TOKENS}}
+    chats = chats_in(data)
+    connections = {BASE.name: base, TUNED.name: tuned}
+    endpoints = {name: ready(connection) for name, connection in connections.items()}
     say(f"comparing {base} and {tuned} on {len(chats)} lines")
-    run_flows(folder, endpoints, columns, _limits(endpoints, len(chats), workers))
-    outputs, errors = outputs_of(folder, "compare"), errors_of(folder, "compare")
-    base_records, tuned_records = (
-        [record_of(outputs[i][side.name] if i in outputs else {}, errors.get(i)) for i in range(len(chats))]
-        for side in SIDES
-    )
-    say_failures(base, base_records)
-    say_failures(tuned, tuned_records)
-    return scored_rows(chats, base_records, tuned_records)
+    records: Mapping[str, Sequence[Record]]
+    if runner == DIRECT:
+        records = _ask_directly(chats, data, endpoints, timed_answer, out, workers=workers)
+    else:
+        columns = {"compare": QUESTION | REFERENCE | {"max_tokens": MAX_TOKENS}}
+        stored = {side.connection: endpoints[side.name] for side in SIDES}
+        folder = _run_flows(chats, stored, columns, out, workers)
+        outputs = outputs_of(folder, "compare")
+        records = {
+            side.name: _records(folder, "compare", {i: line[side.name] for i, line in outputs.items()}, chats)
+            for side in SIDES
+        }
+    for name, connection in connections.items():
+        say_failures(connection, records[name])
+    return scored_rows(chats, records[BASE.name], records[TUNED.name])
 
 
 def run_evaluate(
-    data: Path, connection: str, out: Path, *, workers: int, judge: str | None = None
+    data: Path,
+    connection: str,
+    out: Path,
+    *,
+    workers: int,
+    runner: str = PROMPT_FLOW,
+    judge: str | None = None,
 ) -> Evaluation:
     """Ask one connection's endpoint every question of `data` through the chat flow, then grade the answers.
 
-    `judge` is the connection of a model that also grades them, in the grade flow's judge node. Call
-    `enter_home` first. Raises what `run_compare` raises, and BadInput for a judge whose contract is not
-    openai.
+    `judge` is the connection of a model that also grades them, in the grade flow's judge node; the direct
+    runner has none. Raises what `run_compare` raises, and BadInput for a judge whose contract is not openai.
     """
-    chats = load_test(data)
+    chats = chats_in(data)
     endpoints = {TUNED.connection: ready(connection)}
     if judge:
         check_judge(endpoints.setdefault(JUDGE, ready(judge)))
-    folder = _prepare(chats, ["chat", "grade"], out)
+    say(f"evaluating {connection} on {len(chats)} lines")
+    if runner == DIRECT:
+        asked = {"answers": endpoints[TUNED.connection]}
+        answers = _ask_directly(chats, data, asked, streamed_answer, out, workers=workers)["answers"]
+        say_failures(connection, answers)
+        rows = graded_rows(chats, answers, lambda i: _scores_of(answers[i], chats[i].reference))
+        metrics = _means(rows)
+        return Evaluation(rows, metrics, int(metrics.get("lines", 0)))
     columns: Columns = {
         "chat": QUESTION | {"max_tokens": MAX_TOKENS},
         "grade": REFERENCE | {"question": "${data.question}", "answer": "${run.outputs.answer}"},
     }
-    if judge:
-        give_judge(folder / "flows" / "grade", endpoints[JUDGE])
-    say(f"evaluating {connection} on {len(chats)} lines")
-    run_flows(folder, endpoints, columns, _limits(endpoints, len(chats), workers))
-    outputs, errors = outputs_of(folder, "chat"), errors_of(folder, "chat")
-    records = [
-        record_of({"text": outputs[i]["answer"]} if i in outputs else {}, errors.get(i))
-        for i in range(len(chats))
-    ]
+    folder = _run_flows(chats, endpoints, columns, out, workers)
+    said = {i: {"text": line["answer"]} for i, line in outputs_of(folder, "chat").items()}
+    records = _records(folder, "chat", said, chats)
     say_failures(connection, records)
     graded = outputs_of(folder, "grade")
-    rows = graded_rows(chats, records, lambda i: _scores(graded.get(i)))
-    return Evaluation(rows, _metrics(folder), len(outputs))
+    rows = graded_rows(chats, records, lambda i: _numbers(graded.get(i)))
+    return Evaluation(rows, _metrics(folder), len(said))
 
 
 def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[GradedRow]) -> None:
@@ -111,18 +141,25 @@ def record_of(said: Mapping[str, Any], error: str | None) -> Record:
     return Record(said["text"], said.get("seconds"), None, said.get("tokens"))
 
 
-def _scores(graded: Mapping[str, Any] | None) -> dict[str, float] | None:
+def _numbers(graded: Mapping[str, Any] | None) -> dict[str, float] | None:
     """The numbers among the grade flow's outputs for a line."""
     if graded is None:
         return None
     return {name: value for name, value in graded.items() if isinstance(value, int | float)}
 
 
-def load_test(data: Path) -> "list[Chat]":
-    """Raises BadInput for a bad row, and for a file without chats."""
-    from phi3flow.chats.rows import load_chats
+def _scores_of(record: Record, reference: str) -> dict[str, float] | None:
+    return None if record.answer is None else score_answer(record.answer, reference)
 
-    return load_chats(data)
+
+def _means(rows: Sequence[GradedRow]) -> dict[str, float]:
+    """The grade flow's means, in one pass."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        if row.scores is not None:
+            sums.update({"lines": 1.0} | row.scores)
+    lines = sums.pop("lines", 0)
+    return {name: value / lines for name, value in sums.items()} | {"lines": float(lines)} if lines else {}
 
 
 def ready(connection: str) -> Endpoint:
@@ -137,16 +174,51 @@ def ready(connection: str) -> Endpoint:
     return endpoint
 
 
-def _prepare(chats: "Sequence[Chat]", flows: Sequence[str], out: Path) -> Path:
-    """A new folder with the flows and their inputs."""
+def _ask_directly(
+    chats: "Sequence[Chat]",
+    data: Path,
+    endpoints: Mapping[str, Endpoint],
+    ask: Ask,
+    out: Path,
+    *,
+    workers: int,
+) -> dict[str, Lazy[Record]]:
+    return run_direct(
+        chats,
+        [AskedSide(name, endpoint) for name, endpoint in endpoints.items()],
+        ask,
+        out / "direct",
+        sampling=Sampling(max_tokens=MAX_TOKENS),
+        data_sha256=sha256_of(data),
+        workers=workers,
+    )
+
+
+def _run_flows(
+    chats: "Sequence[Chat]", endpoints: Mapping[str, Endpoint], columns: Columns, out: Path, workers: int
+) -> Path:
+    """Run the flows in a new folder. Deadlines come from the endpoints' own timeouts."""
     parent = out / "promptflow"
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{flows[-1]}-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{[*columns][-1]}-", dir=parent))
     (folder / "flows").mkdir()
-    for name in flows:
+    for name in columns:
         resolve_flow(name, folder / "flows" / name)
+    if JUDGE in endpoints:
+        give_judge(folder / "flows" / "grade", endpoints[JUDGE])
     write_jsonl(folder / "inputs.jsonl", (inputs_of(chat) for chat in chats))
+    workers = min(workers, len(chats))
+    line_seconds = math.ceil(max(endpoint.timeout for endpoint in endpoints.values())) + 10
+    batch_seconds = line_seconds * math.ceil(len(chats) / workers) + 60
+    run_flows(folder, endpoints, columns, Limits(workers, line_seconds, batch_seconds))
     return folder
+
+
+def _records(
+    folder: Path, flow: str, said: Mapping[int, Mapping[str, Any]], chats: "Sequence[Chat]"
+) -> list[Record]:
+    errors = errors_of(folder, flow)
+    return [record_of(said.get(i, {}), errors.get(i)) for i in range(len(chats))]
 
 
 def inputs_of(chat: "Chat") -> dict[str, Any]:
@@ -158,13 +230,6 @@ def inputs_of(chat: "Chat") -> dict[str, Any]:
         "system": turns.system,
         "reference": chat.reference,
     }
-
-
-def _limits(endpoints: Mapping[str, Endpoint], lines: int, workers: int) -> Limits:
-    """Deadlines for a line and for the whole run, from the endpoints' own timeouts."""
-    workers = min(workers, lines)
-    seconds = math.ceil(max(endpoint.timeout for endpoint in endpoints.values())) + 10
-    return Limits(workers, seconds, seconds * math.ceil(lines / workers) + 60)
 
 
 def _metrics(folder: Path) -> dict[str, float]:

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from evaluation.asking.answer_file import Record, appending, keep_answers, open_answers
 from evaluation.in_flight import in_flight
 from evaluation.rows import Lazy
+from flows.chat.chat_answer import stream_answer
+from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
 from phi3flow.core.jsonl import RowError, any_text
 from phi3flow.core.progress import Progress
-from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Pause, Sampling, join_turns, split_turns
+from phi3flow.phi3_contract import Endpoint, Message, Pause, Reply, Sampling, join_turns, split_turns
 
 if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
@@ -55,27 +57,13 @@ class _Task(NamedTuple):
     chat: "Chat"
 
 
-def compare_function() -> Ask:
-    """The function that the compare flow's nodes call."""
-    from flows.compare.compare_answer import timed_answer
+def streamed_answer(endpoint: Endpoint, messages: list[Message], sampling: Sampling) -> dict[str, Any]:
+    """`timed_answer` by the function that the chat flow's node calls, whose stream Prompt flow joins."""
 
-    return timed_answer
+    def joined(endpoint: Endpoint, messages: list[Message], sampling: Sampling) -> Reply:
+        return Reply("".join(stream_answer(endpoint, messages, sampling)))
 
-
-def chat_function() -> Ask:
-    """The function that the chat flow's node calls, with its stream joined as Prompt flow does."""
-    from flows.chat.chat_answer import stream_answer
-
-    def ask(endpoint: Endpoint, messages: list[Message], sampling: Sampling) -> dict[str, Any]:
-        started = time.perf_counter()
-        try:
-            text = "".join(stream_answer(endpoint, messages, sampling))
-        except EndpointError as error:
-            return {"text": None, "seconds": None, "tokens": None, "error": str(error)}
-        seconds = round(time.perf_counter() - started, 4)
-        return {"text": text, "seconds": seconds, "tokens": None, "error": None}
-
-    return ask
+    return timed_answer(endpoint, messages, sampling, ask=joined)
 
 
 def run_direct(

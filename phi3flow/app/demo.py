@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.asking.direct_batch import PROMPT_FLOW
+from evaluation.asking.batch import PROMPT_FLOW
 from evaluation.compare import Options
 from evaluation.report.comparison import Report
 from evaluation.verdict.gate import load_gate

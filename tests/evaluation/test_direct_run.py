@@ -15,10 +15,11 @@ import pytest
 
 from evaluation.asking.answer_file import Record
 from evaluation.asking.batch import write_evaluation
-from evaluation.asking.direct_run import AskedSide, chat_function, compare_function, pause_note, run_direct
+from evaluation.asking.direct_run import AskedSide, pause_note, run_direct, streamed_answer
 from evaluation.asking.joined import chats_in, scored_rows
 from evaluation.in_flight import in_flight
 from evaluation.rows import Answer, GradedRow, Lazy
+from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput
 from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, Pause, Sampling
@@ -92,7 +93,7 @@ def write_chats(path, questions):
 def run(data, urls, folder, *, ask=None, workers=4, sha256="data", timeout=5.0):
     chats = chats_in(data)
     sides = [AskedSide(name, Endpoint(url, "key", timeout=timeout)) for name, url in urls.items()]
-    ask = ask or compare_function()
+    ask = ask or timed_answer
     return chats, run_direct(
         chats, sides, ask, folder, sampling=SAMPLING, data_sha256=sha256, workers=workers
     )
@@ -130,7 +131,7 @@ def test_an_answer_that_is_no_text_has_failed(tmp_path, model):
 
 def test_the_chat_flows_function_gives_the_same_answers(tmp_path, model):
     data = write_chats(tmp_path / "test.jsonl", ["one", "refused"])
-    _, records = run(data, {"answers": model.url}, tmp_path / "direct", ask=chat_function())
+    _, records = run(data, {"answers": model.url}, tmp_path / "direct", ask=streamed_answer)
     assert [record.answer for record in records["answers"]] == ["echo one", None]
 
 

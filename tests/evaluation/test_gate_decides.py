@@ -39,7 +39,7 @@ import json, sys
 from pathlib import Path
 from evaluation.compare import Options, compare
 from evaluation.verdict.gate import load_gate
-from evaluation.asking.direct_batch import DIRECT
+from evaluation.asking.batch import DIRECT
 from phi3flow.app.services import local_endpoints
 from phi3flow.core.settings import Settings
 

@@ -298,15 +298,16 @@ from custom_connections.promptflow_home import enter_home
 from phi3flow.core.settings import Settings
 
 enter_home(Settings.load())
-from evaluation.asking import batch, direct_batch
+from evaluation.asking.batch import run_compare, run_evaluate
 
-runner, out = {"pf": (batch, Path("out")), "direct": (direct_batch, Path(f"out-{sys.argv[1]}"))}[sys.argv[2]]
+runner = sys.argv[2]
+out = {"pf": Path("out"), "direct": Path(f"out-{sys.argv[1]}")}[runner]
 if sys.argv[1] == "compare":
-    rows = runner.run_compare(Path("chats.jsonl"), "phi3-base", "phi3-tuned", out, workers=4)
+    rows = run_compare(Path("chats.jsonl"), "phi3-base", "phi3-tuned", out, workers=4, runner=runner)
     print(json.dumps([asdict(row) for row in rows]))
 else:
     judge = {"judge": sys.argv[3]} if len(sys.argv) > 3 else {}
-    done = runner.run_evaluate(Path("chats.jsonl"), "phi3-base", out, workers=4, **judge)
+    done = run_evaluate(Path("chats.jsonl"), "phi3-base", out, workers=4, runner=runner, **judge)
     counts = [done.expected, done.answered, done.failed]
     print(json.dumps({"rows": [asdict(row) for row in done.rows], "metrics": done.metrics, "counts": counts}))
 """

@@ -81,7 +81,7 @@ def compare(
 
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
-    from evaluation.asking.direct_batch import runner_for
+    from evaluation.asking.batch import runner_for
     from evaluation.compare import compare as compare_connections
 
     settings = Settings.load()

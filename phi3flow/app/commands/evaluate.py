@@ -1,6 +1,5 @@
 """`phi3flow evaluate`: batch evaluation of one endpoint."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +31,7 @@ def evaluate(
 
     Exit code 5: done, but some questions got no answer.
     """
-    from evaluation.asking import batch, direct_batch
-    from evaluation.asking.direct_batch import DIRECT, PROMPT_FLOW, runner_for
+    from evaluation.asking.batch import DIRECT, PROMPT_FLOW, run_evaluate, runner_for, write_evaluation
 
     settings = Settings.load()
     path = result_file(out / "evaluation.json", force=force)
@@ -41,9 +39,8 @@ def evaluate(
     if judge and chosen == DIRECT:
         raise BadInput("the judge is a node of the grade flow, which pf runs", hint="leave --runner out")
     enter_home(settings)
-    by_pf = partial(batch.run_evaluate, judge=judge)
-    run_evaluate = direct_batch.run_evaluate if chosen == DIRECT else by_pf
-    result = run_evaluate(data, connection, out, workers=settings.batch_workers)
+    workers = settings.batch_workers
+    result = run_evaluate(data, connection, out, workers=workers, runner=chosen, judge=judge)
     summary = {
         "schema": "phi3flow/evaluation/1",
         "connection": connection,
@@ -52,7 +49,7 @@ def evaluate(
         "failed": result.failed,
         "metrics": result.metrics,
     }
-    batch.write_evaluation(path, summary, result.rows)
+    write_evaluation(path, summary, result.rows)
     inputs, outputs = [Artifact.of("data", data)], [Artifact.of("evaluation", path)]
     write_manifest(out, "evaluation", inputs=inputs, outputs=outputs)
     counts = [[name, str(summary[name])] for name in ("expected", "answered", "failed")]
