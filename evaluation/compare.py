@@ -7,7 +7,6 @@ from typing import Any
 
 from evaluation.asking.answer_file import open_answers
 from evaluation.asking.batch import PROMPT_FLOW, run_compare
-from evaluation.asking.joined import chats_in, say_failures, scored_rows
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge, load_judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
@@ -17,7 +16,7 @@ from evaluation.metrics.text_metrics import score_texts
 from evaluation.packs.packs import PackResult, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import write_report
-from evaluation.rows import Lazy, ScoredRow, answered_pairs
+from evaluation.rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
 from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl

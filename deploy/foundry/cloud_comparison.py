@@ -16,11 +16,10 @@ from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow
 from deploy.foundry.runs import COMPLETED, ENDED, fetch, find_run, submit, wait
 from deploy.foundry.target import Target
-from evaluation.asking.answer_file import Record
 from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, record_of
-from evaluation.asking.joined import chats_in
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from evaluation.compare import compare_recorded
+from evaluation.rows import Record, chats_in
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
-from evaluation.rows import Lazy
+from evaluation.rows import Lazy, Record
 from phi3flow.chats.chat import Chat
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import replacing
@@ -32,27 +32,21 @@ NAMES = ("line", "prompt_id", "id")
 SYNC_SECONDS = 1.0
 
 
-class Record(NamedTuple):
-    """The answer to one line, or the error instead of it."""
-
-    answer: str | None
-    seconds: float | None
-    error: str | None
-    tokens: int | None = None
-
-
 def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
     """One record for each chat, in their order. Raises BadInput with every `file:line: field: what`."""
     try:
         stream = path.open("rb")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}", hint="check the path") from error
-    offsets, bad, positions = array("q", [-1]) * len(chats), BadRows(), _Positions(chats)
+    offsets, bad = array("q", [-1]) * len(chats), BadRows()
+    by_prompt_id = cache(lambda: _by_prompt_id(chats))
     offset = 0
     for number, line in enumerate(stream, 1):
         try:
             if line.strip():
-                i = positions.of(_parse(line))
+                row = parse_object(line.removesuffix(b"\n"))
+                _record(row)
+                i = _position(row, len(chats), by_prompt_id)
                 if offsets[i] >= 0:
                     raise RowError("line", f"line {i + 1} of the test file has a row already")
                 offsets[i] = offset
@@ -68,12 +62,6 @@ def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
         return _record(parse_object(stream.readline().removesuffix(b"\n")))
 
     return Lazy(len(chats), record)
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    row = parse_object(line.removesuffix(b"\n"))
-    _record(row)
-    return row
 
 
 def _record(row: dict[str, Any]) -> Record:
@@ -93,32 +81,22 @@ def _number(field: str, value: Any) -> float | None:
     return float(value)
 
 
-class _Positions:
-    """Finds the chat that a row names, as a position from 0."""
-
-    def __init__(self, chats: Sequence[Chat]) -> None:
-        self._count = len(chats)
-        self._by_prompt_id: Callable[[], dict[str, int]] = cache(lambda: _by_prompt_id(chats))
-
-    def of(self, row: dict[str, Any]) -> int:
-        """Raises RowError for a row that names no chat, or several."""
-        name = next((name for name in NAMES if row.get(name) is not None), None)
-        if name is None:
-            raise RowError("line", "missing (or 'prompt_id')")
-        value = row[name]
-        if name != "line":
-            return self._named(name, value)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= self._count:
-            raise RowError("line", f"must be a whole number from 1 to {self._count}, the test file's chats")
+def _position(row: dict[str, Any], count: int, by_prompt_id: Callable[[], dict[str, int]]) -> int:
+    """Which of the test file's `count` chats the row names, from 0. Raises RowError if none, or several."""
+    name = next((name for name in NAMES if row.get(name) is not None), None)
+    if name is None:
+        raise RowError("line", "missing (or 'prompt_id')")
+    value = row[name]
+    if name == "line":
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= count:
+            raise RowError("line", f"must be a whole number from 1 to {count}, the test file's chats")
         return value - 1
-
-    def _named(self, field: str, value: Any) -> int:
-        found = self._by_prompt_id().get(any_text(field, value))
-        if found is None:
-            raise RowError(field, f"no chat of the test file has the prompt_id {value[:40]!r}")
-        if found < 0:
-            raise RowError(field, f"several chats have the prompt_id {value[:40]!r}; name this one by 'line'")
-        return found
+    found = by_prompt_id().get(any_text(name, value))
+    if found is None:
+        raise RowError(name, f"no chat of the test file has the prompt_id {value[:40]!r}")
+    if found < 0:
+        raise RowError(name, f"several chats have the prompt_id {value[:40]!r}; name this one by 'line'")
+    return found
 
 
 def _by_prompt_id(chats: Sequence[Chat]) -> dict[str, int]:
@@ -130,31 +108,25 @@ def _by_prompt_id(chats: Sequence[Chat]) -> dict[str, int]:
     return found
 
 
-class AnswerLog:
-    """Appends answers to a file. A killed process loses none of them, a power cut at most a second's."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._synced = stream, time.monotonic()
-
-    def append(self, i: int, record: Record) -> None:
-        """Write the record of chat `i`, from 0."""
-        self._stream.write(to_line({"line": i + 1, **record._asdict()}))
-        self._stream.flush()
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            self.sync()
-
-    def sync(self) -> None:
-        os.fsync(self._stream.fileno())
-        self._synced = time.monotonic()
-
-
 @contextmanager
-def appending(path: Path) -> Iterator[AnswerLog]:
-    """Continue the file, or start it."""
+def appending(path: Path) -> Iterator[Callable[[int, Record], None]]:
+    """A function that appends the record of chat `i`, from 0, to the file.
+
+    A killed process loses none of them, a power cut at most those of a second.
+    """
     with path.open("ab") as stream:
-        log = AnswerLog(stream)
-        yield log
-        log.sync()
+        synced = time.monotonic()
+
+        def append(i: int, record: Record) -> None:
+            nonlocal synced
+            stream.write(to_line({"line": i + 1, **record._asdict()}))
+            stream.flush()
+            if time.monotonic() - synced > SYNC_SECONDS:
+                os.fsync(stream.fileno())
+                synced = time.monotonic()
+
+        yield append
+        os.fsync(stream.fileno())
 
 
 def keep_answers(path: Path, lines: int) -> bytearray:

@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.answer_metrics import score_answer
-from evaluation.asking.answer_file import Record
 from evaluation.asking.direct_run import Ask, AskedSide, run_direct, streamed_answer
-from evaluation.asking.joined import chats_in, graded_rows, say_failures, scored_rows
 from evaluation.asking.promptflow_run import Columns, Limits, errors_of, outputs_of, run_flows
 from evaluation.judge.flow_node import JUDGE, check_judge, give_judge
-from evaluation.rows import Evaluation, GradedRow, Lazy, ScoredRow
+from evaluation.rows import (
+    Evaluation,
+    GradedRow,
+    Lazy,
+    Record,
+    ScoredRow,
+    chats_in,
+    graded_rows,
+    say_failures,
+    scored_rows,
+)
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluation.asking.answer_file import Record, appending, keep_answers, open_answers
+from evaluation.asking.answer_file import appending, keep_answers, open_answers
 from evaluation.in_flight import in_flight
-from evaluation.rows import Lazy
+from evaluation.rows import Lazy, Record
 from flows.chat.chat_answer import stream_answer
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput
@@ -86,7 +86,7 @@ def run_direct(
     with ExitStack() as stack:
         _claim(folder, _identity(sides, sampling, data_sha256), stack)
         answered = {name: keep_answers(path, len(chats)) for name, path in files.items()}
-        logs = {name: stack.enter_context(appending(path)) for name, path in files.items()}
+        append = {name: stack.enter_context(appending(path)) for name, path in files.items()}
         done = sum(sum(lines) for lines in answered.values())
         note = partial(pause_note, [side.pause for side in sides])
         progress = stack.enter_context(Progress("answers", len(chats) * len(sides), done, note))
@@ -97,7 +97,7 @@ def run_direct(
             if not answered[side.name][i]
         )
         for task, record in in_flight(lambda task: _answer(task, ask, sampling), tasks, workers):
-            logs[task.side.name].append(task.position, record)
+            append[task.side.name](task.position, record)
             progress.count(failed=record.answer is None)
     return {name: open_answers(path, chats) for name, path in files.items()}
 

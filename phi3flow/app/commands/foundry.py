@@ -182,7 +182,6 @@ def download(
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
     from deploy.foundry.cloud_comparison import answers_in_cloud, report
-    from evaluation.asking.joined import say_failures
     from evaluation.compare import Options
     from evaluation.metrics.text_metrics import default_backend
     from evaluation.verdict.gate import load_gate
