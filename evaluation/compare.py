@@ -25,6 +25,8 @@ from phi3flow.core.sides import SIDES
 
 LOG_LIKELIHOOD = "log_likelihood"
 
+_Graders = tuple[Judge | None, Project | None]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -120,16 +122,11 @@ def recorded_rows(data: Path, base: Path, tuned: Path) -> Lazy[ScoredRow]:
     return scored_rows(chats, *sides)
 
 
-@dataclass(frozen=True)
-class _Graders:
-    """What grades the answers beside the metrics."""
-
-    judge: Judge | None
-    project: Project | None
-
-
 def _graders(options: Options, out: Path) -> _Graders:
-    """Check everything that the options need. Raises BadInput and Phi3flowError before anything is asked."""
+    """What grades the answers beside the metrics.
+
+    Raises BadInput and Phi3flowError for what the options lack, before anything is asked.
+    """
     if options.gate.primary == WIN_RATE and options.judge is None:
         raise BadInput(
             f"the gate's primary metric is {WIN_RATE}, which needs a judge",
@@ -139,7 +136,7 @@ def _graders(options: Options, out: Path) -> _Graders:
     judge = load_judge(options.judge, out / "judge-cache") if options.judge else None
     if judge and options.judge_metrics:
         check_metrics(options.judge_metrics, judge.endpoint)
-    return _Graders(judge, project)
+    return judge, project
 
 
 def _conclude(
@@ -154,9 +151,10 @@ def _conclude(
     likelihoods: Likelihoods,
     loss_curve: Path | None = None,
 ) -> Report:
-    judging = _judge(graders.judge, rows, out, options)
-    if graders.project:
-        packs = packs | {PACK: grade_safety(rows, graders.project, out)}
+    judge, project = graders
+    judging = _judge(judge, rows, out, options)
+    if project:
+        packs = packs | {PACK: grade_safety(rows, project, out)}
     texts = score_texts(rows, options.text_metrics, out) if options.text_metrics else None
     column, why = likelihoods
     report = compare_rows(

@@ -61,9 +61,9 @@ def _vote_in(content: bytes, ballot: str) -> str | None:
 def score_of(path: Path) -> "WinRate | None":
     """How often tuned was preferred, as `phi3flow verdict` counts. Raises BadInput for a broken file."""
     from evaluation.statistics.win_rate import win_rate
-    from evaluation.verdict.preference_file import load_preferences
+    from evaluation.verdict.preference_file import load_judgments
 
-    return win_rate(load_preferences(path)) if path.exists() else None
+    return win_rate(load_judgments(path).preferences) if path.exists() else None
 
 
 def _row(ballot: Ballot, vote: Vote) -> dict[str, object]:

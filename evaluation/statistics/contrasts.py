@@ -79,17 +79,16 @@ class Latency:
 
 def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
     """Every metric, over the rows that have it for both models."""
-    measured = {name: counted.where(counted.metrics[name].measured) for name in counted.metrics}
-    columns = {name: scores.metrics[name] for name, scores in measured.items()}
-    estimates = {
-        name: _estimate(name, column, clusters_of(measured[name]), seed) for name, column in columns.items()
-    }
+    columns: dict[str, Column] = {}
+    estimates: dict[str, Estimate] = {}
+    for name, column in counted.metrics.items():
+        columns[name] = column.where(column.measured)
+        clusters = clusters_of(counted.where(column.measured))
+        estimates[name] = _estimate(name, columns[name], clusters, seed)
     adjusted = holm({name: estimate.p for name, estimate in estimates.items()})
     return {
         name: MetricContrast(
-            **vars(contrast_of(columns[name], estimate.interval)),
-            p=estimate.p,
-            p_holm=adjusted[name],
+            **vars(contrast_of(columns[name], estimate.interval)), p=estimate.p, p_holm=adjusted[name]
         )
         for name, estimate in estimates.items()
     }

@@ -24,11 +24,6 @@ class Judgments(NamedTuple):
     failures: dict[str, int]
 
 
-def load_preferences(path: Path) -> list[Preference]:
-    """The rows of the file that have a preference. Raises what `load_judgments` raises."""
-    return load_judgments(path).preferences
-
-
 def load_judgments(path: Path) -> Judgments:
     """Every row of the file. Raises BadInput with one `file:line: field: what` for each wrong row."""
     if not path.is_file():
@@ -83,18 +78,17 @@ def _share(row: dict[str, Any]) -> float:
         if not isinstance(vote, str) or vote not in VOTES:
             raise RowError("vote", f"{vote!r} is none ({nearest(str(vote), VOTES)})")
         return VOTES[vote]
-    value = row.get("preference")
-    if value is None:
-        raise RowError("preference", "missing")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise RowError("preference", f"{value!r} is not a number from 0 (base) to 1 (tuned)")
-    return float(value)
+    return float(_number(row, "preference", (int, float), 1, "a number from 0 (base) to 1 (tuned)"))
 
 
 def _count(row: dict[str, Any], field: str) -> int:
+    return int(_number(row, field, (int,), MAX_CHARS, "a number of characters"))
+
+
+def _number(row: dict[str, Any], field: str, kind: tuple[type[float], ...], most: int, what: str) -> float:
     value = row.get(field)
     if value is None:
         raise RowError(field, "missing")
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_CHARS:
-        raise RowError(field, f"{value!r} is not a number of characters")
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value <= most:
+        raise RowError(field, f"{value!r} is not {what}")
     return value

@@ -17,7 +17,7 @@ from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, render_markdown, summary_table
 from evaluation.rows import Answer, ScoredRow, answered_pairs
 from evaluation.verdict.gate import load_gate
-from evaluation.verdict.preference_file import load_preferences
+from evaluation.verdict.preference_file import load_judgments
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Endpoint
@@ -346,4 +346,4 @@ def test_the_reports_name_the_judge_its_biases_and_its_failures(tmp_path):
         == found.order.n
     )
     write_jsonl(tmp_path / "judgments.jsonl", judgment_rows(judgments))
-    assert len(load_preferences(tmp_path / "judgments.jsonl")) == found.preference.n
+    assert len(load_judgments(tmp_path / "judgments.jsonl").preferences) == found.preference.n

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import pytest
 from voter import ballot, cast
 
-from evaluation.verdict.preference_file import load_preferences
+from evaluation.verdict.preference_file import load_judgments
 from phi3flow.app.cli import main
 from phi3flow.core.errors import BadInput
 from ui.votes import append_vote, score_of, vote_on
@@ -17,7 +17,7 @@ def test_fifty_votes_of_two_writers_are_read_by_the_verdict(tmp_path, capsys):
     path = tmp_path / "preferences.jsonl"
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         list(pool.map(cast, [path, path], [range(30), range(20, 50)]))
-    rows = load_preferences(path)
+    rows = load_judgments(path).preferences
     assert sorted(row.id for row in rows) == sorted(f"round-{number}" for number in range(50))
     assert main(["verdict", str(path), "--json"]) in {0, 3, 4}
     verdict = json.loads(capsys.readouterr().out)
