@@ -184,6 +184,7 @@ def download(
     from deploy.foundry.cloud_comparison import answers_in_cloud, report
     from evaluation.compare import Options
     from evaluation.metrics.text_metrics import default_backend
+    from evaluation.rows import say_failures
     from evaluation.verdict.gate import load_gate
 
     options = Options(load_gate(gate), Settings.load().batch_workers, text_metrics=default_backend())
