@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from outside import PROXIES, nobody_leaves, unwatched
 
+from phi3flow.core.lineage import read_manifest
 from phi3flow.core.settings import PREFIX, Settings
+from training.finetune import training_code
 
 ROOT = Path(__file__).parents[1]
 DEMO_SECONDS = 900
@@ -57,11 +60,13 @@ def group(item: pytest.Item) -> str:
 
 @pytest.fixture(scope="session")
 def demo() -> DemoRun:
-    """The demo itself, in `runs/test-demo`: trained once for a checkout, and compared anew each session.
+    """The demo itself, in `runs/test-demo`: trained once for each version of the training code.
 
-    None of its processes may ask another machine for anything.
+    The comparison runs in every session. No process may ask another machine for anything.
     """
     folder = ROOT / "runs" / "test-demo"
+    if any(is_of_other_code(folder / model) for model in ("base", "tuned")):
+        shutil.rmtree(folder)
     command = [sys.executable, "-m", "phi3flow", "demo", "--json", "--out", str(folder)]
     ports = {"PHI3FLOW_ENDPOINT_PORT": "5061", "PHI3FLOW_BASE_PORT": "5062"}
     with nobody_leaves() as proxied:
@@ -77,6 +82,12 @@ def demo() -> DemoRun:
     if not ran.stdout:
         pytest.fail(f"phi3flow demo exited with {ran.returncode}; its messages stand above")
     return DemoRun(folder, json.loads(ran.stdout), ran.returncode)
+
+
+def is_of_other_code(model: Path) -> bool:
+    """Whether this model was trained by other code than today's, or with other versions of its libraries."""
+    manifest = read_manifest(model)
+    return manifest is not None and manifest.get("code") != training_code()
 
 
 @pytest.fixture(scope="session")
