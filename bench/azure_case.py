@@ -29,8 +29,8 @@ from azure_emulator.emulator import Emulator, Options
 from azure_emulator.endpoints.online_deployments import KIND as DEPLOYMENT
 from azure_emulator.endpoints.online_endpoints import KIND as ENDPOINT
 
-from deploy.azure.steps.serving import ask_at
-from deploy.azure.steps.session import connect
+from deploy.azure.shared.serving import ask_at
+from deploy.azure.shared.session import connect
 from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import EndpointError
 

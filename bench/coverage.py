@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation.answer_metrics import score_answer
 from evaluation.report.comparison import compare_rows
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 
 RUNS, ROWS, CLUSTERS = 2000, 200, 40

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from evaluation.asking.batch import MAX_TOKENS, QUESTION
 from evaluation.asking.direct_run import AskedSide, run_direct, streamed_answer
 from evaluation.asking.promptflow_run import Limits, outputs_of, run_flows
-from evaluation.rows import chats_in
+from evaluation.scored_rows import chats_in
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.jsonl import write_jsonl

@@ -21,7 +21,7 @@ from statistics import fmean
 from http_load import Load, closed_loop, open_loop
 from serve_targets import PORTS, Subject, limit_of, peak_mib, prepare, services, target_of
 
-from phi3flow.core.processes import Stack
+from phi3flow.core.service_stack import Stack
 
 JUDGED = 16  # clients
 LIMITED = ("fp32", "int4")  # the engines measured without HTTP too

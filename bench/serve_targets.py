@@ -14,8 +14,8 @@ from http_load import Answer, Request, Target
 from deploy.export.openvino import export_openvino
 from phi3flow.app.services import scoring_endpoint
 from phi3flow.chats.chat_template import encode_prompt
-from phi3flow.core.children import module_command
-from phi3flow.core.processes import Service
+from phi3flow.core.child_process import module_command
+from phi3flow.core.service_stack import Service
 
 KEY = "bench-key"
 TOKENIZER = Path(__file__).parents[1] / "tests" / "data" / "phi3_tokenizer"

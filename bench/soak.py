@@ -25,7 +25,7 @@ from http_load import Answer, Request, post
 
 from deploy.export.openvino import export_openvino
 from phi3flow.chats.rows import load_chats
-from phi3flow.core.children import module_command
+from phi3flow.core.child_process import module_command
 
 KEY, PORT = "soak-key", 5081
 CHAT = "/v1/chat/completions"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Route, sync_playwright
 
-from phi3flow.core.processes import LOOPBACK, Service, Stack
+from phi3flow.core.service_stack import LOOPBACK, Service, Stack
 from training.tracking.mlflow_run import LOCAL_STORE, track
 
 PICTURE = Path(__file__).with_name("images") / "mlflow.png"

@@ -16,7 +16,7 @@ from evaluation.metrics.text_metrics import score_texts
 from evaluation.packs.packs import PackResult, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import write_report
-from evaluation.rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
+from evaluation.scored_rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
 from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl

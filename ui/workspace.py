@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from phi3flow.core.files import read_json
 from phi3flow.core.lineage import MANIFEST
-from phi3flow.core.processes import LOOPBACK
+from phi3flow.core.service_stack import LOOPBACK
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES, TUNED
 from phi3flow.phi3_contract import (

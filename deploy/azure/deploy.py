@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.azure.rollout import mark_verified
-from deploy.azure.steps.assets import Asset, model_asset, training_environment, version_of
-from deploy.azure.steps.job import Job, command_job, follow
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Action, carry_out, made
-from deploy.azure.steps.problems import explaining
-from deploy.azure.steps.record import record, recorded
-from deploy.azure.steps.serving import OnlineDeployment, OnlineEndpoint, ask_at, find_endpoint, show_log
-from deploy.azure.steps.session import Cloud
-from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
+from deploy.azure.shared.assets import Asset, model_asset, training_environment, version_of
+from deploy.azure.shared.job import Job, command_job, follow
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.plan import Action, carry_out, made
+from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.record import record, recorded
+from deploy.azure.shared.serving import OnlineDeployment, OnlineEndpoint, ask_at, find_endpoint, show_log
+from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.staging import PACKAGES, USE_CODE, staged
 from deploy.azure.train import CARD
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
@@ -28,7 +28,7 @@ from phi3flow.phi3_contract import Endpoint
 
 if TYPE_CHECKING:
     from deploy.verify.exact_match import Reference
-    from deploy.verify.gate import Verification
+    from deploy.verify.fidelity import Verification
 
 PROBES = "probes.jsonl"
 QUESTION = "Who founded Microsoft?"
@@ -236,7 +236,7 @@ def _require_fidelity(cloud: Cloud, asked: Serving, endpoint: str, deployment: s
 
 
 def _checks(card: Path, pinned: Endpoint, asked: Serving) -> "Verification":
-    from deploy.verify.gate import verify
+    from deploy.verify.fidelity import verify
 
     if not asked.base:
         return verify(card, pinned, asked.reference, asked.workers)

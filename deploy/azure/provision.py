@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.azure.steps.arm import ArmResource, read
-from deploy.azure.steps.names import OURS, Names
-from deploy.azure.steps.plan import Cost, Look, Step
-from deploy.azure.steps.session import Cloud
-from deploy.azure.steps.sizes import Profile
+from deploy.azure.shared.arm import ArmResource, read
+from deploy.azure.shared.names import OURS, Names
+from deploy.azure.shared.plan import Cost, Look, Step
+from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.sizes import Profile
 
 AUTHORIZATION = "Microsoft.Authorization"
 ROLES_API = "2022-04-01"

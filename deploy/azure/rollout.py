@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.steps.plan import Cost, Look
-from deploy.azure.steps.serving import find_deployment, find_endpoint, of_ours, put_endpoint, settled
-from deploy.azure.steps.session import Cloud
+from deploy.azure.shared.plan import Cost, Look
+from deploy.azure.shared.serving import find_deployment, find_endpoint, of_ours, put_endpoint, settled
+from deploy.azure.shared.session import Cloud
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import read_json
 from phi3flow.core.lineage import read_manifest

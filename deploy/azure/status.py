@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploy.azure.provision import GROUP_API, WORKSPACE_API
-from deploy.azure.steps.arm import read
-from deploy.azure.steps.names import EXPIRES, OURS
-from deploy.azure.steps.serving import of_ours, today
-from deploy.azure.steps.session import Cloud
-from deploy.azure.steps.sizes import dated, hourly
+from deploy.azure.shared.arm import read
+from deploy.azure.shared.names import EXPIRES, OURS
+from deploy.azure.shared.serving import of_ours, today
+from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.sizes import dated, hourly
 from phi3flow.core.console import table
 
 

@@ -7,13 +7,13 @@ else lies in it.
 from typing import Any, Literal
 
 from deploy.azure.provision import GROUP_API, IDENTITY_API, VAULT_API, WORKSPACE_API
+from deploy.azure.shared.arm import read
+from deploy.azure.shared.names import EXPIRES
+from deploy.azure.shared.plan import Action, Removal, not_ours, take_away
+from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.serving import of_ours
+from deploy.azure.shared.session import Cloud
 from deploy.azure.status import is_expired
-from deploy.azure.steps.arm import read
-from deploy.azure.steps.names import EXPIRES
-from deploy.azure.steps.plan import Action, Removal, not_ours, take_away
-from deploy.azure.steps.problems import explaining
-from deploy.azure.steps.serving import of_ours
-from deploy.azure.steps.session import Cloud
 
 What = Literal["everything", "expired", "old"]
 ML_WORKSPACES = "microsoft.machinelearningservices/workspaces"

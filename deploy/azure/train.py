@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.steps.assets import (
+from deploy.azure.shared.assets import (
     VERSION_LENGTH,
     Asset,
     data_asset,
@@ -17,14 +17,14 @@ from deploy.azure.steps.assets import (
     training_environment,
     version_of,
 )
-from deploy.azure.steps.job import Job, command_job, follow
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Action, Step, carry_out, made
-from deploy.azure.steps.problems import explaining
-from deploy.azure.steps.record import record
-from deploy.azure.steps.session import Cloud
-from deploy.azure.steps.sizes import Profile
-from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
+from deploy.azure.shared.job import Job, command_job, follow
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.plan import Action, Step, carry_out, made
+from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.record import record
+from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.sizes import Profile
+from deploy.azure.shared.staging import PACKAGES, USE_CODE, staged
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import Artifact, commit, sha256_of

@@ -14,20 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.steps.assets import (
-    VERSION_LENGTH,
-    Asset,
-    model_asset,
-    training_environment,
-    version_of,
-)
-from deploy.azure.steps.job import EXPERIMENT, Job, command_job, follow
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Action, carry_out
-from deploy.azure.steps.record import record
-from deploy.azure.steps.session import Cloud
-from deploy.azure.steps.sizes import Profile
-from deploy.azure.steps.staging import PACKAGES, USE_CODE, staged
+from deploy.azure.shared.assets import VERSION_LENGTH, Asset, model_asset, training_environment, version_of
+from deploy.azure.shared.job import EXPERIMENT, Job, command_job, follow
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.plan import Action, carry_out
+from deploy.azure.shared.record import record
+from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.sizes import Profile
+from deploy.azure.shared.staging import PACKAGES, USE_CODE, staged
 from deploy.azure.train import CARD, SPLITS, fetch_card, require_splits
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.lineage import Artifact, commit, sha256_of

@@ -19,7 +19,7 @@ from deploy.foundry.target import Target
 from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, record_of
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from evaluation.compare import compare_recorded
-from evaluation.rows import Record, chats_in
+from evaluation.scored_rows import Record, chats_in
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json

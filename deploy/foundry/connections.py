@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from custom_connections.store import configs_of
-from deploy.azure.steps.arm import read
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Cost, Look
-from deploy.azure.steps.problems import SECRETS_READER, missing_role
-from deploy.azure.steps.session import Cloud
+from deploy.azure.shared.arm import read
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.plan import Cost, Look
+from deploy.azure.shared.problems import SECRETS_READER, missing_role
+from deploy.azure.shared.session import Cloud
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.phi3_contract import Endpoint, Rejected
 

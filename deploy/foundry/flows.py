@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Cost, Look
-from deploy.azure.steps.staging import staged
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.plan import Cost, Look
+from deploy.azure.shared.staging import staged
 from deploy.foundry.target import Target
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.flow_folder import DAG, FLOWS, resolve_flow, resolve_folder

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from deploy.azure.provision import WORKSPACE_API
-from deploy.azure.steps.arm import read
-from deploy.azure.steps.plan import NOT_OURS, Action, Removal, not_ours, take_away
+from deploy.azure.shared.arm import read
+from deploy.azure.shared.plan import NOT_OURS, Action, Removal, not_ours, take_away
 from deploy.foundry.connections import API, all_connections, connection_id, is_ours
 from deploy.foundry.flows import archive, uploaded_flows
 from deploy.foundry.target import Target, hub_id, project_id

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.steps.names import OURS
+from deploy.azure.shared.names import OURS
 from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow, resolved
 from deploy.foundry.target import Target

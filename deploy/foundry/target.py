@@ -5,10 +5,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from deploy.azure.provision import GROUP_API, WORKSPACE_API, Parts, foundations, resource
-from deploy.azure.steps.arm import read
-from deploy.azure.steps.names import ML
-from deploy.azure.steps.plan import Step
-from deploy.azure.steps.session import Cloud, connect
+from deploy.azure.shared.arm import read
+from deploy.azure.shared.names import ML
+from deploy.azure.shared.plan import Step
+from deploy.azure.shared.session import Cloud, connect
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.settings import Settings

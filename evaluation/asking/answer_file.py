@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from evaluation.rows import Lazy, Record
+from evaluation.scored_rows import Lazy, Record
 from phi3flow.chats.chat import Chat
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import replacing

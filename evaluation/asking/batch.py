@@ -18,7 +18,7 @@ from evaluation.answer_metrics import score_answer
 from evaluation.asking.direct_run import Ask, AskedSide, run_direct, streamed_answer
 from evaluation.asking.promptflow_run import Columns, Limits, errors_of, outputs_of, run_flows
 from evaluation.judge.flow_node import JUDGE, check_judge, give_judge
-from evaluation.rows import (
+from evaluation.scored_rows import (
     Evaluation,
     GradedRow,
     Lazy,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.asking.answer_file import appending, keep_answers, open_answers
 from evaluation.in_flight import in_flight
-from evaluation.rows import Lazy, Record
+from evaluation.scored_rows import Lazy, Record
 from flows.chat.chat_answer import stream_answer
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.judge.flow_node import JUDGE, store_judge
-from phi3flow.core.children import module_command, run_child
+from phi3flow.core.child_process import module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.jsonl import read_jsonl

@@ -12,7 +12,7 @@ from evaluation.judge.flow_node import check_judge
 from evaluation.judge.prompt import addresses_judge, quoted
 from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
-from evaluation.rows import AnsweredPair, ScoredRow
+from evaluation.scored_rows import AnsweredPair, ScoredRow
 from evaluation.statistics.contrasts import Contrast, contrast_of
 from evaluation.statistics.intervals import mean_difference
 from phi3flow.core.console import say

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.judge.prompt import CHOICES, VERSION, addresses_judge, judge_messages, read_choice
-from evaluation.rows import AnsweredPair
+from evaluation.scored_rows import AnsweredPair
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.files import write_json

@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
 from evaluation.packs.packs import LostRow, PackResult, PackSlice, pack_result
-from evaluation.rows import AnsweredPair, ScoredRow, spread
+from evaluation.scored_rows import AnsweredPair, ScoredRow, spread
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 

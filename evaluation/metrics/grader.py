@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.rows import AnsweredPair, ScoredRow
+from evaluation.scored_rows import AnsweredPair, ScoredRow
 from evaluation.statistics.scores import Column
-from phi3flow.core.children import last_line, module_command, run_child
+from phi3flow.core.child_process import last_line, module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.jsonl import write_jsonl

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation.answer_metrics import declines
-from evaluation.rows import ScoredRow, spread
+from evaluation.scored_rows import ScoredRow, spread
 from evaluation.statistics.scores import Column
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import (

@@ -9,16 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from evaluation.answer_metrics import declines
-from evaluation.metrics.grader import (
-    AZURE,
-    EVALS,
-    Grades,
-    is_installed,
-    require_package,
-    run_grader,
-)
+from evaluation.metrics.grader import AZURE, EVALS, Grades, is_installed, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
-from evaluation.rows import AnsweredPair, ScoredRow, answered_pairs
+from evaluation.scored_rows import AnsweredPair, ScoredRow, answered_pairs
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 

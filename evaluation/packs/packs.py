@@ -15,7 +15,7 @@ from importlib.resources import files
 import numpy as np
 
 from evaluation.answer_metrics import declines
-from evaluation.rows import Answer, AnsweredPair, ScoredRow, answered_pairs
+from evaluation.scored_rows import Answer, AnsweredPair, ScoredRow, answered_pairs
 from evaluation.statistics.contrasts import Contrast, contrast_of
 from evaluation.statistics.intervals import paired_proportions
 from evaluation.statistics.scores import Bools, Column

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from evaluation.judge.pairwise_summary import Judging
 from evaluation.packs.packs import PackResult
-from evaluation.rows import ScoredRow
+from evaluation.scored_rows import ScoredRow
 from evaluation.statistics.contrasts import (
     Declined,
     Latency,

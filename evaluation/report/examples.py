@@ -9,7 +9,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from evaluation.answer_metrics import declines, score_answer
-from evaluation.rows import ScoredRow
+from evaluation.scored_rows import ScoredRow
 
 SHOWN = 8
 SHOWN_WORDS = 200  # matching is quadratic in the number of words

@@ -24,7 +24,7 @@ from evaluation.report.tables import (
     tables,
     unavailable,
 )
-from evaluation.rows import ScoredRow
+from evaluation.scored_rows import ScoredRow
 from evaluation.statistics import formats
 from evaluation.statistics.intervals import Interval
 from phi3flow.core.console import table

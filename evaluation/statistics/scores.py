@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.answer_metrics import declines, score_answer
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

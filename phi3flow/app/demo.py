@@ -16,7 +16,7 @@ from evaluation.report.comparison import Report
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.run_folder import compare_run
 from phi3flow.app.services import ENDPOINT_MODULES, require_modules, served
-from phi3flow.core.children import module_command
+from phi3flow.core.child_process import module_command
 from phi3flow.core.console import INTERRUPTED, is_quiet, say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.jsonl import read_jsonl, write_jsonl

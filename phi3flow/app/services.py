@@ -9,9 +9,9 @@ from pathlib import Path
 
 from custom_connections.promptflow_home import enter_home, new_encryption_key
 from custom_connections.store import store_connection
-from phi3flow.core.children import module_command
+from phi3flow.core.child_process import module_command
 from phi3flow.core.flow_folder import serve_command
-from phi3flow.core.processes import LOOPBACK, Service, Stack
+from phi3flow.core.service_stack import LOOPBACK, Service, Stack
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES
 from phi3flow.phi3_contract import Endpoint

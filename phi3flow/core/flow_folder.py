@@ -8,9 +8,9 @@ import shutil
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from phi3flow.core.children import module_command
+from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import BadInput, nearest
-from phi3flow.core.processes import LOOPBACK
+from phi3flow.core.service_stack import LOOPBACK
 
 FLOWS = ("chat", "compare", "grade")
 DAG = "flow.dag.yaml"

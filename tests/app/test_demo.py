@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from phi3flow.core.lineage import read_manifest, sha256_of
-from phi3flow.core.processes import is_free
+from phi3flow.core.service_stack import is_free
 
 
 def test_the_report_holds_what_people_script_against(demo):

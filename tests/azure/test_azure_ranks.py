@@ -7,9 +7,9 @@ from counting import chat
 from emulated import client_of
 
 from deploy.azure.provision import provision_steps
-from deploy.azure.steps.plan import carry_out
-from deploy.azure.steps.session import connect
-from deploy.azure.steps.sizes import profile_for
+from deploy.azure.shared.plan import carry_out
+from deploy.azure.shared.session import connect
+from deploy.azure.shared.sizes import profile_for
 from deploy.azure.train import Training, train
 from phi3flow.core.files import read_json
 from phi3flow.core.jsonl import write_jsonl

@@ -22,7 +22,7 @@ from tiny import CONTEXT, SECONDS, generated, lively_model, new_tokenizer, saved
 
 from deploy.export.openvino import export_openvino
 from phi3flow.chats.chat_template import encode_prompt
-from phi3flow.core.processes import Service, Stack
+from phi3flow.core.service_stack import Service, Stack
 from phi3flow.phi3_contract import Endpoint, Sampling
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from waiting import until
 
-from phi3flow.core.children import last_line, module_command, run_child
+from phi3flow.core.child_process import last_line, module_command, run_child
 from phi3flow.core.errors import BadInput, Phi3flowError, translating
 from phi3flow.core.polling import poll
 from phi3flow.core.settings import Settings

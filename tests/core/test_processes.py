@@ -12,7 +12,7 @@ import pytest
 from waiting import until
 
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.processes import Service, ServiceFailed, Stack, finish, is_free
+from phi3flow.core.service_stack import Service, ServiceFailed, Stack, finish, is_free
 
 SERVER = """
 import http.server, os, signal, subprocess, sys
@@ -40,7 +40,7 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 HOLDER = """
 import json, sys
 from pathlib import Path
-from phi3flow.core.processes import Service, Stack
+from phi3flow.core.service_stack import Service, Stack
 
 services = [Service(**{**given, "log": Path(given["log"])}) for given in json.loads(sys.argv[1])]
 try:

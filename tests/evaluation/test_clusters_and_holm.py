@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.report.comparison import compare_rows
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.statistics.intervals import (
     LARGE,
     design_effect,

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from evaluation.metrics.content_safety import PACK, grade_safety, parse_project
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, summary_table
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.errors import BadInput
 

@@ -16,7 +16,7 @@ import pytest
 from evaluation.asking.batch import write_evaluation
 from evaluation.asking.direct_run import AskedSide, pause_note, run_direct, streamed_answer
 from evaluation.in_flight import in_flight
-from evaluation.rows import Answer, GradedRow, Lazy, Record, chats_in, scored_rows
+from evaluation.scored_rows import Answer, GradedRow, Lazy, Record, chats_in, scored_rows
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput
 from phi3flow.core.progress import Progress

@@ -15,7 +15,7 @@ from evaluation.judge.pairwise_summary import judgment_rows, sum_up
 from evaluation.judge.prompt import addresses_judge, judge_messages, read_choice
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, render_markdown, summary_table
-from evaluation.rows import Answer, ScoredRow, answered_pairs
+from evaluation.scored_rows import Answer, ScoredRow, answered_pairs
 from evaluation.verdict.gate import load_gate
 from evaluation.verdict.preference_file import load_judgments
 from phi3flow.core.errors import BadInput

@@ -12,7 +12,7 @@ from pack_answers import REFUSAL, solution
 from evaluation.packs.packs import PACKS, load_pack, refuses, run_packs, score_pack
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, render_markdown, summary_table
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint
 

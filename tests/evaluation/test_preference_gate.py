@@ -10,7 +10,7 @@ from evaluation.judge.pairwise import UNREADABLE, Judgment
 from evaluation.judge.pairwise_summary import judgment_rows, sum_up
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, render_markdown, summary_table
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
 from phi3flow.core.jsonl import write_jsonl

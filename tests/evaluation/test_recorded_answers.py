@@ -4,7 +4,7 @@ import pytest
 from recorded_comparison import compare_answers
 
 from evaluation.compare import recorded_rows
-from evaluation.rows import Answer
+from evaluation.scored_rows import Answer
 from phi3flow.app.cli import main
 from phi3flow.core.errors import BadInput
 

@@ -9,7 +9,7 @@ import pytest
 from evaluation.metrics.likelihood import reference_likelihoods, score_reference
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, summary_table
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.phi3_contract import Endpoint, EndpointError, Garbled, Unsupported
 

@@ -7,7 +7,7 @@ import pytest
 from evaluation.report.comparison import compare_rows
 from evaluation.report.examples import word_diff
 from evaluation.report.render import render_html, summary_table, write_report
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/a.png onerror=alert(1)>"

@@ -12,7 +12,7 @@ from evaluation.metrics.grader import read_grades
 from evaluation.metrics.text_metrics import BACKENDS, TEXT_METRICS, require_complete, score_texts
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, summary_table
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.errors import Phi3flowError
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from evaluation.report.comparison import compare_rows
-from evaluation.rows import Answer, ScoredRow
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.decision import Decision, exit_code
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.errors import BadInput

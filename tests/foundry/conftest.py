@@ -9,7 +9,7 @@ from azure_emulator.emulator import Emulator, Options
 from emulated import client_of
 from foundry_cloud import provision_with_endpoints
 
-from deploy.azure.steps.names import Names
+from deploy.azure.shared.names import Names
 from phi3flow.core.settings import Settings
 
 

@@ -10,7 +10,7 @@ from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
 from emulated import QUIET, UserCredential, child_environment
 
-from deploy.azure.steps.names import Names
+from deploy.azure.shared.names import Names
 from phi3flow.app.cli import main
 from phi3flow.core.settings import Settings
 

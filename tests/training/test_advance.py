@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from phi3flow.chats.chat_template import encode_example
 from phi3flow.chats.rows import load_chats
-from phi3flow.core.children import module_command
+from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.checkpoints import step_of, valid_checkpoints

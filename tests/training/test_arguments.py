@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from training.recipes.arguments import emulation_warning, has_bf16, uses_bf16
 from training.recipes.recipe import load_recipe
+from training.recipes.training_arguments import emulation_warning, has_bf16, uses_bf16
 
 RECIPE = load_recipe("tiny-cpu")
 

@@ -23,8 +23,8 @@ from training.estimate.footprint import (
 )
 from training.loop.start import Run, empty_model
 from training.models.scratch import new_model, train_tokenizer
-from training.recipes.arguments import peft_config
 from training.recipes.recipe import Lora, Recipe, Scratch
+from training.recipes.training_arguments import peft_config
 
 SHAPE = Scratch(vocab_size=2000, hidden_size=256, intermediate_size=768, layers=4, heads=8, context=512)
 RECIPE = Recipe(steps=1, batch_size=4, learning_rate=1e-3, max_length=128, scratch=SHAPE, precision="fp32")

@@ -23,8 +23,8 @@ from training.loop.finish import merged_into_start
 from training.loop.run import encoded, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.models.loading import load_model, load_tokenizer
-from training.recipes.arguments import peft_config
 from training.recipes.recipe import Lora
+from training.recipes.training_arguments import peft_config
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tiny import CHAT, KEY, SECONDS, listening, lively_model, new_tokenizer, sav
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
 from deploy.scoring.http.service import LoadedModel, Service
-from phi3flow.core import processes
+from phi3flow.core import service_stack as processes
 from training.tracking.mlflow_run import save_mlflow_model
 
 ROOT = Path(__file__).parents[2]

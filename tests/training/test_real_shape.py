@@ -27,8 +27,8 @@ from training.loop.run import encoded, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.loop.trainer import LineCollator
 from training.models.loading import load_model
-from training.recipes.arguments import has_bf16
 from training.recipes.recipe import load_recipe, recipe_names
+from training.recipes.training_arguments import has_bf16
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import requests
 from chromium import WATCH, chromium, free_ports, opened
 from up_process import interrupt, listeners, running_up
 
-from phi3flow.core.processes import is_free
+from phi3flow.core.service_stack import is_free
 
 pytestmark = pytest.mark.browser
 QUESTION = "Who founded Microsoft?"

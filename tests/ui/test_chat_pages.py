@@ -13,7 +13,7 @@ from fake_flow import fake_flow
 from waiting import until
 
 from phi3flow.app.services import chat_page
-from phi3flow.core.processes import Stack, is_free
+from phi3flow.core.service_stack import Stack, is_free
 from phi3flow.core.settings import Settings
 from ui.conversations import Conversations
 

@@ -14,8 +14,8 @@ from training.checkpoints import KEPT
 from training.data.encode import IGNORED
 from training.estimate.free_space import free_disk, free_memory, size
 from training.ranks import print0, several
-from training.recipes.arguments import has_gpu, uses_bf16
 from training.recipes.recipe import Lora, Recipe
+from training.recipes.training_arguments import has_gpu, uses_bf16
 
 if TYPE_CHECKING:
     from datasets import Dataset

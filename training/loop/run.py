@@ -24,7 +24,7 @@ from training.loop.start import METRICS, Result, Run, empty_model, starting_mode
 from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
 from training.models.probes import answer_greedily, most_tokens, probe_prompts, probe_rows
 from training.ranks import broadcast, destroy, is_main_process, print0
-from training.recipes.arguments import arguments, emulation_warning, has_bf16, peft_config
+from training.recipes.training_arguments import arguments, emulation_warning, has_bf16, peft_config
 
 if TYPE_CHECKING:
     from datasets import Dataset

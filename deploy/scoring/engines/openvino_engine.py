@@ -24,7 +24,7 @@ from deploy.scoring.engine import (
 from deploy.scoring.engines.answer import Answer
 from deploy.scoring.engines.openvino_worker import Begin, Setup, StepResult
 from deploy.scoring.engines.queued_engine import FAILED, QueuedEngine
-from phi3flow.core.children import module_command
+from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import Phi3flowError
 
 if TYPE_CHECKING:

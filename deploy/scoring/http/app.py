@@ -20,8 +20,8 @@ from deploy.scoring.http.auth import KeyFile, is_authorized
 from deploy.scoring.http.dialects import BodyA, BodyB, ChatBody, Turn, parse_chat, parse_score
 from deploy.scoring.http.http_errors import RequestError
 from deploy.scoring.http.json_body import read_json
-from deploy.scoring.http.metrics import CONTENT_TYPE
 from deploy.scoring.http.replies import EventStream, cancel_on_disconnect
+from deploy.scoring.http.server_metrics import CONTENT_TYPE
 from deploy.scoring.http.service import LoadedModel, Service, encode
 
 REQUEST_ID = b"x-request-id"

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from deploy.scoring.engine import EngineError, Generation
 from deploy.scoring.http.dialects import ChatBody
-from deploy.scoring.http.metrics import Metrics
+from deploy.scoring.http.server_metrics import Metrics
 
 DONE = b"data: [DONE]\n\n"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from deploy.scoring.engine import Engine
 from deploy.scoring.http.dialects import Turn
 from deploy.scoring.http.http_errors import RETRY_SOON, RequestError
-from deploy.scoring.http.metrics import Metrics
+from deploy.scoring.http.server_metrics import Metrics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from deploy.azure.steps.plan import as_data, carry_out
-from deploy.azure.steps.problems import explaining
-from deploy.azure.steps.session import Cloud
-from deploy.azure.steps.session import connect as connect_to_azure
-from deploy.azure.steps.sizes import profile_for, quota_for, require_quota, serving_size
+from deploy.azure.shared.plan import as_data, carry_out
+from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.session import connect as connect_to_azure
+from deploy.azure.shared.sizes import profile_for, quota_for, require_quota, serving_size
 from phi3flow.app.commands.train import Data, Model, Recipe, Seed
 from phi3flow.app.commands.verify import AtLeast, Check, reference_of
 from phi3flow.core.console import Outcome, say
@@ -50,7 +50,7 @@ def provision(
     example: phi3flow azure provision --plan
     """
     from deploy.azure.provision import WORKSPACE_API, provision_steps
-    from deploy.azure.steps.arm import read
+    from deploy.azure.shared.arm import read
 
     asked, cloud = profile_for(profile, size, nodes), _cloud()
     with explaining("before any write", []):
@@ -256,7 +256,7 @@ def _ask_to_cancel() -> bool:
 
 def _shift(out: Path, plan: bool, wanted: Callable[[Cloud, str], Any]) -> Outcome:
     """Carry out one step that moves traffic between the deployments of the tuned endpoint."""
-    from deploy.azure.steps.record import record
+    from deploy.azure.shared.record import record
 
     cloud = _cloud()
     with explaining("traffic", []):

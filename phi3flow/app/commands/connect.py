@@ -17,7 +17,7 @@ from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import Endpoint, Rejected
 
 if TYPE_CHECKING:
-    from deploy.azure.steps.session import Cloud
+    from deploy.azure.shared.session import Cloud
 
 Contract = Annotated[
     str | None,
@@ -64,7 +64,7 @@ def connect(
 
     The key comes from PHI3FLOW_ENDPOINT_KEY or a prompt, never from the command line.
     """
-    from deploy.azure.steps.session import connect as connect_to_azure
+    from deploy.azure.shared.session import connect as connect_to_azure
 
     settings = Settings.load()
     with checked_arguments():
@@ -110,8 +110,8 @@ def endpoint_at(name: str, url: str | None, settings: Settings) -> Endpoint:
 
 def endpoint_in_azure(name: str, cloud: "Cloud", deployment: str | None) -> Endpoint:
     """The key is fetched now, and goes nowhere but into the encrypted connection."""
-    from deploy.azure.steps.problems import explaining
-    from deploy.azure.steps.serving import ask_at
+    from deploy.azure.shared.problems import explaining
+    from deploy.azure.shared.serving import ask_at
 
     with explaining(f"endpoint of {name}"):
         return ask_at(cloud, cloud.names.endpoint(name), deployment)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.core.console import Outcome
-from phi3flow.core.processes import holder_of, is_free
+from phi3flow.core.service_stack import holder_of, is_free
 from phi3flow.core.settings import CONFIG_FILE, Settings, config_file
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _packages() -> tuple[list[str], dict[str, str]]:
 def _device() -> Device:
     import torch
 
-    from training.recipes.arguments import has_bf16, has_gpu
+    from training.recipes.training_arguments import has_bf16, has_gpu
 
     gpu = has_gpu()
     name = torch.cuda.get_device_name() if gpu else "the CPU"

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home_without_store
-from deploy.azure.steps.plan import carry_out
-from deploy.azure.steps.problems import explaining
-from deploy.azure.steps.session import connect as connect_to_azure
-from deploy.azure.steps.sizes import profile_for
+from deploy.azure.shared.plan import carry_out
+from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.session import connect as connect_to_azure
+from deploy.azure.shared.sizes import profile_for
 from deploy.foundry.connections import FlowConnection, as_flows_read_it
 from deploy.foundry.target import Target, project_steps, target_of
 from phi3flow.app.commands.azure import Out as RunFolder
@@ -184,7 +184,7 @@ def download(
     from deploy.foundry.cloud_comparison import answers_in_cloud, report
     from evaluation.compare import Options
     from evaluation.metrics.text_metrics import default_backend
-    from evaluation.rows import say_failures
+    from evaluation.scored_rows import say_failures
     from evaluation.verdict.gate import load_gate
 
     options = Options(load_gate(gate), Settings.load().batch_workers, text_metrics=default_backend())

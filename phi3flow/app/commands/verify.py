@@ -47,7 +47,7 @@ def verify(
 
     The key comes from PHI3FLOW_ENDPOINT_KEY. Exit code 0: all six checks pass; 4: some cannot be made.
     """
-    from deploy.verify.gate import verify
+    from deploy.verify.fidelity import verify
 
     settings = Settings.load()
     reference = reference_of(check, at_least)

@@ -12,9 +12,9 @@ from azure_fakes import fake_packages, served_by
 from deploy.azure.deploy import Serving, deploy
 from deploy.azure.provision import provision_steps
 from deploy.azure.rollout import promotion
-from deploy.azure.steps.plan import carry_out
-from deploy.azure.steps.session import Cloud, connect
-from deploy.azure.steps.sizes import profile_for
+from deploy.azure.shared.plan import carry_out
+from deploy.azure.shared.session import Cloud, connect
+from deploy.azure.shared.sizes import profile_for
 from deploy.azure.train import Training, train
 from phi3flow.core.settings import Settings
 

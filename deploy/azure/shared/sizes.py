@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from phi3flow.core.errors import BadInput, Phi3flowError, nearest
 
 if TYPE_CHECKING:
-    from deploy.azure.steps.session import Cloud
+    from deploy.azure.shared.session import Cloud
 
 SIZE = re.compile(r"(?:Standard|Basic)_(?P<machine>[a-z]+\d+[\w-]*)", re.IGNORECASE)
 LONGEST_MACHINE = 20  # of a cluster's name, which has at most 24 characters
@@ -27,7 +27,7 @@ class Profile:
 
 @cache
 def _table() -> dict[str, Any]:
-    return tomllib.loads((files("deploy.azure.steps") / "sizes.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((files("deploy.azure.shared") / "sizes.toml").read_text(encoding="utf-8"))
 
 
 def dated() -> str:

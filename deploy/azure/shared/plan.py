@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.problems import explaining
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.problems import explaining
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 
 if TYPE_CHECKING:
-    from deploy.azure.steps.session import Cloud
+    from deploy.azure.shared.session import Cloud
 
 Do = Literal["create", "update", "keep", "delete", "archive"]
 Cost = Literal["free", "by the month", "while it runs", "by the hour"]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.steps.names import Names
-from deploy.azure.steps.problems import explaining
+from deploy.azure.shared.names import Names
+from deploy.azure.shared.problems import explaining
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.settings import Settings

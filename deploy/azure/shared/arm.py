@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Cost, Look
-from deploy.azure.steps.session import Cloud
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.plan import Cost, Look
+from deploy.azure.shared.session import Cloud
 
 Body = Mapping[str, Any]
 

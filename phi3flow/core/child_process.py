@@ -1,6 +1,6 @@
 """Run one child process to its end, with a time limit, and leave no process behind.
 
-For servers that run side by side see `phi3flow.core.processes`.
+For servers that run side by side see `phi3flow.core.service_stack`.
 """
 
 import contextlib

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.steps.plan import Cost, Look
-from deploy.azure.steps.session import Cloud
+from deploy.azure.shared.plan import Cost, Look
+from deploy.azure.shared.session import Cloud
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.polling import poll

@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from deploy.azure.steps.names import OURS
-from deploy.azure.steps.plan import Cost, Look
-from deploy.azure.steps.session import Cloud
+from deploy.azure.shared.names import OURS
+from deploy.azure.shared.plan import Cost, Look
+from deploy.azure.shared.session import Cloud
 from phi3flow.core.lineage import sha256_of
 
 IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"

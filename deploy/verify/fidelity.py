@@ -6,15 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.verify.checks import (
-    Check,
-    Result,
-    check_base,
-    check_echo,
-    check_stop,
-    check_template,
-    check_text,
-)
+from deploy.verify.checks import Check, Result, check_base, check_echo, check_stop, check_template, check_text
 from deploy.verify.exact_match import Reference, check_exact_match
 from deploy.verify.probes import Answers, ask_probes, load_probes
 from deploy.verify.sampling import check_sampling

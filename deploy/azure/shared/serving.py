@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.azure.steps.names import EXPIRES, OURS
-from deploy.azure.steps.plan import Cost, Look, foreign
-from deploy.azure.steps.session import Cloud
+from deploy.azure.shared.names import EXPIRES, OURS
+from deploy.azure.shared.plan import Cost, Look, foreign
+from deploy.azure.shared.session import Cloud
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.polling import poll
