@@ -1,5 +1,6 @@
 """`make clean` keeps what a person made; `make clean-runs` asks first."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,8 +22,16 @@ def checkout(tmp_path):
 
 
 def make(checkout, target, answer=""):
+    """As a person starts it: what `make test` tells its own children would make it talk of folders."""
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     return subprocess.run(
-        ["make", target], cwd=checkout, input=answer, capture_output=True, text=True, check=False
+        ["make", target],
+        cwd=checkout,
+        env={name: value for name, value in os.environ.items() if name not in of_make},
+        input=answer,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
