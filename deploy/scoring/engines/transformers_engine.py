@@ -57,11 +57,12 @@ class TransformersEngine(QueuedEngine):
         try:
             self._serve()
         finally:
-            crashed = self._set_end(FAILED)
-            for generation in (*self._queue, *self._answering):
-                generation.fail(self._end or FAILED)
-            if crashed:
-                self._on_failure()
+            try:
+                if self._set_end(FAILED):
+                    self._on_failure()  # the owner knows before the readers, who may ask it at once
+            finally:
+                for generation in (*self._queue, *self._answering):
+                    generation.fail(self._end or FAILED)
 
     def _serve(self) -> None:
         import torch
