@@ -67,7 +67,7 @@ def random_chats(count, seed=0):
     """Chats of realistic length: questions of 30 to 100 tokens, answers of 70 to 500."""
     import random
 
-    from phi3flow.chats.rows import Chat
+    from phi3flow.chats.chat import Chat
 
     rng = random.Random(seed)
     words = json.loads((TOKENIZER / "tokenizer.json").read_text())["model"]["vocab"]

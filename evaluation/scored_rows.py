@@ -125,7 +125,8 @@ def chats_in(path: Path) -> "Lazy[Chat]":
 
     Raises what `load_chats` raises.
     """
-    from phi3flow.chats.rows import iterate_chats, parse_row
+    from phi3flow.chats.row_shapes import parse_row
+    from phi3flow.chats.rows import iterate_chats
 
     for _ in iterate_chats(path):
         pass

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.rows import load_chats, open_source, parse_row
+from phi3flow.chats.row_shapes import parse_row
+from phi3flow.chats.rows import load_chats, open_source
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import MAX_LINE_BYTES, RowError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3flow.chats.rows import Chat
+from phi3flow.chats.chat import Chat
 from training.data.encode import encode_chats, packed
 from training.loop.trainer import PADDED_TO, LineCollator
 from training.models.loading import load_tokenizer

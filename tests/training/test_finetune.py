@@ -212,7 +212,7 @@ def test_packed_training_runs_and_leaves_the_same_kind_of_folder(base, data, tmp
 def test_a_packed_chat_has_the_same_logits_as_alone(base, attention):
     import torch
 
-    from phi3flow.chats.rows import Chat
+    from phi3flow.chats.chat import Chat
     from training.data.encode import encode_chats, packed
     from training.loop.trainer import LineCollator
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from phi3flow.chats.rows import parse_row
+from phi3flow.chats.row_shapes import parse_row
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import COMPLETE, CUT, Conversations, Model
 from ui.sidebar import as_markdown, as_training_jsonl
