@@ -15,7 +15,6 @@ from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import read_json
 from phi3flow.core.lineage import read_manifest
 
-SHARES = ("10", "mirror", "100")
 CANARY, MIRRORED = 10, 10
 HOLD = {"hold": 3, "not_enough_data": 4}
 

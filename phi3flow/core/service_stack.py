@@ -177,15 +177,6 @@ class Stack:
             signal.signal(number, handler)
 
 
-def finish(command: Sequence[str], *, environment: Mapping[str, str]) -> None:
-    """Run one command to its end; `environment` is added to this process's own. Raises Phi3flowError."""
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise Phi3flowError(done.stderr.decode(errors="replace").strip() or f"{command[0]} failed")
-
-
 def require_free_ports(services: Iterable[Service]) -> None:
     """Raise BadInput with every port that is taken, by whom, and the settings that choose others."""
     problems: list[str] = []

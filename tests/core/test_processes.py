@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from waiting import until
 
+from phi3flow.core.child_process import finish
 from phi3flow.core.errors import BadInput, Phi3flowError
-from phi3flow.core.service_stack import Service, ServiceFailed, Stack, finish, is_free
+from phi3flow.core.service_stack import Service, ServiceFailed, Stack, is_free
 
 SERVER = """
 import http.server, os, signal, subprocess, sys

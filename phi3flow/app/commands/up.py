@@ -11,11 +11,11 @@ from typer import Argument, Option
 from custom_connections.promptflow_home import environment, new_encryption_key
 from phi3flow.app.run_folder import require_model
 from phi3flow.app.services import chat_page, openai_url, scoring_endpoint, served_flow
-from phi3flow.core.child_process import module_command
+from phi3flow.core.child_process import finish, module_command
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.flow_folder import resolve_flow
-from phi3flow.core.service_stack import LOOPBACK, Service, Stack, finish, require_free_ports
+from phi3flow.core.service_stack import LOOPBACK, Service, Stack, require_free_ports
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import BASE, TUNED, Side
 
