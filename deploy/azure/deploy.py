@@ -1,23 +1,34 @@
 """`phi3flow azure deploy`: a registered model behind its endpoint, at 0 % of the traffic, and verified."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.azure.rollout import mark_verified
-from deploy.azure.shared.assets import Asset, model_asset, training_environment, version_of
-from deploy.azure.shared.job import Job, command_job, follow
+from deploy.azure.shared.assets import (
+    PACKAGES,
+    Asset,
+    model_asset,
+    staged,
+    training_environment,
+    version_of,
+)
+from deploy.azure.shared.job import command_job, output_path, run_job
 from deploy.azure.shared.names import OURS
 from deploy.azure.shared.plan import Action, carry_out, made
 from deploy.azure.shared.problems import explaining
-from deploy.azure.shared.record import record, recorded
-from deploy.azure.shared.serving import OnlineDeployment, OnlineEndpoint, ask_at, find_endpoint, show_log
+from deploy.azure.shared.serving import (
+    VERIFIED,
+    OnlineDeployment,
+    OnlineEndpoint,
+    ask_at,
+    find_endpoint,
+    show_log,
+)
 from deploy.azure.shared.session import Cloud
-from deploy.azure.shared.staging import PACKAGES, USE_CODE, staged
-from deploy.azure.train import CARD
+from deploy.azure.train import CARD, record, recorded
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json
@@ -33,6 +44,7 @@ if TYPE_CHECKING:
 PROBES = "probes.jsonl"
 QUESTION = "Who founded Microsoft?"
 FIND_MODEL = "MODEL=$(dirname $(find ${{inputs.model}} -name config.json | sort | head -n 1))"
+LEAVE_MODEL = "cp -r exported/. ${{outputs.model}}"
 
 
 @dataclass(frozen=True)
@@ -77,13 +89,7 @@ class Deployed:
 
 
 def deploy(
-    cloud: Cloud,
-    asked: Serving,
-    out: Path,
-    *,
-    plan: bool,
-    ask_to_cancel: Callable[[], bool],
-    code: Mapping[str, Path] = PACKAGES,
+    cloud: Cloud, asked: Serving, out: Path, *, plan: bool, code: Mapping[str, Path] = PACKAGES
 ) -> tuple[list[Action], Deployed | None]:
     """Register, deploy beside what is live, verify, and record; the live deployment is never touched.
 
@@ -92,27 +98,18 @@ def deploy(
     """
     asked.require()
     trained = recorded(out, "train")
+    actions: list[Action] = []
     with staged(code) as folder:
-        source = _base(cloud, trained) if asked.base else _tuned(cloud, out, trained)
-        model = source
-        actions: list[Action] = []
+        model = _base(cloud, trained) if asked.base else _tuned(cloud, out, trained)
         if asked.engine == "openvino":
             int4 = asked.reference is not None
-            export = _Export(cloud, source, str(trained["compute"]), folder, int4)
-            actions += export.carry_out(plan=plan, ask_to_cancel=ask_to_cancel)
-            model = export.exported
+            actions, model = _export(cloud, model, str(trained["compute"]), folder, int4=int4, plan=plan)
         endpoint = OnlineEndpoint(cloud, cloud.names.endpoint(asked.side.connection), asked.auth, asked.days)
-        identity = version_of(
-            model.name, asked.engine, asked.size, sha256_of(folder), str(dict(asked.variables))
-        )
-        name = f"{asked.engine}-{identity[:8]}"
-        tags = {**model.tags, OURS: "deploy", "engine": asked.engine, "model": model.name}
-        deployment = OnlineDeployment(
-            cloud, endpoint.name, name, asked.engine, model.name, asked.size, folder, tags, asked.variables
-        )
+        deployment = _deployment(cloud, asked, endpoint.name, model, folder)
         actions += carry_out([model, endpoint, deployment], plan=plan)
     if plan:
         return actions, None
+    name = deployment.name
     with explaining(f"deployment {name}", made(actions)):
         found = _verified(cloud, asked, out, endpoint.name, name)
     details = {"endpoint": endpoint.name, "deployment": name, "model": model.name, "url": found.url}
@@ -120,15 +117,25 @@ def deploy(
     return actions, found
 
 
+def _deployment(cloud: Cloud, asked: Serving, endpoint: str, model: Asset, code: Path) -> OnlineDeployment:
+    """Named after everything that decides its answers."""
+    variables = str(dict(asked.variables))
+    identity = version_of(model.name, asked.engine, asked.size, sha256_of(code), variables)
+    name = f"{asked.engine}-{identity[:8]}"
+    tags = {**model.tags, OURS: "deploy", "engine": asked.engine, "model": model.name}
+    return OnlineDeployment(
+        cloud, endpoint, name, asked.engine, model.name, asked.size, code, tags, asked.variables
+    )
+
+
 def _tuned(cloud: Cloud, out: Path, trained: Mapping[str, Any]) -> Asset:
     """The training job's model, with its lineage as tags."""
     result = (read_manifest(out / CARD) or {}).get("result", {})
     metrics = {name: f"{value:.4f}" for name, value in result.items() if isinstance(value, float)}
     tags = {**trained["tags"], **metrics, "job": trained["job"]}
-    path = f"azureml://jobs/{trained['job']}/outputs/model/paths/"
-    return model_asset(
-        cloud, TUNED.connection, str(trained["identity"]), path, kind="mlflow_model", tags=tags
-    )
+    name, version = TUNED.connection, str(trained["identity"])
+    path = output_path(trained["job"], "model")
+    return model_asset(cloud, name, version, path, kind="mlflow_model", tags=tags)
 
 
 def _base(cloud: Cloud, trained: Mapping[str, Any]) -> Asset:
@@ -142,67 +149,37 @@ def _base(cloud: Cloud, trained: Mapping[str, Any]) -> Asset:
     return model_asset(cloud, name, version, "", kind="custom_model", tags=dict(trained["tags"]))
 
 
-@dataclass(frozen=True)
-class _Export:
-    """`phi3flow export` of a registered model, for the CPU engine, as a job on the cluster `compute`."""
-
-    cloud: Cloud
-    model: Asset
-    compute: str
-    code: Path
-    int4: bool
-
-    @cached_property
-    def environment(self) -> Asset:
-        return training_environment(self.cloud, self.compute, "train")
-
-    @cached_property
-    def job(self) -> Job:
-        identity = version_of(self.model.name, self.environment.version, self.line)
-        return Job(self.cloud, "phi3flow-export", identity, self._build)
-
-    @property
-    def exported(self) -> Asset:
-        """The job's output as a model, which can be registered once the job is done."""
-        path = f"azureml://jobs/{self.job.name}/outputs/model/paths/"
-        tags = {**self.model.tags, OURS: "deploy", "from": self.model.name}
-        name = f"{self.model.asset}-openvino"
-        return model_asset(self.cloud, name, self.job.identity, path, kind="custom_model", tags=tags)
-
-    @property
-    def line(self) -> str:
-        int4 = " --int4" if self.int4 else ""
-        return (
-            f"{USE_CODE} && {FIND_MODEL} && "
-            f"python -P -m phi3flow export $MODEL --format openvino{int4} --out exported "
-            "&& cp -r exported/. ${{outputs.model}}"
-        )
-
-    def carry_out(self, *, plan: bool, ask_to_cancel: Callable[[], bool]) -> list[Action]:
-        actions = carry_out([self.environment, self.model, self.job], plan=plan)
-        if not plan:
-            with explaining(f"job {self.job.name}", made(actions)):
-                follow(self.cloud, self.job.name, ask_to_cancel)
-        return actions
-
-    def _build(self, name: str) -> Any:
-        return command_job(
-            name,
-            title=f"export of {self.model.name}",
-            line=self.line,
-            code=self.code,
-            environment=self.environment.name,
-            compute=self.compute,
-            inputs={"model": (self.model.type, f"azureml:{self.model.name}")},
-            outputs={"model": "custom_model"},
-            tags={OURS: "deploy", "from": self.model.name},
-        )
+def _export(
+    cloud: Cloud, model: Asset, compute: str, code: Path, *, int4: bool, plan: bool
+) -> tuple[list[Action], Asset]:
+    """`phi3flow export` of a registered model, for the CPU engine, as a job; and the model it leaves."""
+    environment = training_environment(cloud, compute, "train")
+    tags = {OURS: "deploy", "from": model.name}
+    weights = " --int4" if int4 else ""
+    export = f"python -P -m phi3flow export $MODEL --format openvino{weights} --out exported"
+    job = command_job(
+        cloud,
+        "phi3flow-export",
+        [model.name, environment.version],
+        title=f"export of {model.name}",
+        line=f"{FIND_MODEL} && {export} && {LEAVE_MODEL}",
+        code=code,
+        environment=environment,
+        compute=compute,
+        inputs={"model": model.as_input},
+        outputs={"model": "custom_model"},
+        tags=tags,
+    )
+    actions = run_job([environment, model], job, plan=plan)
+    path = output_path(job.name, "model")
+    name, kind = f"{model.asset}-openvino", "custom_model"
+    return actions, model_asset(cloud, name, job.identity, path, kind=kind, tags={**model.tags, **tags})
 
 
 def _verified(cloud: Cloud, asked: Serving, out: Path, endpoint: str, name: str) -> Deployed:
     """Verify what has not passed before, and mark it: a base goes live, a tuned model waits for `promote`."""
     found = find_endpoint(cloud, endpoint)
-    if found is None or found.tags.get("verified") != name:
+    if found is None or found.tags.get(VERIFIED) != name:
         _require_fidelity(cloud, asked, endpoint, name, out)
         found = mark_verified(cloud, endpoint, name, live=asked.base)
     return Deployed(endpoint, name, str(found.scoring_uri))

@@ -7,79 +7,118 @@ insights and registry, so that their names are known and the identity's roles ha
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.azure.shared.arm import ArmResource, read
-from deploy.azure.shared.names import OURS, Names
+from deploy.azure.shared.names import OURS, Names, is_ours
 from deploy.azure.shared.plan import Cost, Look, Step
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
 
 AUTHORIZATION = "Microsoft.Authorization"
-ROLES_API = "2022-04-01"
-GROUP_API = "2021-04-01"
-WORKSPACE_API = "2024-10-01"
-IDENTITY_API = "2023-01-31"
-VAULT_API = "2023-07-01"
 IDLE_SECONDS = 120
 # The least that an endpoint and a cluster need: to read the model and to pull the image. The tutorials'
 # Contributor on the whole group would let a stolen container change or delete everything in it.
-BLOB_READER = ("Storage Blob Data Reader", "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1")
-ACR_PULL = ("AcrPull", "7f951dda-4ed3-4680-a7ca-43fe172d538d")
+ROLES = {
+    "storageAccount": ("Storage Blob Data Reader", "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"),
+    "containerRegistry": ("AcrPull", "7f951dda-4ed3-4680-a7ca-43fe172d538d"),
+}
+PARTS = ("storageAccount", "keyVault", "applicationInsights", "containerRegistry")
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Ids of what a workspace stands on."""
+class Resource:
+    """One ARM resource as a step, put into the region of the settings with our tag.
 
-    storage: str
-    vault: str
-    insights: str
-    registry: str | None
+    What exists without our tag was made by somebody else: it is used as it is, and never changed.
+    """
 
-    @classmethod
-    def own(cls, names: Names) -> "Parts":
-        return cls(
-            names.id("Microsoft.Storage/storageAccounts", names.global_name),
-            names.id("Microsoft.KeyVault/vaults", names.vault),
-            names.id("Microsoft.Insights/components", f"{names.workspace}-insights"),
-            names.id("Microsoft.ContainerRegistry/registries", names.global_name),
-        )
+    cloud: Cloud
+    kind: str
+    id: str
+    body: Mapping[str, Any]
+    cost: Cost = "free"
 
-    @classmethod
-    def of(cls, workspace: Mapping[str, Any]) -> "Parts":
-        """Those of an existing workspace, read back from it."""
-        found = workspace["properties"]
-        return cls(
-            found["storageAccount"],
-            found.get("keyVault") or "",
-            found.get("applicationInsights") or "",
-            found.get("containerRegistry"),
-        )
+    @property
+    def name(self) -> str:
+        return self.id.rsplit("/", 1)[1]
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        return {"location": self.cloud.names.region, "tags": {OURS: "provision"}, **self.body}
+
+    def look(self) -> Look:
+        found = self.cloud.read(self.id)
+        if found is None:
+            return Look("create")
+        if not is_ours(found.get("tags")):
+            return Look("keep", "not phi3flow's: used as it is")
+        if str((found.get("properties") or {}).get("provisioningState")).lower() == "failed":
+            return Look("update", "its creation had failed")
+        different = differences(self._wanted, found)
+        return Look("update", ", ".join(different)) if different else Look("keep")
+
+    def make(self) -> None:
+        self.cloud.put(self.id, self._wanted, f"{self.kind} {self.name}")
+
+
+def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
+    """Where Azure shows another value than the wanted one. What it does not show is not compared."""
+    if isinstance(wanted, Mapping):
+        shown = found if isinstance(found, Mapping) else {}
+        return [
+            text
+            for name, value in wanted.items()
+            if name in shown
+            for text in differences(value, shown[name], f"{where}.{name}" if where else name)
+        ]
+    if found is None or isinstance(wanted, list):
+        return []
+    same = str(wanted).lower().replace(" ", "") == str(found).lower().replace(" ", "")
+    return [] if same else [f"{where}: {found} -> {wanted}"]
 
 
 def provision_steps(cloud: Cloud, profile: Profile, nodes: int) -> list[Step]:
     """In an order in which each step finds what it refers to; reads the workspace to tell whose it is."""
     names = cloud.names
-    steps: list[Step] = [resource(cloud, "resource group", names.group_id, GROUP_API, {})]
-    workspace = read(cloud, names.workspace_id, WORKSPACE_API)
-    if workspace is not None and OURS not in (workspace.get("tags") or {}):
-        parts = Parts.of(workspace)
-        steps += [_workspace(cloud, Parts.own(names))]
+    workspace = cloud.read(names.workspace_id)
+    if workspace is not None and not is_ours(workspace.get("tags")):
+        made: list[Step] = []
+        parts = parts_of(workspace)
     else:
-        parts = Parts.own(names)
-        steps += [*foundations(cloud, parts), _workspace(cloud, parts)]
-    steps += [resource(cloud, "managed identity", names.identity_id, IDENTITY_API, {})]
-    steps += [RoleAssignment(cloud, *BLOB_READER, parts.storage)]
-    if parts.registry:
-        steps += [RoleAssignment(cloud, *ACR_PULL, parts.registry)]
-    return [*steps, compute(cloud, profile, nodes)]
+        made, parts = foundations(cloud), own_parts(names)
+    roles = {part: role for part, role in ROLES.items() if part in parts}
+    return [
+        Resource(cloud, "resource group", names.group_id, {}),
+        *made,
+        ml_workspace(cloud, "workspace", names.workspace_id, parts),
+        Resource(cloud, "managed identity", names.identity_id, {}),
+        *(RoleAssignment(cloud, *role, parts[part]) for part, role in roles.items()),
+        cluster(cloud, profile, nodes),
+    ]
 
 
-def foundations(cloud: Cloud, parts: Parts) -> list[Step]:
-    """What a workspace, or a hub, stands on."""
-    logs = cloud.names.id("Microsoft.OperationalInsights/workspaces", f"{cloud.names.workspace}-logs")
+def own_parts(names: Names) -> dict[str, str]:
+    """Ids of what a workspace stands on, by the workspace's own properties."""
+    return {
+        "storageAccount": names.id("Microsoft.Storage/storageAccounts", names.global_name),
+        "keyVault": names.id("Microsoft.KeyVault/vaults", names.vault),
+        "applicationInsights": names.id("Microsoft.Insights/components", f"{names.workspace}-insights"),
+        "containerRegistry": names.id("Microsoft.ContainerRegistry/registries", names.global_name),
+    }
+
+
+def parts_of(workspace: Mapping[str, Any]) -> dict[str, str]:
+    """The same of an existing workspace, which may have no registry yet."""
+    properties = workspace["properties"]
+    return {part: properties[part] for part in PARTS if properties.get(part)}
+
+
+def foundations(cloud: Cloud) -> list[Step]:
+    """What a workspace, or a hub, stands on, made for it."""
+    parts, names = own_parts(cloud.names), cloud.names
+    logs = names.id("Microsoft.OperationalInsights/workspaces", f"{names.workspace}-logs")
     storage = {
         "kind": "StorageV2",
         "sku": {"name": "Standard_LRS"},
@@ -89,70 +128,54 @@ def foundations(cloud: Cloud, parts: Parts) -> list[Step]:
             "supportsHttpsTrafficOnly": True,
         },
     }
-    vault = {
-        "tenantId": cloud.tenant,
-        "sku": {"name": "standard", "family": "A"},
-        "accessPolicies": [],
-        "enableRbacAuthorization": True,
-    }
     insights = {"kind": "web", "properties": {"Application_Type": "web", "WorkspaceResourceId": logs}}
     registry = {"sku": {"name": "Basic"}}
     pay: Cost = "by the month"
     return [
-        resource(cloud, "log workspace", logs, "2022-10-01", {"properties": {"retentionInDays": 30}}),
-        resource(cloud, "storage account", parts.storage, "2023-04-01", storage, cost=pay),
-        _vault(cloud, parts.vault, vault),
-        resource(cloud, "insights", parts.insights, "2020-02-02", insights),
-        resource(cloud, "container registry", str(parts.registry), "2023-07-01", registry, cost=pay),
+        Resource(cloud, "log workspace", logs, {"properties": {"retentionInDays": 30}}),
+        Resource(cloud, "storage account", parts["storageAccount"], storage, pay),
+        Resource(cloud, "key vault", parts["keyVault"], {"properties": _vault(cloud)}),
+        Resource(cloud, "insights", parts["applicationInsights"], insights),
+        Resource(cloud, "container registry", parts["containerRegistry"], registry, pay),
     ]
 
 
-def _vault(cloud: Cloud, vault_id: str, properties: Mapping[str, Any]) -> ArmResource:
+def _vault(cloud: Cloud) -> dict[str, Any]:
     """Azure keeps a deleted vault, and its name, for 90 days: one that a teardown deleted comes back."""
     names = cloud.names
     place = f"/subscriptions/{names.subscription}/providers/Microsoft.KeyVault/locations/{names.region}"
-
-    def body() -> Mapping[str, Any]:
-        deleted = read(cloud, f"{place}/deletedVaults/{names.vault}", VAULT_API) is not None
-        mode = {"createMode": "recover"} if deleted else {}
-        return {"location": names.region, "properties": {**properties, **mode}}
-
-    return ArmResource(cloud, "key vault", vault_id, VAULT_API, body, "free", {OURS: "provision"})
-
-
-def _workspace(cloud: Cloud, parts: Parts) -> ArmResource:
-    properties = {
-        "friendlyName": cloud.names.workspace,
-        "storageAccount": parts.storage,
-        "keyVault": parts.vault,
-        "applicationInsights": parts.insights,
-        "containerRegistry": parts.registry,
+    deleted = cloud.read(f"{place}/deletedVaults/{names.vault}") is not None
+    return {
+        "tenantId": cloud.subscription["tenantId"],
+        "sku": {"name": "standard", "family": "A"},
+        "accessPolicies": [],
+        "enableRbacAuthorization": True,
+        **({"createMode": "recover"} if deleted else {}),
     }
-    body = {"kind": "Default", "identity": {"type": "SystemAssigned"}, "properties": properties}
-    return resource(cloud, "workspace", cloud.names.workspace_id, WORKSPACE_API, body)
 
 
-def compute(cloud: Cloud, profile: Profile, nodes: int) -> ArmResource:
-    """A cluster of 0 to `nodes` machines that costs nothing while no job runs."""
+def ml_workspace(cloud: Cloud, kind: str, resource_id: str, properties: Mapping[str, str]) -> Resource:
+    """A workspace of Azure ML, or a hub or project of Foundry, which are workspaces of another kind."""
+    body = {
+        "kind": "Default" if kind == "workspace" else kind.capitalize(),
+        "identity": {"type": "SystemAssigned"},
+        "properties": {"friendlyName": resource_id.rsplit("/", 1)[1], **properties},
+    }
+    return Resource(cloud, kind, resource_id, body)
+
+
+def cluster(cloud: Cloud, profile: Profile, nodes: int) -> Resource:
+    """0 to `nodes` machines, which cost nothing while no job runs."""
     scale = {
         "minNodeCount": 0,
         "maxNodeCount": nodes,
         "nodeIdleTimeBeforeScaleDown": f"PT{IDLE_SECONDS}S",
     }
-    cluster = {"vmSize": profile.size, "vmPriority": "Dedicated", "scaleSettings": scale}
+    machines = {"vmSize": profile.size, "vmPriority": "Dedicated", "scaleSettings": scale}
     # The registry has no admin password, so its nodes pull images as the identity.
     identity = {"type": "UserAssigned", "userAssignedIdentities": {cloud.names.identity_id: {}}}
-    body = {"identity": identity, "properties": {"computeType": "AmlCompute", "properties": cluster}}
-    resource_id = cloud.names.compute_id(profile.compute)
-    return resource(cloud, "cluster", resource_id, WORKSPACE_API, body, cost="while it runs")
-
-
-def resource(
-    cloud: Cloud, kind: str, resource_id: str, api: str, body: Mapping[str, Any], *, cost: Cost = "free"
-) -> ArmResource:
-    """A step that puts one resource into the region of the settings, with our tag."""
-    complete = {"location": cloud.names.region, **body}
-    return ArmResource(cloud, kind, resource_id, api, lambda: complete, cost, {OURS: "provision"})
+    body = {"identity": identity, "properties": {"computeType": "AmlCompute", "properties": machines}}
+    return Resource(cloud, "cluster", cloud.names.compute_id(profile.compute), body, "while it runs")
 
 
 @dataclass(frozen=True)
@@ -172,7 +195,7 @@ class RoleAssignment:
 
     def look(self) -> Look:
         principal = self._principal()
-        known = principal is not None and read(self.cloud, self._id(principal), ROLES_API) is not None
+        known = principal is not None and self.cloud.read(self._id(principal)) is not None
         return Look("keep" if known else "create")
 
     def make(self) -> None:
@@ -186,16 +209,11 @@ class RoleAssignment:
             "principalId": principal,
             "principalType": "ServicePrincipal",  # lets Azure assign before the directory has spread the news
         }
-        try:
-            poller = self.cloud.arm.resources.begin_create_or_update_by_id(
-                self._id(principal), {"properties": properties}, api_version=ROLES_API
-            )
-            self.cloud.finish(poller, f"role {self.name}")
-        except ResourceExistsError:  # 409 RoleAssignmentExists: somebody gave the role by hand
-            pass
+        with suppress(ResourceExistsError):  # 409 RoleAssignmentExists: somebody gave the role by hand
+            self.cloud.put(self._id(principal), {"properties": properties}, f"role {self.name}")
 
     def _principal(self) -> str | None:
-        found = read(self.cloud, self.cloud.names.identity_id, IDENTITY_API)
+        found = self.cloud.read(self.cloud.names.identity_id)
         return str(found["properties"]["principalId"]) if found else None
 
     def _id(self, principal: str) -> str:

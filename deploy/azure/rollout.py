@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.azure.shared.names import is_ours
 from deploy.azure.shared.plan import Cost, Look
-from deploy.azure.shared.serving import find_deployment, find_endpoint, of_ours, put_endpoint, settled
+from deploy.azure.shared.serving import VERIFIED, find_deployment, find_endpoint, put_endpoint, settled
 from deploy.azure.shared.session import Cloud
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import read_json
@@ -51,7 +52,7 @@ def require_promotion(report: Path, verified: Path) -> None:
 
 def require_endpoint(cloud: Cloud, name: str) -> Any:
     found = settled(cloud, lambda: find_endpoint(cloud, name), f"endpoint {name}")
-    if found is None or not of_ours(found):
+    if found is None or not is_ours(found.tags):
         raise BadInput(f"there is no endpoint {name} of ours", "phi3flow azure deploy makes it")
     return found
 
@@ -59,7 +60,7 @@ def require_endpoint(cloud: Cloud, name: str) -> Any:
 def mark_verified(cloud: Cloud, endpoint: str, deployment: str, *, live: bool) -> Any:
     """Remember that a deployment passed; with `live` it also takes the traffic. Returns the endpoint."""
     found = require_endpoint(cloud, endpoint)
-    found.tags = {**found.tags, "verified": deployment}
+    found.tags = {**found.tags, VERIFIED: deployment}
     if live:
         found.traffic = {deployment: 100}
         found.tags["live"] = deployment
@@ -107,7 +108,7 @@ def _shares(traffic: dict[str, int] | None) -> dict[str, int]:
 def promotion(cloud: Cloud, endpoint: str, share: str) -> Traffic:
     """Give the verified deployment 10 %, a mirror of 10 %, or everything. Raises BadInput."""
     tags = require_endpoint(cloud, endpoint).tags
-    candidate, live = tags.get("verified"), tags.get("live")
+    candidate, live = tags.get(VERIFIED), tags.get("live")
     if not candidate:
         raise BadInput(f"no deployment of {endpoint} passed verify", "phi3flow azure deploy")
     if candidate == live:

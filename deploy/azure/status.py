@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deploy.azure.provision import GROUP_API, WORKSPACE_API
-from deploy.azure.shared.arm import read
-from deploy.azure.shared.names import EXPIRES, OURS
-from deploy.azure.shared.serving import of_ours, today
+from deploy.azure.shared.names import EXPIRES, is_ours
+from deploy.azure.shared.serving import today
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import dated, hourly
 from phi3flow.core.console import table
@@ -94,11 +92,11 @@ def is_expired(day: str) -> bool:
 def status(cloud: Cloud) -> Status:
     """Reads only. Raises what the SDKs raise."""
     names = cloud.names
-    group = read(cloud, names.group_id, GROUP_API)
-    workspace = read(cloud, names.workspace_id, WORKSPACE_API)
+    group = cloud.read(names.group_id)
+    workspace = cloud.read(names.workspace_id)
     if workspace is None:
         return Status(_whose(group), None, [], [], [], [], _resources(cloud) if group else [])
-    endpoints = [one for one in cloud.ml.online_endpoints.list() if of_ours(one)]
+    endpoints = [one for one in cloud.ml.online_endpoints.list() if is_ours(one.tags)]
     return Status(
         _whose(group),
         _whose(workspace),
@@ -113,7 +111,7 @@ def status(cloud: Cloud) -> Status:
 def _whose(found: dict[str, Any] | None) -> str | None:
     if found is None:
         return None
-    return "phi3flow's" if OURS in (found.get("tags") or {}) else "somebody else's, used as it is"
+    return "phi3flow's" if is_ours(found.get("tags")) else "somebody else's, used as it is"
 
 
 def _served(cloud: Cloud, endpoint: Any) -> Iterator[Served]:
@@ -139,11 +137,11 @@ def _served(cloud: Cloud, endpoint: Any) -> Iterator[Served]:
 
 def _clusters(cloud: Cloud) -> Iterator[Cluster]:
     for one in cloud.ml.compute.list(compute_type="AMLCompute"):
-        found = read(cloud, cloud.names.compute_id(one.name), WORKSPACE_API) or {}
+        found = cloud.read(cloud.names.compute_id(one.name)) or {}
         shown = (found.get("properties") or {}).get("properties") or {}
         nodes = int(shown.get("currentNodeCount") or 0)
         price = hourly(str(one.size))
-        ours = OURS in (found.get("tags") or {})
+        ours = is_ours(found.get("tags"))
         yield Cluster(
             one.name, str(one.size), nodes, int(one.max_instances or 0), price and price * nodes, ours
         )
@@ -151,7 +149,7 @@ def _clusters(cloud: Cloud) -> Iterator[Cluster]:
 
 def _jobs(cloud: Cloud) -> Iterator[dict[str, str]]:
     for one in cloud.ml.jobs.list():
-        if of_ours(one):
+        if is_ours(one.tags):
             yield {"name": str(one.name), "status": str(one.status)}
 
 

@@ -3,31 +3,30 @@
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from deploy.azure.shared.assets import (
+    PACKAGES,
     VERSION_LENGTH,
     Asset,
     data_asset,
     model_asset,
+    staged,
     training_environment,
-    version_of,
 )
-from deploy.azure.shared.job import Job, command_job, follow
+from deploy.azure.shared.job import Job, command_job, run_job
 from deploy.azure.shared.names import OURS
-from deploy.azure.shared.plan import Action, Step, carry_out, made
+from deploy.azure.shared.plan import Action, Step
 from deploy.azure.shared.problems import explaining
-from deploy.azure.shared.record import record
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
-from deploy.azure.shared.staging import PACKAGES, USE_CODE, staged
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
-from phi3flow.core.lineage import Artifact, commit, sha256_of
+from phi3flow.core.lineage import Artifact, commit, read_manifest, sha256_of, write_manifest
 from phi3flow.core.sides import BASE, TUNED
 
 SPLITS = ("train.jsonl", "val.jsonl")  # the held-out test rows stay here
@@ -67,13 +66,7 @@ class Training:
 
 
 def train(
-    cloud: Cloud,
-    asked: Training,
-    out: Path,
-    *,
-    plan: bool,
-    ask_to_cancel: Callable[[], bool],
-    code: Mapping[str, Path] = PACKAGES,
+    cloud: Cloud, asked: Training, out: Path, *, plan: bool, code: Mapping[str, Path] = PACKAGES
 ) -> tuple[list[Action], str]:
     """Submit or find the job, watch it, fetch what `verify` needs into `out/tuned`; returns the job's name.
 
@@ -82,21 +75,48 @@ def train(
     require_splits(asked.data)
     rows = {name: asked.data / name for name in SPLITS}
     recipe = {RECIPE: Path(asked.recipe)} if Path(asked.recipe).is_file() else {}
+    base = base_model(cloud, asked.base, asked.tags) if asked.base else None
     with staged(rows) as data, staged({**code, **recipe}) as folder:
-        steps, job = _steps(cloud, asked, data, folder)
-        actions = carry_out(steps, plan=plan)
-        name = job.name
-    if plan:
-        return actions, name
-    with explaining(f"job {name}", made(actions)):
-        follow(cloud, name, ask_to_cancel)
-        fetch_card(cloud, name, out)
-    details = {"job": name, "identity": job.identity, "tags": asked.tags, "compute": asked.profile.compute}
-    if asked.base:
-        details["base"] = base_model(cloud, asked.base, asked.tags).name
-    inputs = [Artifact.of("data", asked.data / split) for split in SPLITS]
-    record(out, "train", details, inputs, [Artifact.of("model", out / CARD)])
-    return actions, name
+        needs, job = _job(cloud, asked, base, data, folder)
+        actions = run_job(needs, job, plan=plan)
+    if not plan:
+        details = {"tags": asked.tags, "compute": asked.profile.compute}
+        keep(job, details | ({"base": base.name} if base else {}), asked.data, out)
+    return actions, job.name
+
+
+def _job(cloud: Cloud, asked: Training, base: Asset | None, rows: Path, code: Path) -> tuple[list[Step], Job]:
+    """The job, and before it what it needs. `rows` and `code` are the folders to upload."""
+    environment = training_environment(cloud, asked.profile.compute, "train")
+    data = data_asset(cloud, rows, {OURS: "train", "data": asked.tags["data"]})
+    inputs = {"data": data.as_input, **({"base": base.as_input} if base else {})}
+    job = command_job(
+        cloud,
+        "phi3flow-train",
+        [environment.version, data.version, base.version if base else "", sha256_of(code)],
+        title=f"{asked.tags['recipe']} on {asked.tags['data']}",
+        line=command_line(asked),
+        code=code,
+        environment=environment,
+        compute=asked.profile.compute,
+        inputs=inputs,
+        outputs={"model": "mlflow_model", "card": "uri_folder"},
+        tags=asked.tags,
+        nodes=asked.nodes,
+    )
+    return [environment, data, *([base] if base else [])], job
+
+
+def command_line(asked: Training) -> str:
+    """One line of shell: train, write the outputs."""
+    recipe = RECIPE if Path(asked.recipe).is_file() else asked.recipe
+    model = ["--model", "${{inputs.base}}" if asked.base else asked.model] if asked.model else []
+    words = ["train", "--data", "${{inputs.data}}", "--recipe", recipe, *model]
+    words += ["--out", CARD, "--seed", str(asked.seed)]
+    quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
+    outputs = "${{outputs.model}} ${{outputs.card}}"
+    run = "python -P -m"
+    return f"{run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
 
 
 def require_splits(data: Path) -> None:
@@ -114,60 +134,51 @@ def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:
     )
 
 
-def _steps(cloud: Cloud, asked: Training, rows: Path, code: Path) -> tuple[list[Step], Job]:
-    """In the order of need, the job last. `rows` and `code` are the folders to upload."""
-    environment = training_environment(cloud, asked.profile.compute, "train")
-    data = data_asset(cloud, rows, {OURS: "train", "data": asked.tags["data"]})
-    base = base_model(cloud, asked.base, asked.tags) if asked.base else None
-    line = command_line(asked)
-    identity = version_of(
-        environment.version, data.version, base.version if base else "", sha256_of(code), line
+def keep(job: Job, details: Mapping[str, Any], data: Path, out: Path) -> None:
+    """What `deploy` needs of a finished job: its small files as `out/tuned`, its names in the manifest."""
+    with explaining(f"job {job.name}", [f"job {job.name}"]):
+        _fetch_card(job, out)
+    inputs = [Artifact.of("data", data / split) for split in SPLITS]
+    details = {"job": job.name, "identity": job.identity, **details}
+    record(out, "train", details, inputs, [Artifact.of("model", out / CARD)])
+
+
+def record(
+    folder: Path,
+    step: str,
+    details: Mapping[str, Any],
+    inputs: Sequence[Artifact] = (),
+    outputs: Sequence[Artifact] = (),
+) -> None:
+    """Add a finished step to `folder/manifest.json`, so that later steps find its names; other steps stay."""
+    before = read_manifest(folder) or {}
+    write_manifest(
+        folder,
+        "azure",
+        inputs=inputs or [Artifact(**known) for known in before.get("inputs", [])],
+        outputs=outputs or [Artifact(**known) for known in before.get("outputs", [])],
+        details={"steps": {**before.get("steps", {}), step: dict(details)}},
     )
 
-    inputs = {"data": ("uri_folder", f"azureml:{data.name}")}
-    if base:
-        inputs["base"] = (base.type, f"azureml:{base.name}")
 
-    def build(name: str) -> Any:
-        return command_job(
-            name,
-            title=f"{asked.tags['recipe']} on {asked.tags['data']}",
-            line=line,
-            code=code,
-            environment=environment.name,
-            compute=asked.profile.compute,
-            inputs=inputs,
-            outputs={"model": "mlflow_model", "card": "uri_folder"},
-            tags=asked.tags,
-            nodes=asked.nodes,
-        )
-
-    job = Job(cloud, "phi3flow-train", identity, build)
-    return [environment, data, *([base] if base else []), job], job
+def recorded(folder: Path, step: str) -> dict[str, Any]:
+    """What `step` wrote. Raises BadInput where it has not been done."""
+    done = (read_manifest(folder) or {}).get("steps", {}).get(step)
+    if done is None:
+        raise BadInput(f"{folder}: no {step} is recorded there", f"phi3flow azure {step} --out {folder}")
+    return dict(done)
 
 
-def command_line(asked: Training) -> str:
-    """One line of shell: train, write the outputs."""
-    recipe = RECIPE if Path(asked.recipe).is_file() else asked.recipe
-    model = ["--model", "${{inputs.base}}" if asked.base else asked.model] if asked.model else []
-    words = ["train", "--data", "${{inputs.data}}", "--recipe", recipe, *model]
-    words += ["--out", CARD, "--seed", str(asked.seed)]
-    quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
-    outputs = "${{outputs.model}} ${{outputs.card}}"
-    run = "python -P -m"
-    return f"{USE_CODE} && {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
-
-
-def fetch_card(cloud: Cloud, name: str, out: Path) -> None:
-    """The job's small files as `out/tuned`, complete or not at all."""
+def _fetch_card(job: Job, out: Path) -> None:
+    """Complete or not at all."""
     mark = out / CARD / MARK
-    if mark.is_file() and mark.read_text(encoding="utf-8") == name:
+    if mark.is_file() and mark.read_text(encoding="utf-8") == job.name:
         return
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".card-", dir=out) as folder:
-        say(f"fetching what job {name} recorded")
-        cloud.ml.jobs.download(name, download_path=folder, output_name="card")
+        say(f"fetching what job {job.name} recorded")
+        job.cloud.ml.jobs.download(job.name, download_path=folder, output_name="card")
         card = Path(folder) / "named-outputs" / "card"
-        (card / MARK).write_text(name, encoding="utf-8")
+        (card / MARK).write_text(job.name, encoding="utf-8")
         shutil.rmtree(out / CARD, ignore_errors=True)
         card.rename(out / CARD)

@@ -5,7 +5,6 @@ base answer the fixed prompts and writes both as phi3flow serves them; from ther
 after `azure train`.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,24 +13,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.azure.shared.assets import VERSION_LENGTH, Asset, model_asset, training_environment, version_of
-from deploy.azure.shared.job import EXPERIMENT, Job, command_job, follow
+from deploy.azure.shared.assets import (
+    PACKAGES,
+    VERSION_LENGTH,
+    Asset,
+    model_asset,
+    staged,
+    training_environment,
+    version_of,
+)
+from deploy.azure.shared.job import EXPERIMENT, Job, command_job, output_path, run_job
 from deploy.azure.shared.names import OURS
-from deploy.azure.shared.plan import Action, carry_out
-from deploy.azure.shared.record import record
+from deploy.azure.shared.plan import Action, Step, carry_out
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
-from deploy.azure.shared.staging import PACKAGES, USE_CODE, staged
-from deploy.azure.train import CARD, SPLITS, fetch_card, require_splits
+from deploy.azure.train import SPLITS, keep, require_splits
 from phi3flow.core.errors import BadInput, nearest
-from phi3flow.core.lineage import Artifact, commit, sha256_of
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
+from phi3flow.core.lineage import commit, sha256_of
 from phi3flow.core.sides import BASE
 
 MODEL = re.compile(r"(?P<name>Phi-(?:3|3\.5|4)-mini-[\w-]*instruct):(?P<version>\d+)")
 SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
 OUTPUT = "phi3-catalog"
 CARD_LINE = (
-    f"{USE_CODE} && python -P -m deploy.foundry.catalog_card "
+    "python -P -m deploy.foundry.catalog_card "
     "${{inputs.tuned}} ${{inputs.base}} ${{inputs.validation}} "
     "${{outputs.model}} ${{outputs.base}} ${{outputs.card}}"
 )
@@ -91,62 +97,42 @@ class CatalogTraining:
         }
 
 
-@dataclass(frozen=True)
-class _Uploads:
-    """The rows as the catalog takes them, and the code of the second job."""
-
-    train: Path
-    validation: Path
-    code: Path
-
-
 def finetune(cloud: Cloud, asked: CatalogTraining, out: Path, *, plan: bool) -> tuple[list[Action], str]:
     """Both jobs, watched to their ends, and `out` as `azure train` leaves it; returns the first job's name.
 
     Raises BadInput before anything is written, Phi3flowError when Azure or a job fails.
     """
     asked.require()
-    with _uploads(asked) as uploads:
-        training = _training_job(cloud, asked, uploads)
-        actions = carry_out([training], plan=plan)
+    with _bare_rows(asked.data) as rows, staged(PACKAGES) as code:
+        training = _training_job(cloud, asked, rows)
+        actions = run_job([], training, plan=plan)
         if plan:
             return actions, training.name
-        follow(cloud, training.name, lambda: False)
-        trained = _output_path(training, "registered_model")
+        trained = output_path(training.name, "registered_model")
         tuned = model_asset(cloud, OUTPUT, training.identity, trained, kind="mlflow_model", tags=asked.tags)
-        environment = training_environment(cloud, asked.profile.compute, "finetune")
-        card = _card_job(cloud, asked, uploads, tuned, environment)
-        actions += carry_out([tuned, environment, card], plan=False)
-        follow(cloud, card.name, lambda: False)
-    base = model_asset(
-        cloud,
-        BASE.connection,
-        card.identity,
-        _output_path(card, "base"),
-        kind="custom_model",
-        tags=asked.tags,
-    )
+        needs, card = _card_job(cloud, asked, rows, code, tuned)
+        actions += run_job(needs, card, plan=False)
+    name, path = BASE.connection, output_path(card.name, "base")
+    base = model_asset(cloud, name, card.identity, path, kind="custom_model", tags=asked.tags)
     actions += carry_out([base], plan=False)
-    fetch_card(cloud, card.name, out)
-    _record(asked, training, card, base, out)
+    details = {"catalog job": training.name, "tags": asked.tags, "compute": asked.profile.compute}
+    keep(card, details | {"base": base.name}, asked.data, out)
     return actions, training.name
 
 
 @contextmanager
-def _uploads(asked: CatalogTraining) -> Iterator[_Uploads]:
-    """The catalog's chat completion takes `messages` and trips over other columns."""
-    with staged({}) as rows, staged(PACKAGES) as code:
+def _bare_rows(data: Path) -> Iterator[Path]:
+    """A folder for the catalog's chat completion, which takes `messages` and trips over other columns."""
+    with staged({}) as rows:
         for name in SPLITS:
-            with (asked.data / name).open(encoding="utf-8") as lines:
-                bare = [{"messages": json.loads(line)["messages"]} for line in lines]
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in bare)
-            (rows / name).write_text(text, encoding="utf-8")
-        train, validation = (rows / name for name in SPLITS)
-        yield _Uploads(train, validation, code)
+            bare = ({"messages": row["messages"]} for row in read_jsonl(data / name))
+            write_jsonl(rows / name, bare)
+        yield rows
 
 
-def _training_job(cloud: Cloud, asked: CatalogTraining, uploads: _Uploads) -> Job:
+def _training_job(cloud: Cloud, asked: CatalogTraining, rows: Path) -> Job:
     """The catalog's own job."""
+    train, validation = (rows / name for name in SPLITS)
 
     def build(name: str) -> Any:
         from azure.ai.ml.finetuning import FineTuningTaskType, create_finetuning_job
@@ -154,8 +140,8 @@ def _training_job(cloud: Cloud, asked: CatalogTraining, uploads: _Uploads) -> Jo
         return create_finetuning_job(
             model=asked.asset,
             task=FineTuningTaskType.CHAT_COMPLETION,
-            training_data=str(uploads.train),
-            validation_data=str(uploads.validation),
+            training_data=str(train),
+            validation_data=str(validation),
             hyperparameters=asked.hyperparameters,
             compute=asked.profile.compute,
             output_model_name_prefix=OUTPUT,
@@ -165,51 +151,31 @@ def _training_job(cloud: Cloud, asked: CatalogTraining, uploads: _Uploads) -> Jo
             tags=asked.tags,
         )
 
-    content = version_of(sha256_of(uploads.train), sha256_of(uploads.validation))
+    content = version_of(sha256_of(train), sha256_of(validation))
     settings = str(sorted(asked.hyperparameters.items()))
     return Job(cloud, "phi3flow-catalog", version_of(asked.asset, content, settings), build)
 
 
-def _output_path(job: Job, output: str) -> str:
-    return f"azureml://jobs/{job.name}/outputs/{output}/paths/"
-
-
 def _card_job(
-    cloud: Cloud, asked: CatalogTraining, uploads: _Uploads, tuned: Asset, environment: Asset
-) -> Job:
-    """`catalog_card` as a job: both models answer, and are written as phi3flow serves them."""
-
-    def build(name: str) -> Any:
-        return command_job(
-            name,
-            title=f"card of {tuned.name}",
-            line=CARD_LINE,
-            code=uploads.code,
-            environment=environment.name,
-            compute=asked.profile.compute,
-            inputs={
-                "tuned": (tuned.type, f"azureml:{tuned.name}"),
-                "base": ("mlflow_model", asked.asset),
-                "validation": ("uri_file", str(uploads.validation)),
-            },
-            outputs={"model": "mlflow_model", "base": "custom_model", "card": "uri_folder"},
-            tags=asked.tags,
-        )
-
-    code = sha256_of(uploads.code)
-    identity = version_of(tuned.name, asked.asset, environment.version, code, CARD_LINE)
-    return Job(cloud, "phi3flow-card", identity, build)
-
-
-def _record(asked: CatalogTraining, training: Job, card: Job, base: Asset, out: Path) -> None:
-    """As `azure train` does, so that `azure deploy` finds the model, the card and the base."""
-    details = {
-        "job": card.name,
-        "catalog job": training.name,
-        "identity": card.identity,
-        "tags": asked.tags,
-        "compute": asked.profile.compute,
-        "base": base.name,
-    }
-    inputs = [Artifact.of("data", asked.data / split) for split in SPLITS]
-    record(out, "train", details, inputs, [Artifact.of("model", out / CARD)])
+    cloud: Cloud, asked: CatalogTraining, rows: Path, code: Path, tuned: Asset
+) -> tuple[list[Step], Job]:
+    """`catalog_card` as a job: both models answer, and are written as phi3flow serves them; and its needs."""
+    environment = training_environment(cloud, asked.profile.compute, "finetune")
+    job = command_job(
+        cloud,
+        "phi3flow-card",
+        [tuned.name, asked.asset, environment.version, sha256_of(code)],
+        title=f"card of {tuned.name}",
+        line=CARD_LINE,
+        code=code,
+        environment=environment,
+        compute=asked.profile.compute,
+        inputs={
+            "tuned": tuned.as_input,
+            "base": ("mlflow_model", asked.asset),
+            "validation": ("uri_file", str(rows / SPLITS[1])),
+        },
+        outputs={"model": "mlflow_model", "base": "custom_model", "card": "uri_folder"},
+        tags=asked.tags,
+    )
+    return [tuned, environment], job

@@ -8,13 +8,15 @@ own resume would not do: a side that failed is an answer of the flow, so that th
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from custom_connections.store import configs_of
+from deploy.azure.shared.job import COMPLETED, ENDED
 from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow
-from deploy.foundry.runs import COMPLETED, ENDED, fetch, find_run, submit, wait
+from deploy.foundry.runs import fetch, status_of, submit, wait
 from deploy.foundry.target import Target
 from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, record_of
 from evaluation.asking.promptflow_run import errors_of, outputs_of
@@ -39,12 +41,11 @@ COLUMNS = QUESTION | REFERENCE | {"max_tokens": "${data.max_tokens}"}
 SHOWN_LINES = 20
 
 
-@dataclass(frozen=True)
-class Started:
-    """A run, and the lines it asks, from 0, in the order of its inputs."""
+class Started(NamedTuple):
+    """A run, and the lines it asks, from 0, in the order of its inputs; None for all."""
 
     name: str
-    lines: Sequence[int]
+    lines: Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,14 @@ def run_in_cloud(target: Target, data: Path, out: Path) -> CloudAnswers:
     chats = chats_in(data)
     flow = require_flow(target, FLOW)
     state = _state(target, data, flow, out)
-    started = _started(state, len(chats))
-    if not started or _is_over(target, started[-1]):
-        missing = [line - 1 for line in _gather(target, data, out, started).failed]
-        if not missing:
-            return _gather(target, data, out, started)
+    started = [Started(**run) for run in state["runs"]]
+    if not started or status_of(target, started[-1].name) in ENDED:
+        answers = _gather(target, data, out, started)
+        if not answers.failed:
+            return answers
+        missing = [line - 1 for line in answers.failed] if started else None
         started.append(Started(f"phi3flow-{FLOW}-{uuid.uuid4().hex[:12]}", missing))
-        _remember(state, started, out)
+        write_json(out / STATE, {**state, "runs": [run._asdict() for run in started]})
     _ask(target, flow, chats, started[-1], out)
     wait(target, started[-1].name)
     return _gather(target, data, out, started)
@@ -86,9 +88,10 @@ def run_in_cloud(target: Target, data: Path, out: Path) -> CloudAnswers:
 def _ask(target: Target, flow: str, chats: "Sequence[Chat]", run: Started, out: Path) -> None:
     folder = out / "promptflow" / "inputs"
     inputs = folder / f"{run.name}.jsonl"
+    lines = run.lines or range(len(chats))
     if not inputs.exists():
-        write_jsonl(inputs, ({**inputs_of(chats[i]), "max_tokens": MAX_TOKENS} for i in run.lines))
-    say(f"{len(run.lines)} of {len(chats)} lines go to {target.name} as run {run.name}")
+        write_jsonl(inputs, ({**inputs_of(chats[i]), "max_tokens": MAX_TOKENS} for i in lines))
+    say(f"{len(lines)} of {len(chats)} lines go to {target.name} as run {run.name}")
     submit(target, run.name, flow, inputs, COLUMNS)
 
 
@@ -102,41 +105,31 @@ def answers_in_cloud(target: Target, out: Path) -> CloudAnswers:
         raise BadInput(
             f"{data} is not the file that was asked in the cloud any more", "bring it back, or run again"
         )
-    started = _started(state, len(chats_in(data)))
-    for run in started[-1:]:
-        if not _is_over(target, run):
-            wait(target, run.name)
+    started = [Started(**run) for run in state["runs"]]
+    if status_of(target, started[-1].name) not in ENDED:
+        wait(target, started[-1].name)
     return _gather(target, data, out, started)
 
 
 def _gather(target: Target, data: Path, out: Path, started: Sequence[Started]) -> CloudAnswers:
     """Later runs win, line by line, where they have an answer."""
     nothing = Record(None, None, LOST)
-    count = len(chats_in(data))
-    sides = {side.name: [nothing] * count for side in SIDES}
+    sides = {side.name: [nothing] * len(chats_in(data)) for side in SIDES}
     for run in started:
-        found = find_run(target, run.name)
-        if found is None or found.status != COMPLETED:
-            continue
-        fetch(target, run.name, out / "promptflow")
-        _take(out / "promptflow", run, sides)
+        if status_of(target, run.name) == COMPLETED:
+            fetch(target, run.name, out / "promptflow")
+            _take(out / "promptflow", run, sides)
     return CloudAnswers(data, sides, [run.name for run in started])
 
 
 def _take(folder: Path, run: Started, sides: Mapping[str, list[Record]]) -> None:
     outputs, errors = outputs_of(folder, run.name), errors_of(folder, run.name)
-    for asked, line in enumerate(run.lines):
+    for asked, line in enumerate(run.lines or range(len(sides[BASE.name]))):
         for side, records in sides.items():
             said = outputs[asked][side] if asked in outputs else {}
             record = record_of(said, errors.get(asked))
             if record.answer is not None or records[line].answer is None:
                 records[line] = record
-
-
-def _is_over(target: Target, run: Started) -> bool:
-    """Whether a recorded run has ended; one that was never submitted has not begun."""
-    found = find_run(target, run.name)
-    return found is not None and found.status in ENDED
 
 
 def _state(target: Target, data: Path, flow: str, out: Path) -> dict[str, Any]:
@@ -159,43 +152,22 @@ def _state(target: Target, data: Path, flow: str, out: Path) -> dict[str, Any]:
     return {**found, "path": data.as_posix()}
 
 
-def _started(state: Mapping[str, Any], count: int) -> list[Started]:
-    """The first run of all lines is kept without them."""
-    return [Started(run["name"], run["lines"] or range(count)) for run in state["runs"]]
-
-
-def _remember(state: dict[str, Any], started: Sequence[Started], out: Path) -> None:
-    first, *others = started
-    runs: list[dict[str, Any]] = [{"name": first.name, "lines": None}]
-    runs += [{"name": run.name, "lines": list(run.lines)} for run in others]
-    write_json(out / STATE, {**state, "runs": runs})
-
-
-def write_answers(answers: CloudAnswers, out: Path) -> list[Path]:
-    """`base-answers.jsonl` and `tuned-answers.jsonl`, as `evaluation.asking.answer_file` describes them."""
-    written = []
-    for side in SIDES:
-        rows = [
-            {"line": line, **_given(record), "answer": record.answer}
-            for line, record in enumerate(answers.sides[side.name], 1)
-        ]
-        written.append(out / f"{side.name}-answers.jsonl")
-        write_jsonl(written[-1], rows)
-    return written
-
-
-def _given(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record._asdict().items() if value is not None}
-
-
 def report(answers: CloudAnswers, target: str, out: Path, options: "Options") -> "Report":
-    """`report.json` and `report.html` in `out`, as a comparison here writes them.
+    """`report.json` and `report.html` in `out`, as a comparison here writes them; the answers beside them.
 
     Raises what `compare_recorded` raises.
     """
-    base, tuned = write_answers(answers, out)
+    for side, records in answers.sides.items():
+        write_jsonl(out / f"{side}-answers.jsonl", map(_answer_row, count(1), records))
+    base, tuned = (out / f"{side.name}-answers.jsonl" for side in SIDES)
     origin = {"target": target, "cloud runs": list(answers.runs)}
     return compare_recorded(answers.data, base, tuned, out, options, origin=origin)
+
+
+def _answer_row(line: int, record: Record) -> dict[str, Any]:
+    """As `evaluation.asking.answer_file` describes it."""
+    given = {name: value for name, value in record._asdict().items() if value is not None}
+    return {"line": line, **given, "answer": record.answer}
 
 
 def failures(answers: CloudAnswers) -> str:

@@ -6,13 +6,12 @@ reads as configs. What was written is read back through Prompt flow's own parser
 flow gets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from custom_connections.store import configs_of
-from deploy.azure.shared.arm import read
-from deploy.azure.shared.names import OURS
+from deploy.azure.shared.names import OURS, is_ours
 from deploy.azure.shared.plan import Cost, Look
 from deploy.azure.shared.problems import SECRETS_READER, missing_role
 from deploy.azure.shared.session import Cloud
@@ -39,13 +38,13 @@ class FlowConnection:
     cost: Cost = "free"
 
     def look(self) -> Look:
-        found = read(self.cloud, connection_id(self.cloud, self.name), API)
+        found = self.cloud.read(connection_id(self.cloud, self.name))
         if found is None:
             return Look("create")
         different = self._differences()
         if not different:
             return Look("keep")
-        if not is_ours(found):
+        if not is_ours(tags_of(found)):
             what = f"has another {' and '.join(different)}, and is not phi3flow's to change"
             raise Phi3flowError(
                 f"connection {self.name} {what}", "delete it in the portal, and phi3flow makes its own"
@@ -61,10 +60,8 @@ class FlowConnection:
             "credentials": {"keys": {"key": self.endpoint.key}},
             "metadata": metadata,
         }
-        poller = self.cloud.arm.resources.begin_create_or_update_by_id(
-            connection_id(self.cloud, self.name), {"properties": properties}, api_version=API
-        )
-        self.cloud.finish(poller, f"connection {self.name}")
+        where = connection_id(self.cloud, self.name)
+        self.cloud.put(where, {"properties": properties}, f"connection {self.name}")
         if different := self._differences():
             raise Phi3flowError(
                 f"connection {self.name} reads back with another {' and '.join(different)}",
@@ -84,10 +81,6 @@ class FlowConnection:
 
 def connection_id(cloud: Cloud, name: str) -> str:
     return f"{cloud.names.workspace_id}/connections/{name}"
-
-
-def is_ours(connection: Mapping[str, Any]) -> bool:
-    return OURS in (connection["properties"].get("metadata") or {})
 
 
 def as_flows_read_it(cloud: Cloud, name: str) -> Endpoint:
@@ -110,7 +103,7 @@ def as_flows_read_it(cloud: Cloud, name: str) -> Endpoint:
         raise _unusable(cloud, name, f"is a {parsed['type']}, not of kind Custom keys")
     values, secret = parsed["value"], parsed["secret_keys"]
     secrets = {key: value for key, value in values.items() if key in secret}
-    missing = [entry for entry in ("endpoint", "key") if entry not in (values if entry != "key" else secrets)]
+    missing = [*({"endpoint"} - values.keys()), *({"key"} - secrets.keys())]
     if missing:
         raise _unusable(cloud, name, f"has no {' and no '.join(missing)}")
     try:
@@ -120,20 +113,16 @@ def as_flows_read_it(cloud: Cloud, name: str) -> Endpoint:
 
 
 def _with_secrets(cloud: Cloud, name: str) -> dict[str, Any]:
-    from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
-    from azure.core.rest import HttpRequest
+    from azure.core.exceptions import HttpResponseError
 
-    url = f"https://management.azure.com{connection_id(cloud, name)}/listsecrets?api-version={API}"
-    response = cloud.arm.send_request(HttpRequest("POST", url))
     try:
-        response.raise_for_status()
+        return cloud.ask("POST", f"{connection_id(cloud, name)}/listsecrets?api-version={API}")
     except HttpResponseError as error:
         if error.status_code == 403:
             raise missing_role(SECRETS_READER, cloud.names.workspace) from error
-        if error.status_code == 404 or isinstance(error, ResourceNotFoundError):
+        if error.status_code == 404:
             raise _unusable(cloud, name, "does not exist") from error
         raise
-    return dict(response.json())
 
 
 def _unusable(cloud: Cloud, name: str, what: str) -> Unusable:
@@ -142,16 +131,15 @@ def _unusable(cloud: Cloud, name: str, what: str) -> Unusable:
     )
 
 
-def all_connections(cloud: Cloud) -> list[dict[str, Any]]:
+def all_connections(cloud: Cloud) -> Iterator[dict[str, Any]]:
     """Every connection of the project or workspace, without secrets."""
-    from azure.core.rest import HttpRequest
+    address: str | None = f"{cloud.names.workspace_id}/connections?api-version={API}"
+    while address:
+        page = cloud.ask("GET", address)
+        yield from page["value"]
+        address = page.get("nextLink")
 
-    url: str | None = f"https://management.azure.com{cloud.names.workspace_id}/connections?api-version={API}"
-    found: list[dict[str, Any]] = []
-    while url:
-        response = cloud.arm.send_request(HttpRequest("GET", url))
-        response.raise_for_status()
-        page = response.json()
-        found += page["value"]
-        url = page.get("nextLink")
-    return found
+
+def tags_of(connection: Mapping[str, Any]) -> Mapping[str, str]:
+    """A connection has no tags; its metadata carry ours."""
+    return connection["properties"].get("metadata") or {}

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.azure.shared.names import OURS
+from deploy.azure.shared.assets import staged
+from deploy.azure.shared.names import OURS, is_ours
 from deploy.azure.shared.plan import Cost, Look
-from deploy.azure.shared.staging import staged
 from deploy.foundry.target import Target
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.flow_folder import DAG, FLOWS, resolve_flow, resolve_folder
@@ -29,7 +30,7 @@ class LocalFlow:
     name: str
     folder: Path
 
-    @property
+    @cached_property
     def content(self) -> str:
         return sha256_of(self.folder)[:CONTENT_LENGTH]
 
@@ -68,18 +69,20 @@ def flow_type(folder: Path) -> str:
 def uploaded_flows(target: Target) -> "list[Flow]":
     """Ours that are not archived, the newest first."""
     found = target.pf.flows.list(max_results=LISTED, include_others=True)
-    return [flow for flow in found if OURS in (flow.tags or {})]
+    return [flow for flow in found if is_ours(flow.tags)]
 
 
-def find_flow(target: Target, flow: LocalFlow) -> "Flow | None":
-    """The uploaded flow with this very content."""
-    return next((one for one in uploaded_flows(target) if _is(one, flow) and _same(one, flow)), None)
+def versions(target: Target, flow: LocalFlow) -> "tuple[Flow | None, list[Flow]]":
+    """The uploaded flow with this very content, and those of its name with another."""
+    named = [one for one in uploaded_flows(target) if one.display_name == flow.shown_as]
+    same = [one for one in named if one.tags.get(CONTENT) == flow.content]
+    return next(iter(same), None), [one for one in named if one not in same]
 
 
 def require_flow(target: Target, name: str) -> str:
     """The id of the uploaded flow that has the content of ours here. Raises Phi3flowError."""
     with resolved(name) as flow:
-        found = find_flow(target, flow)
+        found, _ = versions(target, flow)
     if found is None:
         raise Phi3flowError(
             f"flow {name}, as it is here, is not in {target.name}", f"phi3flow foundry upload {name}"
@@ -118,14 +121,14 @@ class FlowUpload:
         return self.flow.name
 
     def look(self) -> Look:
-        found = find_flow(self.target, self.flow)
+        found, earlier = versions(self.target, self.flow)
         if found is not None:
             self.urls[self.name] = str(self.target.pf.flows.get(found.name).flow_portal_url)
             return Look("keep", "unchanged")
-        return Look("update", "its content changed") if self._earlier() else Look("create")
+        return Look("update", "its content changed") if earlier else Look("create")
 
     def make(self) -> None:
-        earlier = self._earlier()
+        _, earlier = versions(self.target, self.flow)
         made = self.target.pf.flows.create_or_update(
             self.flow.folder,
             display_name=self.flow.shown_as,
@@ -135,16 +138,3 @@ class FlowUpload:
         self.urls[self.name] = str(made.flow_portal_url)
         for one in earlier:
             archive(self.target, str(one.name))
-
-    def _earlier(self) -> "list[Flow]":
-        return [
-            one for one in uploaded_flows(self.target) if _is(one, self.flow) and not _same(one, self.flow)
-        ]
-
-
-def _is(uploaded: "Flow", flow: LocalFlow) -> bool:
-    return bool(uploaded.display_name == flow.shown_as)
-
-
-def _same(uploaded: "Flow", flow: LocalFlow) -> bool:
-    return bool(uploaded.tags.get(CONTENT) == flow.content)

@@ -1,21 +1,17 @@
 """What is in the project, and taking it away again."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
-from deploy.azure.provision import WORKSPACE_API
-from deploy.azure.shared.arm import read
-from deploy.azure.shared.plan import NOT_OURS, Action, Removal, not_ours, take_away
-from deploy.foundry.connections import API, all_connections, connection_id, is_ours
+from deploy.azure.shared.names import is_ours
+from deploy.azure.shared.plan import Removal, not_ours
+from deploy.foundry.connections import all_connections, tags_of
 from deploy.foundry.flows import archive, uploaded_flows
-from deploy.foundry.target import Target, hub_id, project_id
-from phi3flow.core.console import table
+from deploy.foundry.target import Target
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A connection or a flow of the project; `where` is the endpoint's address or the flow's id."""
 
     kind: str
@@ -28,7 +24,7 @@ def listing(target: Target) -> list[Listed]:
     """Reads only."""
     target.require()
     connections = [
-        Listed("connection", str(one["name"]), _endpoint_of(one), is_ours(one))
+        Listed("connection", str(one["name"]), tags_of(one).get("endpoint", "?"), is_ours(tags_of(one)))
         for one in all_connections(target.cloud)
     ]
     flows = [
@@ -37,45 +33,22 @@ def listing(target: Target) -> list[Listed]:
     return [*connections, *flows]
 
 
-def as_table(found: list[Listed]) -> str:
-    rows = [(one.kind, one.name, one.where, "" if one.ours else NOT_OURS) for one in found]
-    return table(("kind", "name", "endpoint or flow id", ""), rows)
+def removals(target: Target) -> Iterator[Removal]:
+    """Archive the flows; delete connections, project and hub, unless they are not ours.
 
-
-def as_data(found: list[Listed]) -> list[dict[str, Any]]:
-    return [asdict(one) for one in found]
-
-
-def _endpoint_of(connection: dict[str, Any]) -> str:
-    return str((connection["properties"].get("metadata") or {}).get("endpoint", "?"))
-
-
-def delete(target: Target, *, plan: bool) -> list[Action]:
-    """Archive the flows; delete connections, project and hub, unless they are not ours. Raises Phi3flowError.
-
-    An Azure ML workspace stays: `azure teardown` deletes it.
+    The project goes before the hub that holds it. An Azure ML workspace stays: `azure teardown` deletes it.
     """
-    return take_away(target.cloud, list(_removals(target)), plan=plan)
-
-
-def _removals(target: Target) -> Iterator[Removal]:
-    """The project goes before the hub that holds it."""
-    if read(target.cloud, target.id, WORKSPACE_API) is not None:
+    cloud, names = target.cloud, target.endpoints.names
+    if cloud.read(target.id) is not None:
         for flow in uploaded_flows(target):
             remove = partial(archive, target, str(flow.name))
-            yield Removal("flow", str(flow.display_name), "", remove, do="archive")
-        for one in all_connections(target.cloud):
-            name = str(one["name"])
-            remove = partial(_delete, target, connection_id(target.cloud, name), API)
-            yield Removal("connection", name, "" if is_ours(one) else NOT_OURS, remove)
+            yield Removal(cloud, "flow", str(flow.display_name), "", remove, do="archive")
+        for one in all_connections(cloud):
+            remove = partial(cloud.delete, one["id"])
+            yield Removal(cloud, "connection", one["name"], not_ours(tags_of(one)), remove)
     if target.is_project:
-        containers = {"project": project_id(target.endpoints), "hub": hub_id(target.endpoints)}
-        for kind, resource_id in containers.items():
-            found = read(target.cloud, resource_id, WORKSPACE_API)
+        for kind, resource_id in {"project": names.project_id, "hub": names.hub_id}.items():
+            found = cloud.read(resource_id)
             if found is not None:
-                remove = partial(_delete, target, resource_id, WORKSPACE_API)
-                yield Removal(kind, resource_id.rsplit("/", 1)[1], not_ours(found.get("tags")), remove)
-
-
-def _delete(target: Target, resource_id: str, api: str) -> Any:
-    return target.cloud.arm.resources.begin_delete_by_id(resource_id, api_version=api)
+                remove = partial(cloud.delete, resource_id)
+                yield Removal(cloud, kind, found["name"], not_ours(found.get("tags")), remove)

@@ -5,32 +5,28 @@ import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from deploy.azure.shared.job import COMPLETED, watch
 from deploy.azure.shared.names import OURS
 from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow, resolved
 from deploy.foundry.target import Target
 from evaluation.asking.batch import QUESTION
 from evaluation.asking.promptflow_run import errors_of, outputs_of
-from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.flow_folder import connections_of
 from phi3flow.core.jsonl import write_jsonl
-from phi3flow.core.polling import poll
-
-if TYPE_CHECKING:
-    from promptflow.entities import Run
 
 CHAT = "chat"
-COMPLETED, ENDED = "Completed", frozenset({"Completed", "Failed", "Canceled", "NotResponding"})
 
 
-def find_run(target: Target, name: str) -> "Run | None":
+def status_of(target: Target, name: str) -> str | None:
+    """None where no such run was submitted."""
     from promptflow._sdk._errors import RunNotFoundError
 
     try:
-        return target.pf.runs.get(name)
+        return str(target.pf.runs.get(name).status)
     except RunNotFoundError:
         return None
 
@@ -40,7 +36,7 @@ def submit(target: Target, name: str, flow: str, inputs: Path, columns: Mapping[
 
     The service sets up the flow's compute session, which installs its requirements, and ends it when idle.
     """
-    if find_run(target, name) is not None:
+    if status_of(target, name) is not None:
         return
     target.pf.run(
         flow=f"azureml:{flow}",
@@ -54,33 +50,17 @@ def submit(target: Target, name: str, flow: str, inputs: Path, columns: Mapping[
 
 def wait(target: Target, name: str) -> None:
     """Until the run is completed. Raises Phi3flowError when it fails or outlasts the patience."""
-    shown = ""
-
-    def look() -> "Run | None":
-        nonlocal shown
-        run = find_run(target, name)
-        status = run.status if run is not None else "missing"
-        if status != shown:
-            say(f"run {name}: {status}")
-            shown = status
-        return run if status in (COMPLETED, *ENDED) else None
-
     try:
-        run = poll(look, seconds=target.cloud.patience)
+        status = watch(f"run {name}", lambda: status_of(target, name), seconds=target.cloud.patience)
     except TimeoutError:
         raise Phi3flowError(
-            f"run {name} is still {shown.lower()}; Azure continues",
+            f"run {name} has not ended yet; Azure continues",
             "the same command watches it again (PHI3FLOW_AZURE_PATIENCE waits longer)",
         ) from None
-    if run.status != COMPLETED:
-        raise Phi3flowError(
-            f"run {name} ended as {run.status.lower()}{_why(run)}", "the same command tries again"
-        )
-
-
-def _why(run: "Run") -> str:
-    error = (getattr(run, "_error", None) or {}).get("error") or {}
-    return f": {error['message']}" if error.get("message") else ""
+    if status != COMPLETED:
+        error = (getattr(target.pf.runs.get(name), "_error", None) or {}).get("error") or {}
+        why = f": {error['message']}" if error.get("message") else ""
+        raise Phi3flowError(f"run {name} ended as {status.lower()}{why}", "the same command tries again")
 
 
 def fetch(target: Target, name: str, folder: Path) -> None:

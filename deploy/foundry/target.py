@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deploy.azure.provision import GROUP_API, WORKSPACE_API, Parts, foundations, resource
-from deploy.azure.shared.arm import read
-from deploy.azure.shared.names import ML
+from deploy.azure.provision import Resource, foundations, ml_workspace, own_parts, parts_of
 from deploy.azure.shared.plan import Step
 from deploy.azure.shared.session import Cloud, connect
 from phi3flow.core.console import say
@@ -40,7 +38,7 @@ class Target:
 
     def require(self) -> None:
         """Raises Phi3flowError where the project, or the workspace, does not exist."""
-        if read(self.cloud, self.id, WORKSPACE_API) is None:
+        if self.cloud.read(self.id) is None:
             kind, command = "workspace", "azure provision"
             if self.is_project:
                 kind, command = "Foundry project", "foundry create"
@@ -70,43 +68,18 @@ def target_of(settings: Settings, *, workspace: bool) -> Target:
     return Target(replace(endpoints, names=replace(names, workspace=names.project)), endpoints)
 
 
-def hub_id(cloud: Cloud) -> str:
-    return cloud.names.id(f"{ML}/workspaces", cloud.names.hub)
-
-
-def project_id(cloud: Cloud) -> str:
-    return cloud.names.id(f"{ML}/workspaces", cloud.names.project)
-
-
 def project_steps(cloud: Cloud) -> list[Step]:
     """Hub and project beside the endpoints' workspace, whose `cloud` this is.
 
     They share its storage, vault, insights and registry where it exists: Azure names containers and shares
     after the workspace that uses them.
     """
-    workspace = read(cloud, cloud.names.workspace_id, WORKSPACE_API)
-    parts = Parts.of(workspace) if workspace else Parts.own(cloud.names)
-    group = resource(cloud, "resource group", cloud.names.group_id, GROUP_API, {})
-    made: list[Step] = [] if workspace else foundations(cloud, parts)
-    return [group, *made, _hub(cloud, parts), _project(cloud)]
-
-
-def _hub(cloud: Cloud, parts: Parts) -> Step:
-    properties = {
-        "friendlyName": cloud.names.hub,
-        "storageAccount": parts.storage,
-        "keyVault": parts.vault,
-        "applicationInsights": parts.insights,
-        "containerRegistry": parts.registry,
-    }
-    return resource(cloud, "hub", hub_id(cloud), WORKSPACE_API, _body("Hub", properties))
-
-
-def _project(cloud: Cloud) -> Step:
-    properties = {"friendlyName": cloud.names.project, "hubResourceId": hub_id(cloud)}
-    return resource(cloud, "project", project_id(cloud), WORKSPACE_API, _body("Project", properties))
-
-
-def _body(kind: str, properties: dict[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in properties.items() if value}
-    return {"kind": kind, "identity": {"type": "SystemAssigned"}, "properties": given}
+    names = cloud.names
+    workspace = cloud.read(names.workspace_id)
+    parts = parts_of(workspace) if workspace else own_parts(names)
+    return [
+        Resource(cloud, "resource group", names.group_id, {}),
+        *([] if workspace else foundations(cloud)),
+        ml_workspace(cloud, "hub", names.hub_id, parts),
+        ml_workspace(cloud, "project", names.project_id, {"hubResourceId": names.hub_id}),
+    ]

@@ -47,7 +47,7 @@ def test_a_job_on_two_nodes_trains_one_model(asked, tmp_path, isolated, monkeypa
         monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
         cloud = connect(Settings.load(tmp_path))
         carry_out(provision_steps(cloud, profile_for("cpu"), NODES), plan=False)
-        name = train(cloud, asked, tmp_path / "run", plan=False, ask_to_cancel=lambda: False)[1]
+        name = train(cloud, asked, tmp_path / "run", plan=False)[1]
         cloud.ml.jobs.download(name, download_path=tmp_path / "all", all=True)
         cloud.ml.jobs.download(name, download_path=tmp_path / "all", output_name="model")
     logs = [

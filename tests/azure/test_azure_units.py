@@ -10,12 +10,12 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 
 from custom_connections.promptflow_home import QUIET
 from deploy.azure.deploy import Serving
+from deploy.azure.provision import differences
 from deploy.azure.rollout import Held, require_promotion
-from deploy.azure.shared.arm import differences
+from deploy.azure.shared.assets import PACKAGES, staged
 from deploy.azure.shared.names import Names
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, serving_size
-from deploy.azure.shared.staging import PACKAGES, staged
 from deploy.foundry.catalog import CatalogTraining
 from deploy.verify.exact_match import Reference
 from phi3flow.core.errors import BadInput, Phi3flowError

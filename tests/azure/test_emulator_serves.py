@@ -12,7 +12,7 @@ from azure.ai.ml.entities import (
     OnlineRequestSettings,
 )
 
-from deploy.azure.shared.staging import PACKAGES, staged
+from deploy.azure.shared.assets import PACKAGES, staged
 
 
 def blue(code: Path) -> ManagedOnlineDeployment:

@@ -1,20 +1,49 @@
-"""Versioned assets of the workspace. A version is the hash of its content: uploaded once, found again."""
+"""What is uploaded: copies of our code and of data, and versioned assets of the workspace.
+
+An asset's version is the hash of its content: uploaded once, found again.
+"""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from deploy.azure.shared.names import OURS
 from deploy.azure.shared.plan import Cost, Look
-from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.lineage import sha256_of
 
 IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
 GPU_IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.4-ubuntu22.04:latest"
 VERSION_LENGTH = 16
+# The packages lie side by side, in a checkout and where pip installs them. The page (ui) stays here.
+_ROOT = Path(__file__).parents[3]
+PACKAGES: Mapping[str, Path] = {
+    name: _ROOT / name
+    for name in ("phi3flow", "training", "deploy", "custom_connections", "flows", "evaluation")
+}
+
+
+@contextmanager
+def staged(sources: Mapping[str, Path]) -> Iterator[Path]:
+    """A temporary folder with a copy of each source under its name, without caches and hidden files.
+
+    Equal sources give an equal `sha256_of`, which names uploads and jobs: Azure keeps one copy, and a rerun
+    finds its own job.
+    """
+    with tempfile.TemporaryDirectory(prefix="phi3flow-") as temporary:
+        folder = Path(temporary)
+        for name, source in sources.items():
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            else:
+                shutil.copyfile(source, folder / name)
+        yield folder
 
 
 def version_of(*contents: str) -> str:
@@ -23,20 +52,24 @@ def version_of(*contents: str) -> str:
 
 @dataclass(frozen=True)
 class Asset:
-    """One version as a step; `entity` makes the SDK's object for it. `type` is a model's."""
+    """One version as a step; `content` is what its SDK entity takes beside name, version and tags."""
 
     cloud: Cloud
     kind: Literal["environment", "data", "model"]
     asset: str
     version: str
-    entity: Callable[..., Any] = field(repr=False)
     tags: Mapping[str, str]
+    content: Mapping[str, str]
     cost: Cost = "by the month"
-    type: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.asset}:{self.version}"
+
+    @property
+    def as_input(self) -> tuple[str, str]:
+        """Type and address, for a job that reads it."""
+        return self.content["type"], f"azureml:{self.name}"
 
     @property
     def _operations(self) -> Any:
@@ -44,16 +77,14 @@ class Asset:
         return {"environment": ml.environments, "data": ml.data, "model": ml.models}[self.kind]
 
     def look(self) -> Look:
-        from azure.core.exceptions import ResourceNotFoundError
-
-        try:
-            self._operations.get(self.asset, self.version)
-        except ResourceNotFoundError:  # the workspace itself may be missing, too
-            return Look("create")
-        return Look("keep")
+        found = existing(self._operations.get, self.asset, self.version)
+        return Look("create" if found is None else "keep")
 
     def make(self) -> None:
-        made = self.entity(name=self.asset, version=self.version, tags=dict(self.tags))
+        from azure.ai.ml.entities import Data, Environment, Model
+
+        entity = {"environment": Environment, "data": Data, "model": Model}[self.kind]
+        made = entity(name=self.asset, version=self.version, tags=dict(self.tags), **self.content)
         self._operations.create_or_update(made)
 
 
@@ -62,34 +93,18 @@ def training_environment(cloud: Cloud, compute: str, verb: str) -> Asset:
     image = GPU_IMAGE if compute.startswith("gpu") else IMAGE
     conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
     version = version_of(image, conda.read_text(encoding="utf-8"))
-
-    def entity(**named: Any) -> Any:
-        from azure.ai.ml.entities import Environment
-
-        return Environment(image=image, conda_file=str(conda), **named)
-
-    return Asset(cloud, "environment", "phi3flow-train", version, entity, {OURS: verb}, "free")
+    content = {"image": image, "conda_file": str(conda)}
+    return Asset(cloud, "environment", "phi3flow-train", version, {OURS: verb}, content, "free")
 
 
 def data_asset(cloud: Cloud, folder: Path, tags: Mapping[str, str]) -> Asset:
     """A folder of training data."""
-
-    def entity(**named: Any) -> Any:
-        from azure.ai.ml.entities import Data
-
-        return Data(type="uri_folder", path=str(folder), **named)
-
-    return Asset(cloud, "data", "phi3flow-data", sha256_of(folder)[:VERSION_LENGTH], entity, tags)
+    content = {"type": "uri_folder", "path": str(folder)}
+    return Asset(cloud, "data", "phi3flow-data", sha256_of(folder)[:VERSION_LENGTH], tags, content)
 
 
 def model_asset(
     cloud: Cloud, name: str, version: str, path: str, *, kind: str, tags: Mapping[str, str]
 ) -> Asset:
     """A model to register. `path` is a folder here or an azureml:// URI of a job's output."""
-
-    def entity(**named: Any) -> Any:
-        from azure.ai.ml.entities import Model
-
-        return Model(path=path, type=kind, **named)
-
-    return Asset(cloud, "model", name, version, entity, tags, type=kind)
+    return Asset(cloud, "model", name, version, tags, {"type": kind, "path": path})

@@ -1,6 +1,7 @@
 """What everything in Azure is called: it follows from the settings, so that a rerun finds its own work."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from phi3flow.core.settings import Settings
@@ -8,6 +9,11 @@ from phi3flow.core.settings import Settings
 OURS = "phi3flow"  # the tag that makes a resource ours; its value says which verb made it
 EXPIRES = "phi3flow-expires"
 ML = "Microsoft.MachineLearningServices"
+
+
+def is_ours(tags: Mapping[str, str] | None) -> bool:
+    """Whether phi3flow made what has these tags."""
+    return OURS in (tags or {})
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,17 @@ class Names:
         return f"{self.workspace}-hub"
 
     @property
+    def hub_id(self) -> str:
+        return self.id(f"{ML}/workspaces", self.hub)
+
+    @property
     def project(self) -> str:
         """The Foundry project that goes with the workspace."""
         return f"{self.workspace}-project"
+
+    @property
+    def project_id(self) -> str:
+        return self.id(f"{ML}/workspaces", self.project)
 
     @property
     def identity_id(self) -> str:

@@ -7,9 +7,11 @@ Prompt flow's client wraps Azure's errors; they are unwrapped first.
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import cache
+from importlib.resources import files
 
 from phi3flow.core.errors import Phi3flowError, first_line, translating
 
@@ -19,59 +21,10 @@ SECRETS_READER = "Azure Machine Learning Workspace Connection Secrets Reader"
 BLOB_READER = "Storage Blob Data Reader"
 
 
-class Known(NamedTuple):
-    """`codes` is searched in the error's code, or in its text where Azure gives no code."""
-
-    codes: str
-    sentence: str
-    hint: str
-
-
-# The first match counts: an image that cannot be built is reported inside a failed deployment, for example.
-KNOWN = (
-    Known(
-        r"SubscriptionNotFound|InvalidSubscription|SubscriptionIdNotFound",
-        "this login does not see the subscription",
-        "az account list -o table, then export PHI3FLOW_AZURE_SUBSCRIPTION=ID",
-    ),
-    Known(
-        r"AuthorizationFailed|LinkedAuthorizationFailed|AuthorizationPermissionMismatch|Forbidden",
-        "a role is missing",
-        "ask an owner for the role that allows it (docs/azure.md, roles)",
-    ),
-    Known(
-        r"ExpiredAuthenticationToken|InvalidAuthenticationToken|AuthenticationFailed|Unauthorized",
-        "Azure refused the login",
-        LOGIN,
-    ),
-    Known(
-        r"quota",
-        "there is no quota for it",
-        "ask for it at https://ml.azure.com/quota (the size's family, this region), or use another --size",
-    ),
-    Known(
-        r"AlreadyTaken|AlreadyInUse|NameUnavailable|NameNotAvailable|VaultAlreadyExists|NameInUse|SoftDeleted",
-        "the name is taken, perhaps by a deleted resource that Azure still keeps",
-        "choose another PHI3FLOW_AZURE_WORKSPACE, or purge what was deleted (az keyvault purge --name NAME)",
-    ),
-    Known(
-        r"SkuNotAvailable|SizeNotAvailable|NotAvailableForResourceType|LocationNotAvailable|SkuNotSupported"
-        r"|VmSizeNotSupported|InvalidVmSize",
-        "this region does not offer the size",
-        "az vm list-skus --location REGION --size Standard_NC, then --size or PHI3FLOW_AZURE_REGION",
-    ),
-    Known(
-        r"ImageBuild",
-        "the container image could not be built",
-        "the build's log is in the storage account, container azureml, ImageLogs",
-    ),
-    Known(
-        r"ResourceNotReady|ContainerStart|Crash|LivenessProbe|ReadinessProbe|UserContainer|ResourceNotFound.*score",
-        "the container does not become ready",
-        "read its log above",
-    ),
-    Known(r"TooManyRequests|Throttl", "Azure is throttling", "wait a minute"),
-)
+@cache
+def _known() -> list[dict[str, str]]:
+    table = (files("deploy.azure.shared") / "problems.toml").read_text(encoding="utf-8")
+    return list(tomllib.loads(table)["known"])
 
 
 @contextmanager
@@ -112,22 +65,20 @@ def _translated(error: Exception, doing: str) -> Exception:
 
     if _is_from(error, "promptflow."):
         error = _cause_of(error)
-    if hasattr(error, "hint"):
+    if hasattr(error, "hint") or not _is_from(error, *SDKS):
         return error
     code, message = code_of(error), _first_line(error)
-    for known in KNOWN:
-        if re.search(known.codes, code or message, re.IGNORECASE):
-            sentence = f"{known.sentence} ({code or message}){_detail(code, message)}"
-            return Phi3flowError(f"{doing}: {sentence}", known.hint)
+    for known in _known():
+        if re.search(known["codes"], code or message, re.IGNORECASE):
+            sentence = f"{known['sentence']} ({code or message}){_detail(code, message)}"
+            return Phi3flowError(f"{doing}: {sentence}", known["hint"])
     if isinstance(error, core.ClientAuthenticationError):
         return Phi3flowError(f"{doing}: not logged in to Azure: {message}", LOGIN)
     if isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
         return Phi3flowError(
             f"{doing}: the connection to Azure broke: {message}", "check the network and the proxy"
         )
-    if isinstance(error, core.AzureError) or _is_from(error, *SDKS):
-        return Phi3flowError(f"{doing}: Azure refused: {f'{code}: ' if code else ''}{message}")
-    return error
+    return Phi3flowError(f"{doing}: Azure refused: {f'{code}: ' if code else ''}{message}")
 
 
 def _cause_of(error: Exception) -> Exception:

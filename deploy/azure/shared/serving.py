@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.azure.shared.names import EXPIRES, OURS
-from deploy.azure.shared.plan import Cost, Look, foreign
-from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.names import EXPIRES, OURS, is_ours
+from deploy.azure.shared.plan import Cost, Look
+from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.polling import poll
@@ -29,21 +29,11 @@ def today() -> date:
 
 
 def find_endpoint(cloud: Cloud, name: str) -> Any | None:
-    from azure.core.exceptions import ResourceNotFoundError
-
-    try:
-        return cloud.ml.online_endpoints.get(name)
-    except ResourceNotFoundError:
-        return None
+    return existing(cloud.ml.online_endpoints.get, name)
 
 
 def find_deployment(cloud: Cloud, endpoint: str, name: str) -> Any | None:
-    from azure.core.exceptions import ResourceNotFoundError
-
-    try:
-        return cloud.ml.online_deployments.get(name, endpoint)
-    except ResourceNotFoundError:
-        return None
+    return existing(cloud.ml.online_deployments.get, name, endpoint)
 
 
 def settled(cloud: Cloud, find: Callable[[], Any | None], what: str) -> Any | None:
@@ -51,8 +41,7 @@ def settled(cloud: Cloud, find: Callable[[], Any | None], what: str) -> Any | No
 
     def look() -> tuple[Any | None] | None:
         found = find()
-        moves = found is not None and str(found.provisioning_state).lower() in MOVING
-        return None if moves else (found,)
+        return None if found is not None and _state(found) in MOVING else (found,)
 
     try:
         (found,) = poll(look, seconds=cloud.patience)
@@ -67,8 +56,18 @@ def put_endpoint(cloud: Cloud, endpoint: Any) -> None:
     cloud.finish(poller, f"endpoint {endpoint.name}")
 
 
-def of_ours(found: Any) -> bool:
-    return OURS in (found.tags or {})
+def _unless_foreign(found: Any | None, kind: str, name: str) -> Any | None:
+    """Raises Phi3flowError for a thing without our tag that stands where ours should."""
+    if found is not None and not is_ours(found.tags):
+        raise Phi3flowError(
+            f"{kind} {name} exists and is not phi3flow's (it has no tag phi3flow)",
+            "choose another PHI3FLOW_AZURE_WORKSPACE, or remove it yourself",
+        )
+    return found
+
+
+def _state(found: Any) -> str:
+    return str(found.provisioning_state).lower()
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,7 @@ class OnlineEndpoint:
     cost: Cost = "free"
 
     def _find(self) -> Any | None:
-        found = find_endpoint(self.cloud, self.name)
-        if found is not None and not of_ours(found):
-            raise foreign(self.kind, self.name)
-        return found
+        return _unless_foreign(find_endpoint(self.cloud, self.name), self.kind, self.name)
 
     def _expires(self, found: Any | None) -> str:
         known = (found.tags or {}).get(EXPIRES) if found is not None else None
@@ -98,7 +94,7 @@ class OnlineEndpoint:
         found = self._find()
         if found is None:
             return Look("create", f"expires {self._expires(None)}")
-        if str(found.provisioning_state).lower() != "succeeded":
+        if _state(found) != "succeeded":
             return Look("update", f"it is {found.provisioning_state}")
         expires = self._expires(found)
         if found.tags.get(EXPIRES) != expires:
@@ -144,21 +140,19 @@ class OnlineDeployment:
 
     def _find(self) -> Any | None:
         found = find_deployment(self.cloud, self.endpoint, self.name)
-        if found is not None and not of_ours(found):
-            raise foreign(self.kind, self.name)
-        return found
+        return _unless_foreign(found, self.kind, self.name)
 
     def look(self) -> Look:
         found = self._find()
         if found is None:
             return Look("create", f"{self.size}, 0 % of the traffic")
-        state = str(found.provisioning_state).lower()
+        state = _state(found)
         return Look("keep") if state == "succeeded" else Look("update", f"it is {state}")
 
     def make(self) -> None:
         found = settled(self.cloud, self._find, f"deployment {self.name}")
         operations = self.cloud.ml.online_deployments
-        if found is not None and str(found.provisioning_state).lower() == "succeeded":
+        if found is not None and _state(found) == "succeeded":
             return
         if found is not None:
             say(f"removing deployment {self.name}, whose creation had failed")
@@ -174,13 +168,9 @@ class OnlineDeployment:
         from azure.ai.ml import load_online_deployment
 
         folder = Path(str(files("deploy.azure.container.deployments")))
-        overrides: list[dict[str, Any]] = [
-            {"name": self.name},
-            {"endpoint_name": self.endpoint},
-            {"model": f"azureml:{self.model}"},
-            {"instance_type": self.size},
-        ]
-        wanted = load_online_deployment(source=folder / FILES[self.engine], params_override=overrides)
+        wanted = load_online_deployment(source=folder / FILES[self.engine])
+        wanted.name, wanted.endpoint_name = self.name, self.endpoint
+        wanted.model, wanted.instance_type = f"azureml:{self.model}", self.size
         wanted.tags = dict(self.tags)
         wanted.environment_variables = {**(wanted.environment_variables or {}), **self.variables}
         if wanted.code_configuration:

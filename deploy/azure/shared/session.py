@@ -1,8 +1,11 @@
-"""The login, the subscription, and the SDK clients for it."""
+"""The login, the subscription, and what every step asks Azure through the SDKs' clients."""
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin
 
 from deploy.azure.shared.names import Names
 from deploy.azure.shared.problems import explaining
@@ -16,8 +19,40 @@ if TYPE_CHECKING:
     from azure.core.polling import LROPoller
     from azure.mgmt.resource.resources import ResourceManagementClient
 
+T = TypeVar("T")
 CONNECT_SECONDS, READ_SECONDS = 20, 120
-SUBSCRIPTIONS_API = "2022-12-01"
+MANAGEMENT = "https://management.azure.com"
+SUBSCRIPTIONS_API, GROUPS_API = "2022-12-01", "2021-04-01"
+ML_WORKSPACES = "microsoft.machinelearningservices/workspaces"
+# Of each type of resource that phi3flow makes, in the order of removal: a workspace holds its endpoints, and
+# stands on its storage. Those of the last two are part of others.
+API_VERSIONS = {
+    ML_WORKSPACES: "2024-10-01",
+    "microsoft.managedidentity/userassignedidentities": "2023-01-31",
+    "microsoft.insights/components": "2020-02-02",
+    "microsoft.containerregistry/registries": "2023-07-01",
+    "microsoft.keyvault/vaults": "2023-07-01",
+    "microsoft.storage/storageaccounts": "2023-04-01",
+    "microsoft.operationalinsights/workspaces": "2022-10-01",
+    "microsoft.authorization/roleassignments": "2022-04-01",
+    "microsoft.keyvault/locations": "2023-07-01",
+}
+
+
+def api_version(resource_id: str) -> str:
+    """A child, such as a cluster, has that of its parent; a resource group has its own."""
+    kind = re.search(r".*/providers/([^/]+/[^/]+)", resource_id)
+    return API_VERSIONS[kind[1].lower()] if kind else GROUPS_API
+
+
+def existing(get: Callable[..., T], *which: str, **how: Any) -> T | None:
+    """What an SDK's `get` finds; None where it, or what it would be in, does not exist."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return get(*which, **how)
+    except ResourceNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -27,7 +62,6 @@ class Cloud:
     names: Names
     credential: "TokenCredential"
     arm: "ResourceManagementClient"
-    tenant: str
     patience: float
 
     @cached_property
@@ -49,6 +83,34 @@ class Cloud:
             enable_telemetry=False,
         )
 
+    @cached_property
+    def subscription(self) -> dict[str, Any]:
+        """With `tenantId` and `displayName`."""
+        return self.ask("GET", f"/subscriptions/{self.names.subscription}?api-version={SUBSCRIPTIONS_API}")
+
+    def read(self, resource_id: str) -> dict[str, Any] | None:
+        """A resource as Resource Manager shows it; None where it or its parent does not exist."""
+        get = self.arm.resources.get_by_id
+        found = existing(get, resource_id, api_version=api_version(resource_id))
+        return dict(found.as_dict()) if found is not None else None
+
+    def put(self, resource_id: str, body: Mapping[str, Any], what: str) -> None:
+        """Create a resource or change it, to the end. Raises what `finish` raises."""
+        put = self.arm.resources.begin_create_or_update_by_id
+        self.finish(put(resource_id, dict(body), api_version=api_version(resource_id)), what)
+
+    def delete(self, resource_id: str) -> "LROPoller[None]":
+        """Begin to delete a resource."""
+        return self.arm.resources.begin_delete_by_id(resource_id, api_version=api_version(resource_id))
+
+    def ask(self, method: str, address: str) -> dict[str, Any]:
+        """Resource Manager's JSON where no client has the call. Raises HttpResponseError."""
+        from azure.core.rest import HttpRequest
+
+        response = self.arm.send_request(HttpRequest(method, urljoin(MANAGEMENT, address)))
+        response.raise_for_status()
+        return dict(response.json())
+
     def finish(self, poller: "LROPoller[Any]", what: str) -> Any:
         """The result of a long-running operation. Raises Phi3flowError after `patience` seconds."""
         poller.wait(self.patience)
@@ -67,7 +129,6 @@ def connect(settings: Settings) -> Cloud:
             "no Azure subscription is set",
             "az login, then export PHI3FLOW_AZURE_SUBSCRIPTION=$(az account show --query id -o tsv)",
         )
-    from azure.core.rest import HttpRequest
     from azure.identity import DefaultAzureCredential
     from azure.mgmt.resource.resources import ResourceManagementClient
 
@@ -79,11 +140,9 @@ def connect(settings: Settings) -> Cloud:
         connection_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
     )
-    url = f"https://management.azure.com/subscriptions/{names.subscription}?api-version={SUBSCRIPTIONS_API}"
+    cloud = Cloud(names, credential, arm, settings.azure_patience)
     with explaining(f"subscription {names.subscription}"):
-        response = arm.send_request(HttpRequest("GET", url))
-        response.raise_for_status()
-    found = response.json()
+        found = cloud.subscription
     say(f"tenant {found['tenantId']}, subscription {found['displayName']} ({names.subscription})")
     say(f"resource group {names.group}, workspace {names.workspace}, {names.region}")
-    return Cloud(names, credential, arm, found["tenantId"], settings.azure_patience)
+    return cloud

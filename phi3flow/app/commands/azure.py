@@ -7,7 +7,6 @@ nothing. Where: PHI3FLOW_AZURE_SUBSCRIPTION, _RESOURCE_GROUP, _WORKSPACE and _RE
 """
 
 import io
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -49,12 +48,11 @@ def provision(
 
     example: phi3flow azure provision --plan
     """
-    from deploy.azure.provision import WORKSPACE_API, provision_steps
-    from deploy.azure.shared.arm import read
+    from deploy.azure.provision import provision_steps
 
     asked, cloud = profile_for(profile, size, nodes), _cloud()
     with explaining("before any write", []):
-        if read(cloud, cloud.names.compute_id(asked.compute), WORKSPACE_API) is None:
+        if cloud.read(cloud.names.compute_id(asked.compute)) is None:
             quota = quota_for(cloud, asked.size, nodes)
             say(f"quota: {quota or 'Azure names none for ' + asked.size}")
             require_quota(quota, cloud.names.region)
@@ -84,8 +82,8 @@ def train(
 
     load_recipe(recipe)
     asked = Training(data, recipe, model, seed, nodes, profile_for(profile, size, nodes))
-    folder, cloud = run_folder(out), _cloud()
-    actions, job = train_in_azure(cloud, asked, folder, plan=plan, ask_to_cancel=_ask_to_cancel)
+    folder = run_folder(out)
+    actions, job = train_in_azure(_cloud(), asked, folder, plan=plan)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
 
 
@@ -131,8 +129,7 @@ def deploy(
         )
     workers = Settings.load().batch_workers
     asked = Serving(base, engine, serving_size(engine, size), auth, days, reference, workers)
-    cloud = _cloud()
-    actions, found = deploy_to_azure(cloud, asked, run_folder(out), plan=plan, ask_to_cancel=_ask_to_cancel)
+    actions, found = deploy_to_azure(_cloud(), asked, run_folder(out), plan=plan)
     say(f"phi3flow azure deploy{' --base' if base else ''} --engine {engine} --days N extends it")
     pinned = "" if base or found is None else f" --deployment {found.deployment}"
     following = f"phi3flow connect {(BASE if base else TUNED).connection} --azure{pinned}"
@@ -187,9 +184,7 @@ def status() -> Outcome:
     """
     from deploy.azure.status import status
 
-    cloud = _cloud()
-    with explaining("status"):
-        found = status(cloud)
+    found = status(_cloud())
     return Outcome(found.as_dict(), str(found))
 
 
@@ -212,14 +207,15 @@ def teardown(
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """The SDKs print what they do; stdout is for data alone."""
-    with redirect_stdout(io.StringIO()):
+def in_the_cloud(step: str) -> Iterator[None]:
+    """The SDKs print what they do, but stdout is for data alone; what they raise becomes one sentence."""
+    with redirect_stdout(io.StringIO()), explaining(step):
         yield
 
 
 STEPS = {
-    step.__name__: quiet()(step) for step in (provision, train, deploy, promote, rollback, status, teardown)
+    step.__name__: in_the_cloud(f"azure {step.__name__}")(step)
+    for step in (provision, train, deploy, promote, rollback, status, teardown)
 }
 
 
@@ -247,16 +243,9 @@ def _cloud() -> Cloud:
     return connect_to_azure(Settings.load())
 
 
-def _ask_to_cancel() -> bool:
-    if not sys.stdin.isatty():
-        return False
-    print("cancel the job in Azure, too? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
 def _shift(out: Path, plan: bool, wanted: Callable[[Cloud, str], Any]) -> Outcome:
     """Carry out one step that moves traffic between the deployments of the tuned endpoint."""
-    from deploy.azure.shared.record import record
+    from deploy.azure.train import record
 
     cloud = _cloud()
     with explaining("traffic", []):

@@ -14,14 +14,13 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home_without_store
-from deploy.azure.shared.plan import carry_out
-from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.plan import NOT_OURS, carry_out
 from deploy.azure.shared.session import connect as connect_to_azure
 from deploy.azure.shared.sizes import profile_for
 from deploy.foundry.connections import FlowConnection, as_flows_read_it
 from deploy.foundry.target import Target, project_steps, target_of
 from phi3flow.app.commands.azure import Out as RunFolder
-from phi3flow.app.commands.azure import Plan, ProfileName, planned, quiet, removed, run_folder
+from phi3flow.app.commands.azure import Plan, ProfileName, in_the_cloud, planned, removed, run_folder
 from phi3flow.app.commands.compare import Force, Gate, compared
 from phi3flow.app.commands.connect import (
     Contract,
@@ -33,7 +32,7 @@ from phi3flow.app.commands.connect import (
     given,
 )
 from phi3flow.app.commands.train import Data
-from phi3flow.core.console import Outcome
+from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.flow_folder import FLOWS, connections_of
 from phi3flow.core.lineage import result_file
@@ -58,9 +57,7 @@ def create(plan: Plan = False) -> Outcome:
     example: phi3flow foundry create --plan
     """
     target = _target(workspace=False)
-    with explaining("before any write"):
-        steps = project_steps(target.endpoints)
-    return planned(carry_out(steps, plan=plan), plan, "phi3flow foundry connect")
+    return planned(carry_out(project_steps(target.endpoints), plan=plan), plan, "phi3flow foundry connect")
 
 
 def connect(
@@ -92,15 +89,13 @@ def connect(
     if endpoint and len(names or CONNECTIONS) != 1:
         raise BadInput("--endpoint belongs to one NAME", "phi3flow foundry connect phi3-tuned --endpoint URL")
     target = _target(workspace=workspace)
-    with explaining("the project"):
-        target.require()
+    target.require()
     asked = given(contract=contract, model=model, deployment=deployment, timeout=timeout)
     wanted = {name: _endpoint(name, target, endpoint, dict(asked)) for name in names or CONNECTIONS}
     steps = [FlowConnection(target.cloud, name, found) for name, found in wanted.items()]
     actions = carry_out(steps, plan=plan)
     if not plan:
-        with explaining("the connections"):
-            _try(target, list(wanted))
+        _try(target, list(wanted))
     return planned(actions, plan, "phi3flow foundry upload")
 
 
@@ -123,10 +118,9 @@ def upload(
         target = _target(workspace=workspace)
         urls: dict[str, str] = {}
         needed = {name for flow in folders for name in connections_of(flow.folder)}
-        with explaining("the connections of the flows"):
-            target.require()
-            for name in sorted(needed):
-                as_flows_read_it(target.cloud, name)
+        target.require()
+        for name in sorted(needed):
+            as_flows_read_it(target.cloud, name)
         actions = carry_out([FlowUpload(target, flow, urls=urls) for flow in folders], plan=plan)
     return planned(actions, plan, 'phi3flow foundry chat "QUESTION"', urls=urls)
 
@@ -142,9 +136,7 @@ def chat(
     """
     from deploy.foundry.runs import ask
 
-    target = _target(workspace=workspace)
-    with explaining("the question"):
-        answer = ask(target, question, system)
+    answer = ask(_target(workspace=workspace), question, system)
     return Outcome({"question": question, "answer": answer}, answer)
 
 
@@ -161,9 +153,8 @@ def run(
     """
     from deploy.foundry.cloud_comparison import failures, run_in_cloud
 
-    folder, target = _out(out), _target(workspace=workspace)
-    with explaining("the run in the cloud"):
-        answers = run_in_cloud(target, data, folder)
+    folder = _out(out)
+    answers = run_in_cloud(_target(workspace=workspace), data, folder)
     counts = {"runs": answers.runs, "expected": len(answers.sides["base"]), "failed": answers.failed}
     if answers.failed:
         text = f"{failures(answers)}\nnext: the same command asks them again"
@@ -191,8 +182,7 @@ def download(
     folder = _out(out)
     result_file(folder / "report.json", force=force)
     target = _target(workspace=workspace)
-    with explaining("the run in the cloud"):
-        answers = answers_in_cloud(target, folder)
+    answers = answers_in_cloud(target, folder)
     for side, records in answers.sides.items():
         say_failures(side, records)
     return compared(report(answers, target.name, folder, options), folder)
@@ -221,8 +211,7 @@ def finetune(
     asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_for(profile))
     asked.require()
     folder = run_folder(out)
-    with explaining("fine-tuning from the catalog"):
-        actions, job = finetune_in_catalog(connect_to_azure(Settings.load()), asked, folder, plan=plan)
+    actions, job = finetune_in_catalog(connect_to_azure(Settings.load()), asked, folder, plan=plan)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
 
 
@@ -231,12 +220,13 @@ def list_(workspace: Workspace = False) -> Outcome:
 
     example: phi3flow foundry list
     """
-    from deploy.foundry.overview import as_data, as_table, listing
+    from deploy.foundry.overview import listing
 
     target = _target(workspace=workspace)
-    with explaining("list"):
-        found = listing(target)
-    return Outcome({"target": target.name, "found": as_data(found)}, as_table(found))
+    found = listing(target)
+    rows = [(one.kind, one.name, one.where, "" if one.ours else NOT_OURS) for one in found]
+    text = table(("kind", "name", "endpoint or flow id", ""), rows)
+    return Outcome({"target": target.name, "found": [one._asdict() for one in found]}, text)
 
 
 def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
@@ -244,24 +234,22 @@ def delete(workspace: Workspace = False, plan: Plan = False) -> Outcome:
 
     example: phi3flow foundry delete --plan
     """
-    from deploy.foundry.overview import delete
+    from deploy.foundry.overview import removals
 
     target = _target(workspace=workspace)
-    with explaining("delete"):
-        removals = delete(target, plan=plan)
-    return removed(removals, plan)
+    return removed(carry_out(list(removals(target)), plan=plan), plan)
 
 
 @contextmanager
-def _at_home() -> Iterator[None]:
+def _at_home(step: str) -> Iterator[None]:
     """In a Prompt flow home without a store, which Prompt flow's client needs."""
-    with quiet():
+    with in_the_cloud(step):
         enter_home_without_store(Settings.load())
         yield
 
 
 STEPS = {
-    step.__name__.rstrip("_"): _at_home()(step)
+    (name := step.__name__.rstrip("_")): _at_home(f"foundry {name}")(step)
     for step in (create, connect, upload, chat, run, download, finetune, list_, delete)
 }
 

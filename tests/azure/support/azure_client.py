@@ -36,7 +36,7 @@ def _train(work: Path, seed: int, *, plan: bool) -> str:
     asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile_for("cpu"))
     cloud = connect(Settings.load(work))
     code = fake_packages(work / "packages")
-    return train(cloud, asked, work / "run", plan=plan, ask_to_cancel=lambda: False, code=code)[1]
+    return train(cloud, asked, work / "run", plan=plan, code=code)[1]
 
 
 def _others(step: str, work: Path, engine: str, server: str) -> str:
@@ -47,7 +47,7 @@ def _others(step: str, work: Path, engine: str, server: str) -> str:
         variables = served_by("base" if base else server)
         wanted = Serving(base, engine, CPU, "key", None, None, 1, variables)
         code = fake_packages(work / "packages")
-        found = deploy(cloud, wanted, work / "run", plan=False, ask_to_cancel=lambda: False, code=code)[1]
+        found = deploy(cloud, wanted, work / "run", plan=False, code=code)[1]
         return found.deployment if found else ""
     return ""
 
