@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deploy.azure.rollout import mark_verified
 from deploy.azure.shared.assets import (
@@ -75,16 +75,14 @@ class Serving:
             raise BadInput("only the CPU engine serves int4 weights", "add --engine openvino")
         if not self.reference.data.is_file():
             raise BadInput(f"{self.reference.data}: no such file", "give the test.jsonl of phi3flow prepare")
-        if not 0 <= self.reference.at_least <= 1:
-            raise BadInput(f"--at-least {self.reference.at_least:g}: not between 0 and 1", "--at-least 0.97")
 
 
-@dataclass(frozen=True)
-class Deployed:
-    """Where the model is served now."""
+class Deployed(NamedTuple):
+    """Where a registered model is served now."""
 
     endpoint: str
     deployment: str
+    model: str
     url: str
 
 
@@ -109,11 +107,10 @@ def deploy(
         actions += carry_out([model, endpoint, deployment], plan=plan)
     if plan:
         return actions, None
-    name = deployment.name
-    with explaining(f"deployment {name}", made(actions)):
-        found = _verified(cloud, asked, out, endpoint.name, name)
-    details = {"endpoint": endpoint.name, "deployment": name, "model": model.name, "url": found.url}
-    record(out, "deploy-base" if asked.base else "deploy", details)
+    with explaining(f"deployment {deployment.name}", made(actions)):
+        url = _verified(cloud, asked, out, endpoint.name, deployment.name)
+    found = Deployed(endpoint.name, deployment.name, model.name, url)
+    record(out, "deploy-base" if asked.base else "deploy", found._asdict())
     return actions, found
 
 
@@ -176,13 +173,16 @@ def _export(
     return actions, model_asset(cloud, name, job.identity, path, kind=kind, tags={**model.tags, **tags})
 
 
-def _verified(cloud: Cloud, asked: Serving, out: Path, endpoint: str, name: str) -> Deployed:
-    """Verify what has not passed before, and mark it: a base goes live, a tuned model waits for `promote`."""
+def _verified(cloud: Cloud, asked: Serving, out: Path, endpoint: str, name: str) -> str:
+    """Verify what has not passed before, and mark it: a base goes live, a tuned model waits for `promote`.
+
+    Returns the scoring URL.
+    """
     found = find_endpoint(cloud, endpoint)
     if found is None or found.tags.get(VERIFIED) != name:
         _require_fidelity(cloud, asked, endpoint, name, out)
         found = mark_verified(cloud, endpoint, name, live=asked.base)
-    return Deployed(endpoint, name, str(found.scoring_uri))
+    return str(found.scoring_uri)
 
 
 def _require_fidelity(cloud: Cloud, asked: Serving, endpoint: str, deployment: str, out: Path) -> None:

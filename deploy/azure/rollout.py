@@ -101,8 +101,8 @@ class Traffic:
         put_endpoint(self.cloud, found)
 
 
-def _shares(traffic: dict[str, int] | None) -> dict[str, int]:
-    return {name: int(share) for name, share in (traffic or {}).items() if int(share)}
+def _shares(traffic: dict[str, int]) -> dict[str, int]:
+    return {name: int(share) for name, share in traffic.items() if int(share)}
 
 
 def promotion(cloud: Cloud, endpoint: str, share: str) -> Traffic:

@@ -115,23 +115,21 @@ def _whose(found: dict[str, Any] | None) -> str | None:
 
 
 def _served(cloud: Cloud, endpoint: Any) -> Iterator[Served]:
-    traffic, mirror = endpoint.traffic or {}, endpoint.mirror_traffic or {}
     for one in cloud.ml.online_deployments.list(endpoint.name):
-        tags, count = one.tags or {}, int(one.instance_count or 1)
-        price = hourly(one.instance_type or "")
+        tags, size, count = one.tags or {}, str(one.instance_type), int(one.instance_count or 1)
         yield Served(
             endpoint.name,
             one.name,
-            int(traffic.get(one.name, 0)),
-            int(mirror.get(one.name, 0)),
+            int(endpoint.traffic.get(one.name, 0)),
+            int(endpoint.mirror_traffic.get(one.name, 0)),
             str(one.provisioning_state),
             tags.get("model", "?"),
             tags.get("data", "?"),
             tags.get("recipe", "?"),
-            str(one.instance_type),
+            size,
             count,
-            price * count if price is not None else None,
-            (endpoint.tags or {}).get(EXPIRES, ""),
+            hourly(size, count),
+            endpoint.tags.get(EXPIRES, ""),
         )
 
 
@@ -139,12 +137,9 @@ def _clusters(cloud: Cloud) -> Iterator[Cluster]:
     for one in cloud.ml.compute.list(compute_type="AMLCompute"):
         found = cloud.read(cloud.names.compute_id(one.name)) or {}
         shown = (found.get("properties") or {}).get("properties") or {}
-        nodes = int(shown.get("currentNodeCount") or 0)
-        price = hourly(str(one.size))
-        ours = is_ours(found.get("tags"))
-        yield Cluster(
-            one.name, str(one.size), nodes, int(one.max_instances or 0), price and price * nodes, ours
-        )
+        nodes, most = int(shown.get("currentNodeCount") or 0), int(one.max_instances or 0)
+        size, ours = str(one.size), is_ours(found.get("tags"))
+        yield Cluster(one.name, size, nodes, most, hourly(size, nodes), ours)
 
 
 def _jobs(cloud: Cloud) -> Iterator[dict[str, str]]:

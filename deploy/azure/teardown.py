@@ -61,7 +61,7 @@ def _endpoint(cloud: Cloud, endpoint: Any, what: What) -> Removal:
 
 def _deployment(cloud: Cloud, endpoint: Any, one: Any) -> Removal:
     """Kept where it takes traffic or waits for it."""
-    traffic = {**(endpoint.traffic or {}), **(endpoint.mirror_traffic or {})}
+    traffic = {**endpoint.traffic, **endpoint.mirror_traffic}
     waits = is_ours(endpoint.tags) and endpoint.tags.get(VERIFIED) == one.name
     keep_because = not_ours(one.tags)
     if not keep_because and traffic.get(one.name):

@@ -18,6 +18,7 @@ from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, serving_size
 from deploy.foundry.catalog import CatalogTraining
 from deploy.verify.exact_match import Reference
+from phi3flow.app.commands.verify import reference_of
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json
 from phi3flow.core.lineage import sha256_of
@@ -115,13 +116,17 @@ def test_what_is_no_cluster_is_one_sentence(asked, words):
         ("openvino", 0, None, "--days: must be at least 1"),
         ("vllm", None, (__file__, 0.9), "only the CPU engine serves int4"),
         ("openvino", None, ("missing.jsonl", 0.9), "missing.jsonl: no such file"),
-        ("openvino", None, (__file__, 97.0), "--at-least 97: not between 0 and 1"),
     ],
 )
 def test_a_deployment_that_could_only_fail_is_refused_first(engine, days, reference, words):
     known = Reference(Path(reference[0]), reference[1]) if reference else None
     with pytest.raises(BadInput, match=words):
         Serving(False, engine, "Standard_E4s_v3", "key", days, known, 1).require()
+
+
+def test_a_share_of_exact_answers_is_no_percentage():
+    with pytest.raises(BadInput, match="--at-least: must be a share from 0 to 1"):
+        reference_of(Path(__file__), 97.0)
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,11 @@ def dated() -> str:
     return str(_table()["dated"])
 
 
-def hourly(size: str) -> float | None:
-    """Dollars an hour of one machine; None where the table does not list the size."""
+def hourly(size: str, machines: int = 1) -> float | None:
+    """Dollars an hour; None where the table does not list the size."""
     prices = {name.lower(): price for name, price in _table()["hourly"].items()}
-    return prices.get(size.lower())
+    price = prices.get(size.lower())
+    return None if price is None else price * machines
 
 
 def profile_for(name: str, size: str | None = None, nodes: int = 1) -> Profile:

@@ -133,7 +133,7 @@ def deploy(
     say(f"phi3flow azure deploy{' --base' if base else ''} --engine {engine} --days N extends it")
     pinned = "" if base or found is None else f" --deployment {found.deployment}"
     following = f"phi3flow connect {(BASE if base else TUNED).connection} --azure{pinned}"
-    return planned(actions, plan, following, deployed=vars(found) if found else None)
+    return planned(actions, plan, following, deployed=found and found._asdict())
 
 
 def promote(
