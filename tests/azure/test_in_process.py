@@ -58,12 +58,12 @@ def test_closing_a_stream_frees_its_slot(service):
     stream = chat(asked, max_tokens=CONTEXT, stream=True).pieces
     assert next(stream)
     assert next(stream)
-    assert service.engine.running == 1
+    assert service.loaded().engine.running == 1
     stream.close()
     deadline = time.monotonic() + SECONDS
-    while service.engine.running and time.monotonic() < deadline:
+    while service.loaded().engine.running and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert service.engine.running == 0
+    assert service.loaded().engine.running == 0
 
 
 def test_a_stream_past_its_deadline_is_cut_and_never_looks_complete(service):

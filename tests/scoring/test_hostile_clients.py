@@ -17,7 +17,7 @@ from waiting import until
 from deploy.scoring.engine import Generation
 from deploy.scoring.http.auth import KeyFile
 from deploy.scoring.http.connection import DESCRIPTORS_KEPT, ConnectionLimits
-from deploy.scoring.http.json_body import MAX_BODY_BYTES
+from deploy.scoring.http.dialects import MAX_BODY_BYTES
 from deploy.scoring.http.service import LoadedModel, Service
 from phi3flow.core.errors import BadInput
 from training.models.scratch import train_tokenizer

@@ -19,7 +19,7 @@ import torch
 from tiny import CHAT, CONTEXT, KEY, SECONDS, generated, listening, lively_model, new_tokenizer, saved, user
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
-from deploy.scoring.http.json_body import MAX_BODY_BYTES
+from deploy.scoring.http.dialects import MAX_BODY_BYTES
 from deploy.scoring.http.service import LoadedModel, Service
 from phi3flow.app import cli
 from phi3flow.chats.chat_template import encode_prompt

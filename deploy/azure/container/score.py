@@ -26,7 +26,7 @@ from flask import g  # noqa: E402
 
 from deploy.azure.container.in_process import InProcess  # noqa: E402
 from deploy.scoring.http.app import create_app  # noqa: E402
-from deploy.scoring.http.json_body import MAX_BODY_BYTES  # noqa: E402
+from deploy.scoring.http.dialects import MAX_BODY_BYTES  # noqa: E402
 from deploy.scoring.http.service import Service  # noqa: E402
 from deploy.scoring.load import load  # noqa: E402
 from phi3flow.core.errors import BadInput  # noqa: E402

@@ -4,29 +4,37 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.scoring.engine import EngineError, Generation, GenerationRequest, Overloaded
+from deploy.scoring.engine import Generation, Overloaded
 from deploy.scoring.http import http_errors, replies
 from deploy.scoring.http.auth import KeyFile, is_authorized
-from deploy.scoring.http.dialects import BodyA, BodyB, ChatBody, Turn, parse_chat, parse_score
+from deploy.scoring.http.dialects import (
+    Body,
+    BodyA,
+    BodyB,
+    ChatBody,
+    Turn,
+    parse_chat,
+    parse_score,
+    read_json,
+)
 from deploy.scoring.http.http_errors import RequestError
-from deploy.scoring.http.json_body import read_json
-from deploy.scoring.http.replies import EventStream, cancel_on_disconnect
+from deploy.scoring.http.replies import EventStream, attended
 from deploy.scoring.http.server_metrics import CONTENT_TYPE
 from deploy.scoring.http.service import LoadedModel, Service, encode
 
 REQUEST_ID = b"x-request-id"
 ACCEPTABLE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-SCHEMA_REFERENCE = "#/components/schemas/{model}"
+SCORE, CHAT = "/score", "/v1/chat/completions"
+BODIES: dict[str, tuple[type[Body], ...]] = {SCORE: (BodyA, BodyB), CHAT: (ChatBody,)}
 log = logging.getLogger("phi3flow.scoring")
 
 
@@ -38,7 +46,7 @@ def create_app(service: Service, key: str | KeyFile, request_timeout: float) -> 
     app.include_router(_health)
     app.include_router(_guarded)
     http_errors.register(app)
-    _publish_schemas(app, BodyA, BodyB, ChatBody)
+    _publish_schemas(app)
     return app
 
 
@@ -77,16 +85,6 @@ class RequestId:
         await self._app(scope, receive, send_with_id)
 
 
-def _body_schema(*models: type[BaseModel]) -> dict[str, Any]:
-    """A route's `openapi_extra`: its body is one of `models`.
-
-    FastAPI does not see the bodies, because `read_json` reads them with a limit.
-    """
-    references = [{"$ref": SCHEMA_REFERENCE.format(model=model.__name__)} for model in models]
-    schema = references[0] if len(references) == 1 else {"oneOf": references}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 _health = APIRouter()
 _guarded = APIRouter(dependencies=[Depends(_require_key)])
 
@@ -115,35 +113,33 @@ async def models(request: Request) -> Response:
     return JSONResponse(replies.models(service.model_id, service.created))
 
 
-@_guarded.post("/score", openapi_extra=_body_schema(BodyA, BodyB))
+@_guarded.post(SCORE)
 async def score(request: Request) -> Response:
     """Contracts A and B; B where `input_data` is an object."""
     service = _service(request)
     loaded = service.loaded()
     async with asyncio.timeout_at(_deadline(request)):
-        raw = await read_json(request)
-        _require_room(loaded)
-        body = parse_score(raw)
+        body = parse_score(await _read(request, loaded))
         if isinstance(body, BodyB):
             asked, parameters = [body.input_data.input_string], body.input_data.parameters
         else:
             asked, parameters = [[Turn(role="user", content=text)] for text in body.input_data], body.params
         prompts = [await encode(loaded.tokenizer, turns) for turns in asked]
-        generations = _submit_all(loaded, [parameters.request(prompt) for prompt in prompts])
-        with service.metrics.measuring(generations), cancel_on_disconnect(request.receive, generations):
+        generations: list[Generation] = []
+        with attended(request.receive, generations, service.metrics):
+            for prompt in prompts:
+                generations.append(loaded.engine.submit(parameters.request(prompt)))
             answers = [await generation.text() for generation in generations]
     return JSONResponse({"output": answers[0]} if isinstance(body, BodyB) else answers)
 
 
-@_guarded.post("/v1/chat/completions", openapi_extra=_body_schema(ChatBody))
+@_guarded.post(CHAT)
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completion, whole or streamed."""
     service = _service(request)
     loaded, deadline = service.loaded(), _deadline(request)
     async with asyncio.timeout_at(deadline):
-        raw = await read_json(request)
-        _require_room(loaded)
-        chat = parse_chat(raw)
+        chat = parse_chat(await _read(request, loaded))
         prompt = await encode(
             loaded.tokenizer, chat.messages, add_generation_prompt=chat.add_generation_prompt
         )
@@ -151,16 +147,23 @@ async def chat_completions(request: Request) -> Response:
         if chat.stream:
             events = replies.events(chat, generation, service.model_id)
             return EventStream(events, generation, deadline, service.metrics)
-        with service.metrics.measuring([generation]), cancel_on_disconnect(request.receive, [generation]):
+        with attended(request.receive, [generation], service.metrics):
             return JSONResponse(await replies.completion(chat, generation, service.model_id))
 
 
-def _publish_schemas(app: FastAPI, *models: type[BaseModel]) -> None:
-    """Add the schemas that `_body_schema` refers to."""
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in models], ref_template=SCHEMA_REFERENCE
+def _publish_schemas(app: FastAPI) -> None:
+    """Describe the bodies, which FastAPI does not see, because `read_json` reads them with a limit."""
+    references, schemas = models_json_schema(
+        [(model, "validation") for models in BODIES.values() for model in models],
+        ref_template="#/components/schemas/{model}",
     )
-    app.openapi().setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+    document = app.openapi()
+    document["components"] = {"schemas": schemas["$defs"]}
+    for path, models in BODIES.items():
+        options = [references[model, "validation"] for model in models]
+        schema = options[0] if len(options) == 1 else {"oneOf": options}
+        content = {"application/json": {"schema": schema}}
+        document["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
 
 
 def _service(request: Request) -> Service:
@@ -173,20 +176,9 @@ def _deadline(request: Request) -> float:
     return asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
 
 
-def _require_room(loaded: LoadedModel) -> None:
-    """Called before the work on a request begins: in a flood, a refusal must cost less than an answer."""
+async def _read(request: Request, loaded: LoadedModel) -> Any:
+    """The body, if the engine has room: in a flood, a refusal must cost less than an answer."""
+    body = await read_json(request)
     if loaded.engine.full:
         raise Overloaded("slots and queue are full")
-
-
-def _submit_all(loaded: LoadedModel, requests: Sequence[GenerationRequest]) -> list[Generation]:
-    """All or none. Raises EngineError."""
-    submitted: list[Generation] = []
-    try:
-        for request in requests:
-            submitted.append(loaded.engine.submit(request))
-    except EngineError:
-        for generation in submitted:
-            generation.cancel()
-        raise
-    return submitted
+    return body

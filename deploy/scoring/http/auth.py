@@ -11,7 +11,7 @@ log = logging.getLogger("phi3flow.scoring")
 
 
 class KeyFile:
-    """At most MAX_KEYS keys, one a line, read again whenever the file changes.
+    """At most MAX_KEYS keys, one a line, read anew for every request.
 
     To rotate: add the new key as a second line, change the clients, remove the first line. If the file
     becomes unusable, the keys stay as they were.
@@ -20,19 +20,18 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         """Raises BadInput."""
         self._path = path
-        self._seen = _state(path)
         self._keys = _read(path)
 
     def keys(self) -> tuple[str, ...]:
         try:
-            seen = _state(self._path)
-            if seen != self._seen:
-                self._seen = seen
-                self._keys = _read(self._path)
-                log.warning("the keys have changed: %d now", len(self._keys))
+            found = _read(self._path)
         except BadInput as error:
             log.error("%s; the keys stay as they were", error)
-        return self._keys
+            return self._keys
+        if found != self._keys:
+            self._keys = found
+            log.warning("the keys have changed: %d now", len(found))
+        return found
 
 
 def is_authorized(header: str | None, key: str | KeyFile) -> bool:
@@ -44,21 +43,17 @@ def is_authorized(header: str | None, key: str | KeyFile) -> bool:
     return scheme.lower() == "bearer" and any(matches)
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def _read(path: Path) -> tuple[str, ...]:
     try:
-        found = path.stat()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise BadInput(
             f"{path}: {error.strerror}", hint="write one or two keys into it, one a line"
         ) from None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _read(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read: {type(error).__name__}", hint="is it yours?") from None
+    except UnicodeDecodeError:
+        raise BadInput(
+            f"{path}: is not UTF-8 text", hint="write one or two keys into it, one a line"
+        ) from None
     keys = tuple(line.strip() for line in lines if line.strip())
     if not 1 <= len(keys) <= MAX_KEYS:
         raise BadInput(f"{path}: holds {len(keys)} keys, not one or two", hint="one key a line")

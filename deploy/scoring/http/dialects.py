@@ -4,18 +4,24 @@
     B       {"input_data": {"input_string": [..], "parameters": {..}}}   one conversation
     openai  POST /v1/chat/completions
 
-A null counts as absent everywhere, as in OpenAI's clients. An unknown field is refused by name, because a
-parameter that is ignored in silence is a defect that is hard to find.
+A body is strict JSON, within limits on its size and time. A null counts as absent everywhere, as in OpenAI's
+clients. An unknown field is refused by name, because a parameter that is ignored in silence is a defect that
+is hard to find.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 
+from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from deploy.scoring.engine import GenerationRequest
 from deploy.scoring.http.http_errors import RequestError
 
+MAX_BODY_BYTES = 1 << 20
+BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body never holds it up
 DEFAULT_MAX_TOKENS = 256
 MAX_INPUTS = 64  # texts of one contract A request
 MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
@@ -32,14 +38,17 @@ AnyBody = TypeVar("AnyBody", bound="Body")
 
 
 class Body(BaseModel):
+    """`NEUTRAL` are fields that clients send with the value that changes nothing: any other is refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    NEUTRAL: ClassVar[Mapping[str, Any]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, body: Any) -> Any:
+    def _without_absent(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        return {name: value for name, value in body.items() if value is not None}
+        return {name: value for name, value in body.items() if value not in (None, cls.NEUTRAL.get(name))}
 
 
 def _joined(content: Any) -> Any:
@@ -99,19 +108,6 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-# Fields that clients send with the value that changes nothing: any other value is refused.
-NEUTRAL = {
-    "n": 1,
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logprobs": False,
-    "logit_bias": {},
-    "tools": [],
-    "response_format": {"type": "text"},
-    "store": False,
-}
-
-
 class ChatBody(Body):
     """OpenAI's chat completion. `model` and `user` may be anything: one model is served.
 
@@ -120,6 +116,16 @@ class ChatBody(Body):
     such as a reference answer to score.
     """
 
+    NEUTRAL = {
+        "n": 1,
+        "frequency_penalty": 0,
+        "presence_penalty": 0,
+        "logprobs": False,
+        "logit_bias": {},
+        "tools": [],
+        "response_format": {"type": "text"},
+        "store": False,
+    }
     messages: Conversation
     model: str = ""
     user: str = ""
@@ -135,13 +141,6 @@ class ChatBody(Body):
     add_generation_prompt: bool = True
     prompt_logprobs: Literal[0] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _neutral_is_absent(cls, body: Any) -> Any:
-        if not isinstance(body, dict):
-            return body
-        return {name: value for name, value in body.items() if name not in NEUTRAL or value != NEUTRAL[name]}
-
     def request(self, prompt: Sequence[int]) -> GenerationRequest:
         return GenerationRequest(
             tuple(prompt),
@@ -152,6 +151,41 @@ class ChatBody(Body):
             tuple(self.stop),
             self.prompt_logprobs is not None,
         )
+
+
+async def read_json(request: Request) -> Any:
+    """Raises RequestError: 413 above MAX_BODY_BYTES, 408 after BODY_SECONDS, 400 for invalid JSON."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await _read(request)
+    except TimeoutError:
+        raise RequestError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+    try:
+        body = json.loads(raw.decode("utf-8"), parse_constant=_not_json)
+        if rb"\u" in raw:  # an escape may be half a surrogate pair: valid JSON, but no text
+            json.dumps(body, ensure_ascii=False).encode("utf-8")
+    except UnicodeError:
+        raise RequestError(400, "the body is not UTF-8 text") from None
+    except (ValueError, RecursionError):
+        raise RequestError(400, "the body is not valid JSON, or nested too deeply") from None
+    return body
+
+
+async def _read(request: Request) -> bytearray:
+    declared = request.headers.get("content-length", "0")
+    raw = bytearray()
+    if int(declared) <= MAX_BODY_BYTES:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > MAX_BODY_BYTES:
+                break
+        else:
+            return raw
+    raise RequestError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def parse_score(body: Any) -> BodyA | BodyB:

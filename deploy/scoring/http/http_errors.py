@@ -1,7 +1,6 @@
 """Errors as HTTP answers in OpenAI's format: {"error": {message, type, param, code}}."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -26,10 +25,15 @@ class RequestError(Exception):
     """A request that cannot be served; `field` is the path of the wrong field inside the body."""
 
     def __init__(
-        self, status: int, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.field, self.headers = status, field, headers
+        self.status, self.field, self.headers, self.code = status, field, headers, code
 
 
 def register(app: FastAPI) -> None:
@@ -38,40 +42,33 @@ def register(app: FastAPI) -> None:
         app.add_exception_handler(known, _respond)
 
 
-class _Answer(NamedTuple):
-    status: int
-    code: str | None = None
-    field: str | None = None
-    headers: Mapping[str, str] | None = None
-
-
 def _respond(_: Request, error: Exception) -> Response:
-    answer = _answer_of(error)
-    kind = "invalid_request_error" if answer.status < 500 else "server_error"
-    message = str(error) or "the answer took longer than the endpoint's request timeout"
-    if isinstance(error, HTTPException):
-        message = error.detail
-    body = {"error": {"message": message, "type": kind, "param": answer.field, "code": answer.code}}
-    return JSONResponse(body, answer.status, headers=dict(answer.headers or {}))
+    known = _as_request_error(error)
+    kind = "invalid_request_error" if known.status < 500 else "server_error"
+    body = {"error": {"message": str(known), "type": kind, "param": known.field, "code": known.code}}
+    return JSONResponse(body, known.status, headers=dict(known.headers or {}))
 
 
-def _answer_of(error: Exception) -> _Answer:
+def _as_request_error(error: Exception) -> RequestError:
     match error:
         case RequestError():
-            return _Answer(error.status, field=error.field, headers=error.headers)
-        case NotSupported():
-            return _Answer(400, field=error.field)
+            return error
         case HTTPException():
-            return _Answer(error.status_code, headers=error.headers)
-    return next(answer for kind, answer in _ANSWERS.items() if isinstance(error, kind))
+            return RequestError(error.status_code, error.detail, headers=error.headers)
+        case NotSupported():
+            return RequestError(400, str(error), error.field)
+        case TimeoutError():
+            error = TimeoutError("the answer took longer than the endpoint's request timeout")
+    status, code, field, headers = next(row for kind, row in _ANSWERS.items() if isinstance(error, kind))
+    return RequestError(status, str(error), field, headers, code)
 
 
-_ANSWERS: dict[type[Exception], _Answer] = {
-    ContextOverflow: _Answer(400, "context_length_exceeded", "messages"),
-    Overloaded: _Answer(429, "overloaded", headers=RETRY_SOON),
-    EngineClosed: _Answer(503, "draining", headers=RETRY_SOON),
-    EngineFailed: _Answer(500, "engine_failed"),
-    TimeoutError: _Answer(408, "timeout"),
-    Cancelled: _Answer(CLIENT_LEFT),
-    ClientDisconnect: _Answer(CLIENT_LEFT),
+_ANSWERS: dict[type[Exception], tuple[int, str | None, str | None, Mapping[str, str] | None]] = {
+    ContextOverflow: (400, "context_length_exceeded", "messages", None),
+    Overloaded: (429, "overloaded", None, RETRY_SOON),
+    EngineClosed: (503, "draining", None, RETRY_SOON),
+    EngineFailed: (500, "engine_failed", None, None),
+    TimeoutError: (408, "timeout", None, None),
+    Cancelled: (CLIENT_LEFT, None, None, None),
+    ClientDisconnect: (CLIENT_LEFT, None, None, None),
 }

@@ -48,10 +48,10 @@ async def events(chat: ChatBody, generation: Generation, model_id: str) -> Async
 
 
 @contextmanager
-def cancel_on_disconnect(receive: Receive, generations: Sequence[Generation]) -> Iterator[None]:
-    """Cancel the generations when the client disconnects, and when the block ends for any reason.
+def attended(receive: Receive, generations: Sequence[Generation], metrics: Metrics) -> Iterator[None]:
+    """Cancel the generations when the client disconnects, and when the block ends for any reason; count them.
 
-    The request's body must have been read before.
+    The request's body must have been read before. The block may add to `generations`.
     """
 
     async def watch() -> None:
@@ -69,6 +69,7 @@ def cancel_on_disconnect(receive: Receive, generations: Sequence[Generation]) ->
     finally:
         watcher.cancel()
         cancel()
+        metrics.count(generations)
 
 
 class EventStream(StreamingResponse):
@@ -88,8 +89,7 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            generations = [self._generation]
-            with self._metrics.measuring(generations), cancel_on_disconnect(receive, generations):
+            with attended(receive, [self._generation], self._metrics):
                 async with asyncio.timeout_at(self._deadline):
                     async for event in self._events:
                         await send({"type": "http.response.body", "body": event, "more_body": True})

@@ -1,23 +1,19 @@
 """The endpoint's Prometheus metrics."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from deploy.scoring.engine import Generation
+from deploy.scoring.engine import Engine, Generation
 
 FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """`waiting` and `running` return how many requests are in the engine's queue and in its batch now.
+    """Labels are only status codes and finish reasons, never a user's text."""
 
-    Labels are only status codes and finish reasons, never a user's text.
-    """
-
-    def __init__(self, waiting: Callable[[], int], running: Callable[[], int]) -> None:
+    def __init__(self) -> None:
         self._registry = kept = CollectorRegistry()
         self.responses = Counter("phi3flow_responses", "HTTP answers by status", ["status"], registry=kept)
         self._ended = Counter("phi3flow_answers", "generations by how they ended", ["reason"], registry=kept)
@@ -29,26 +25,21 @@ class Metrics:
             buckets=FIRST_TOKEN_SECONDS,
             registry=kept,
         )
-        queue = Gauge("phi3flow_requests_waiting", "requests in the engine's queue", registry=kept)
-        queue.set_function(waiting)
-        batch = Gauge("phi3flow_requests_running", "answers in the engine's batch", registry=kept)
-        batch.set_function(running)
+        self._queue = Gauge("phi3flow_requests_waiting", "requests in the engine's queue", registry=kept)
+        self._batch = Gauge("phi3flow_requests_running", "answers in the engine's batch", registry=kept)
 
-    @contextmanager
-    def measuring(self, generations: Sequence[Generation]) -> Iterator[None]:
-        """Count these generations, however the block ends."""
-        try:
-            yield
-        finally:
-            for generation in generations:
-                self._count(generation)
+    def watch(self, engine: Engine) -> None:
+        self._queue.set_function(lambda: engine.waiting)
+        self._batch.set_function(lambda: engine.running)
 
-    def _count(self, generation: Generation) -> None:
-        self._prompt.inc(len(generation.request.prompt_token_ids))
-        self._completion.inc(generation.completion_tokens)
-        self._ended.labels(generation.finish_reason or "unfinished").inc()
-        if generation.first_token_seconds is not None:
-            self._first.observe(generation.first_token_seconds)
+    def count(self, generations: Sequence[Generation]) -> None:
+        """Count generations that have ended, whatever ended them."""
+        for generation in generations:
+            self._prompt.inc(len(generation.request.prompt_token_ids))
+            self._completion.inc(generation.completion_tokens)
+            self._ended.labels(generation.finish_reason or "unfinished").inc()
+            if generation.first_token_seconds is not None:
+                self._first.observe(generation.first_token_seconds)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

@@ -33,13 +33,11 @@ class Service:
         self.created = int(time.time())
         self.state: State = "loading"
         self._loaded: LoadedModel | None = None
-        self.metrics = Metrics(
-            lambda: self.engine.waiting if self.engine else 0,
-            lambda: self.engine.running if self.engine else 0,
-        )
+        self.metrics = Metrics()
 
     def ready(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
+        self.metrics.watch(loaded.engine)
         if self.state == "loading":
             self.state = "ready"
 
@@ -53,10 +51,6 @@ class Service:
     def close(self) -> None:
         if self._loaded:
             self._loaded.engine.close()
-
-    @property
-    def engine(self) -> Engine | None:
-        return self._loaded.engine if self._loaded else None
 
     def loaded(self) -> LoadedModel:
         """Raises RequestError (503) unless ready."""
