@@ -1,4 +1,4 @@
-"""The protocol of every engine: token ids in, text out as it grows; cancelling frees the slot at any time.
+"""Token ids in, text out as it grows: what an engine takes and gives, and the queue in front of every engine.
 
 EngineError       the request was not answered
 ├── ContextOverflow   the prompt leaves no room for an answer
@@ -12,13 +12,19 @@ EngineError       the request was not answered
 import asyncio
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 FinishReason = Literal["stop", "length"]
 MAX_WAITING = 128  # requests in an engine's queue
+CACHE_BYTES = 4 << 30  # of keys and values, for all answers together
+BYTES_PER_VALUE = 4
 
 
 class EngineError(Exception):
@@ -167,26 +173,107 @@ class Generation:
         return "".join(taken)
 
 
-class Engine(Protocol):
-    """`submit` never blocks: it queues the request or raises EngineError."""
+FAILED = EngineFailed("the engine has failed, see the server's log")
 
-    @property
-    def context(self) -> int:
-        """Most tokens of prompt and answer together."""
+
+class Engine(ABC):
+    """A bounded queue, the limits in a model's files, and how it ends; a subclass answers what is queued.
+
+    `context` is the most tokens of prompt and answer together. `_changed` guards `_queue` and `_end` (the
+    reason why the engine has ended). One thread may hold it twice.
+    """
+
+    def __init__(
+        self,
+        config: "PretrainedConfig",
+        generation_config: "GenerationConfig | None",
+        tokenizer: "PreTrainedTokenizerBase",
+        max_waiting: int,
+        on_failure: Callable[[], None],
+    ) -> None:
+        from training.models.loading import served_context
+
+        self.context = served_context(config)
+        self._cache_tokens = _cache_tokens(config)
+        self._stop_ids = _stop_ids(generation_config, tokenizer)
+        self._tokenizer, self._max_waiting, self._on_failure = tokenizer, max_waiting, on_failure
+        self._queue: deque[Generation] = deque()
+        self._end: EngineError | None = None
+        self._changed = threading.Condition()
 
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
+        return len(self._queue)
 
     @property
+    @abstractmethod
     def running(self) -> int:
         """Answers in the current batch."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End at once; pending answers raise EngineClosed."""
 
     @property
     def full(self) -> bool:
         """Whether `submit` would raise Overloaded."""
+        with self._changed:
+            if len(self._queue) >= self._max_waiting:
+                self._queue = deque(generation for generation in self._queue if not generation.over)
+            return len(self._queue) >= self._max_waiting
 
-    def submit(self, request: GenerationRequest) -> Generation: ...
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request; never blocks. Raises ContextOverflow, Overloaded, EngineClosed or EngineFailed."""
+        generation = Generation(request.fitted(self.context))
+        with self._changed:
+            if self._end:
+                raise self._end
+            if self.full:
+                raise Overloaded(f"{len(self._queue)} requests are waiting already")
+            self._queue.append(generation)
+            self._changed.notify()
+        return generation
 
-    def close(self) -> None:
-        """End at once; pending answers raise EngineClosed."""
+    def _first_waiting(self) -> Generation | None:
+        """The next request in the queue; drops those that were cancelled while they waited."""
+        while self._queue and self._queue[0].over:
+            self._queue.popleft()
+        return self._queue[0] if self._queue else None
+
+    def _set_end(self, end: EngineError) -> bool:
+        """For any thread. Whether this is the first reason to end, which is the one that counts."""
+        with self._changed:
+            is_first = self._end is None
+            self._end = self._end or end
+            self._changed.notify()
+        return is_first
+
+    def _fail(self) -> None:
+        """For any thread. The owner learns it before the readers, who may ask it at once."""
+        if self._set_end(FAILED):
+            self._on_failure()
+
+    def _fail_pending(self, running: Iterable[Generation]) -> None:
+        for generation in (*self._queue, *running):
+            generation.fail(self._end or FAILED)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def _cache_tokens(config: "PretrainedConfig") -> int:
+    """How many tokens' keys and values, of every layer and in fp32, make up CACHE_BYTES."""
+    width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+    return CACHE_BYTES // (2 * BYTES_PER_VALUE * int(config.num_hidden_layers * width))
+
+
+def _stop_ids(
+    generation_config: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase"
+) -> frozenset[int]:
+    """The model's own end-of-answer tokens, and Phi-3's end of turn in case its folder does not name it."""
+    from training.models.loading import stop_token_ids
+
+    eos = generation_config.eos_token_id if generation_config else None
+    own = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    return frozenset([*own, *stop_token_ids(tokenizer)])

@@ -24,11 +24,31 @@ CUT_SECONDS = 1.0  # between closing the engine and cutting the connections that
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that, after a signal, finishes running answers for DRAIN_SECONDS and then closes the engine."""
+    """Uvicorn that already answers while the model loads.
+
+    After a signal it finishes running answers for DRAIN_SECONDS and then closes the engine.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
+        self.error: Phi3flowError | None = None  # why the model was not loaded
         self._service = service
+
+    def load_model(self, folder: Path, engine: str, announce: Callable[[], None]) -> None:
+        """Runs in a thread of its own."""
+        try:
+            self._service.ready(load(folder, self._fail, engine))
+            if self._service.state == "ready":
+                announce()
+        except Phi3flowError as error:
+            self.error = error
+        finally:
+            if self._service.state == "loading":
+                self._fail()
+
+    def _fail(self) -> None:
+        self._service.fail()
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.drain()
@@ -64,41 +84,14 @@ def serve(
     """
     service = Service(folder.resolve().name)
     server = Server(server_config(create_app(service, key, request_timeout)), service)
-    loader = _Loader(folder, engine, service, server, announce)
+    loader = threading.Thread(target=server.load_model, args=(folder, engine, announce), daemon=True)
     loader.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises the signal again after its shutdown
     server.run(sockets=[bound])
     loader.join(DRAIN_SECONDS)
     service.close()
-    if loader.error:
-        raise loader.error
+    if server.error:
+        raise server.error
     if service.state == "failed":
         raise Phi3flowError("the engine failed", hint="its traceback is above; start the endpoint again")
-
-
-class _Loader(threading.Thread):
-    """Loads the model while the server already answers that it is loading."""
-
-    def __init__(
-        self, folder: Path, engine: str, service: Service, server: Server, announce: Callable[[], None]
-    ) -> None:
-        super().__init__(name="loader", daemon=True)
-        self.error: Phi3flowError | None = None
-        self._folder, self._engine = folder, engine
-        self._service, self._server, self._announce = service, server, announce
-
-    def run(self) -> None:
-        try:
-            self._service.ready(load(self._folder, self.fail, self._engine))
-            if self._service.state == "ready":
-                self._announce()
-        except Phi3flowError as error:
-            self.error = error
-        finally:
-            if self._service.state == "loading":
-                self.fail()
-
-    def fail(self) -> None:
-        self._service.fail()
-        self._server.should_exit = True

@@ -13,9 +13,8 @@ from tiny import new_tokenizer
 from transformers import AutoTokenizer
 
 from deploy.azure.container.deployments.vllm import serve
-from deploy.scoring.engine import MAX_WAITING
+from deploy.scoring.engine import CACHE_BYTES, MAX_WAITING
 from deploy.scoring.engines.openvino_engine import MAX_RUNNING
-from deploy.scoring.engines.queued_engine import CACHE_BYTES
 from phi3flow.chats.chat_template import encode_prompt
 from training.models.probes import FIXED
 

@@ -1,6 +1,8 @@
 """One answer: which tokens belong to it, what text they make, and when it ends. The same for every engine."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from random import Random
 
 from deploy.scoring.engine import Generation
 
@@ -13,10 +15,15 @@ class Answer:
     def __init__(
         self, generation: Generation, decode: Callable[[Sequence[int]], str], stop_ids: frozenset[int]
     ) -> None:
-        self.generation = generation
-        self._text = AnswerText(decode, generation.request.stop)
+        self.generation, self.request = generation, generation.request
+        self._text = AnswerText(decode, self.request.stop)
         self._stop_ids = stop_ids
         self._tokens = 0
+
+    @cached_property
+    def random(self) -> Random:
+        """Each answer has its own numbers, so a seed gives the same answer in any batch."""
+        return Random(self.request.seed)
 
     def accept(self, token: int) -> bool:
         """Take the next token; False when the answer is over."""
@@ -25,7 +32,7 @@ class Answer:
             return False
         self._tokens += 1
         ended = token in self._stop_ids
-        full = self._tokens == generation.request.max_tokens
+        full = self._tokens == self.request.max_tokens
         text = "" if ended else self._text_of(token)
         if ended or full:
             text += self._text.rest()
@@ -38,7 +45,7 @@ class Answer:
 
     def _text_of(self, token: int) -> str:
         """Decoding costs most here, so an answer that is read as a whole is decoded once, at its end."""
-        if self.generation.streamed or self.generation.request.stop:
+        if self.generation.streamed or self.request.stop:
             return self._text.add(token)
         self._text.keep(token)
         return ""

@@ -1,10 +1,8 @@
 """A batch of answers that a transformers model decodes together, with one key-value cache."""
 
-from collections.abc import Callable, Sequence
-from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from deploy.scoring.engine import Generation
 from deploy.scoring.engines.answer import Answer
 
 if TYPE_CHECKING:
@@ -12,30 +10,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Sampler(NamedTuple):
-    """How a row samples. Each row has its own `random`, so a seed gives the same answer in any batch."""
-
-    temperature: float
-    top_p: float
-    random: Random
-
-
-class Row(Answer):
-    """One answer of a batch, with its prompt's token ids and its sampler."""
-
-    def __init__(
-        self, generation: Generation, decode: Callable[[Sequence[int]], str], stop_ids: frozenset[int]
-    ) -> None:
-        super().__init__(generation, decode, stop_ids)
-        request = generation.request
-        self.prompt = request.prompt_token_ids
-        self.sampler = Sampler(request.temperature, request.top_p, Random(request.seed))
-
-
 class Batch:
     """Left-padded rows. A row leaves when its answer ends, so a short answer never waits for a long one."""
 
-    def __init__(self, model: "PreTrainedModel", rows: Sequence[Row], pad_id: int) -> None:
+    def __init__(self, model: "PreTrainedModel", rows: Sequence[Answer], pad_id: int) -> None:
         import torch
         from transformers import DynamicCache
 
@@ -44,11 +22,12 @@ class Batch:
         # Without the model's config every layer keeps all keys: a sliding window is then only applied by the
         # mask, and rows of different lengths stay aligned.
         self._cache = DynamicCache()
-        width = max(len(row.prompt) for row in rows)
-        padding = [width - len(row.prompt) for row in rows]
-        padded = [[pad_id] * pad + list(row.prompt) for pad, row in zip(padding, rows, strict=True)]
+        prompts = [row.request.prompt_token_ids for row in rows]
+        width = max(map(len, prompts))
+        padding = [width - len(prompt) for prompt in prompts]
+        padded = [[pad_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
         self._inputs = torch.tensor(padded, device=model.device)
-        room = width + max(row.generation.request.max_tokens for row in rows)
+        room = width + max(row.request.max_tokens for row in rows)
         columns = torch.arange(room, device=model.device)
         self._mask = (columns >= torch.tensor(padding, device=model.device).unsqueeze(1)).long()
         self._positions = (self._mask[:, :width].cumsum(dim=-1) - 1).clamp(min=0)
@@ -56,7 +35,7 @@ class Batch:
 
     def step(self) -> None:
         """One token for each row; the first step reads the prompts."""
-        tokens = next_tokens(self._forward(), [row.sampler for row in self.rows])
+        tokens = next_tokens(self._forward(), self.rows)
         kept = [i for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)) if row.accept(token)]
         if len(kept) < len(self.rows):
             self._keep(kept)
@@ -86,25 +65,25 @@ class Batch:
             self._mask, self._positions = self._mask[indices], self._positions[indices]
 
 
-def next_tokens(logits: "torch.Tensor", samplers: Sequence[Sampler]) -> list[int]:
+def next_tokens(logits: "torch.Tensor", rows: Sequence[Answer]) -> list[int]:
     """One token id a row, for `logits` of shape (rows, vocabulary); temperature 0 takes the most likely."""
     tokens = logits.argmax(dim=-1).tolist()
-    sampled = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
+    sampled = [at for at, row in enumerate(rows) if row.request.temperature > 0]
     if sampled:
-        drawn = _draw(logits[sampled], [samplers[row] for row in sampled])
-        for row, token in zip(sampled, drawn, strict=True):
-            tokens[row] = token
+        drawn = _draw(logits[sampled], [rows[at] for at in sampled])
+        for at, token in zip(sampled, drawn, strict=True):
+            tokens[at] = token
     return list(tokens)
 
 
-def _draw(logits: "torch.Tensor", samplers: Sequence[Sampler]) -> list[int]:
+def _draw(logits: "torch.Tensor", rows: Sequence[Answer]) -> list[int]:
     """Nucleus sampling by inverting the cumulative distribution: one uniform number for each row.
 
     Nucleus: the fewest most likely tokens whose probabilities reach top_p (Holtzman et al. 2020).
     """
     import torch
 
-    columns = zip(*((s.temperature, s.top_p, s.random.random()) for s in samplers), strict=True)
+    columns = zip(*((r.request.temperature, r.request.top_p, r.random.random()) for r in rows), strict=True)
     temperature, top_p, uniform = (
         torch.tensor(column, device=logits.device, dtype=torch.float64).unsqueeze(1) for column in columns
     )

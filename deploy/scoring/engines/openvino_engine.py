@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.scoring.engine import (
     MAX_WAITING,
+    Engine,
     EngineClosed,
     Generation,
     GenerationRequest,
@@ -23,7 +24,6 @@ from deploy.scoring.engine import (
 )
 from deploy.scoring.engines.answer import Answer
 from deploy.scoring.engines.openvino_worker import Begin, Setup, StepResult
-from deploy.scoring.engines.queued_engine import FAILED, QueuedEngine
 from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import Phi3flowError
 
@@ -37,7 +37,7 @@ STEPS_AT_ONCE = 16
 STOP_SECONDS = 5.0
 
 
-class OpenVinoEngine(QueuedEngine):
+class OpenVinoEngine(Engine):
     """`exact` computes and caches in fp32, so that greedy answers equal the transformers engine's.
 
     At most `max_running` answers are made at once, and at most `max_waiting` requests wait for them. All
@@ -58,10 +58,8 @@ class OpenVinoEngine(QueuedEngine):
     ) -> None:
         from transformers import AutoConfig, GenerationConfig
 
-        config, generation_config = (
-            AutoConfig.from_pretrained(folder),
-            GenerationConfig.from_pretrained(folder),
-        )
+        config = AutoConfig.from_pretrained(folder)
+        generation_config = GenerationConfig.from_pretrained(folder)
         super().__init__(config, generation_config, tokenizer, max_waiting, on_failure)
         self._max_running = max_running
         self._answers: dict[int, Answer] = {}
@@ -160,8 +158,7 @@ class OpenVinoEngine(QueuedEngine):
         loop.remove_reader(self._connection.fileno())
         self._connection.close()
         self._fail()
-        for generation in (*self._queue, *(answer.generation for answer in self._answers.values())):
-            generation.fail(self._end or FAILED)
+        self._fail_pending(answer.generation for answer in self._answers.values())
         self._queue.clear()
         self._answers.clear()
 
@@ -169,11 +166,6 @@ class OpenVinoEngine(QueuedEngine):
         """Notice a worker that dies while there is no request."""
         self._process.wait()
         self._fail()
-
-    def _fail(self) -> None:
-        """For any thread."""
-        if self._set_end(FAILED):
-            self._on_failure()
 
 
 def _start_worker(setup: Setup) -> tuple["subprocess.Popen[bytes]", Connection]:

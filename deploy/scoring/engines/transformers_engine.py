@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from deploy.scoring.engine import MAX_WAITING, EngineClosed, Generation, TokenScore
-from deploy.scoring.engines.batch import Batch, Row
-from deploy.scoring.engines.queued_engine import FAILED, QueuedEngine
+from deploy.scoring.engine import MAX_WAITING, Engine, EngineClosed, Generation, TokenScore
+from deploy.scoring.engines.answer import Answer
+from deploy.scoring.engines.batch import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +19,7 @@ MAX_BATCH = 32
 SCORED_AT_ONCE = 256  # prompt tokens whose logits exist at once: 33 MB with Phi-3's vocabulary
 
 
-class TransformersEngine(QueuedEngine):
+class TransformersEngine(Engine):
     """Greedy answers equal `model.generate`'s, alone or in a batch; at most `max_waiting` requests wait.
 
     `on_failure` is called, from the engine's thread, when it dies.
@@ -58,11 +58,9 @@ class TransformersEngine(QueuedEngine):
             self._serve()
         finally:
             try:
-                if self._set_end(FAILED):
-                    self._on_failure()  # the owner knows before the readers, who may ask it at once
+                self._fail()
             finally:
-                for generation in (*self._queue, *self._answering):
-                    generation.fail(self._end or FAILED)
+                self._fail_pending(self._answering)
 
     def _serve(self) -> None:
         import torch
@@ -74,7 +72,7 @@ class TransformersEngine(QueuedEngine):
                     if generation.request.score_prompt:
                         prompt = generation.request.prompt_token_ids
                         generation.prompt_scores = list(self._scores(prompt))
-                self._answer([Row(generation, self._decode, self._stop_ids) for generation in taken])
+                self._answer([Answer(generation, self._decode, self._stop_ids) for generation in taken])
 
     def _take(self) -> list[Generation]:
         """At least one request, and as many in order as fit together; none when the engine ends."""
@@ -95,7 +93,7 @@ class TransformersEngine(QueuedEngine):
         longest = max(len(r.prompt_token_ids) for r in requests) + max(r.max_tokens for r in requests)
         return len(requests) <= min(self._max_batch, self._cache_tokens // longest)
 
-    def _answer(self, rows: list[Row]) -> None:
+    def _answer(self, rows: list[Answer]) -> None:
         batch = Batch(self._model, rows, self._tokenizer.pad_token_id or 0)
         while batch.rows and not self._end:
             batch.step()
