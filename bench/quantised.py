@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from deploy.export.openvino import export_openvino
@@ -75,7 +76,7 @@ def main() -> dict:
         "baseline": found["fp32"],
         "ratio": round(ours / found["fp32"], 4),
         "n": len(chats),
-        "made": made.weights._asdict(),
+        "made": asdict(made.weights),
         "exact_match": found,
     }
 

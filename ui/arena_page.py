@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Sequence
-from typing import cast
+from functools import partial
 
 import streamlit as st
 
@@ -13,7 +13,7 @@ from phi3flow.phi3_contract import Sampling
 from ui.conversations import COMPLETE, Conversation, Turn
 from ui.rendering import plain_html
 from ui.turn_view import follow, show_answer
-from ui.votes import Ballot, Vote, append_vote, score_of, vote_on
+from ui.votes import Ballot, append_vote, score_of, vote_on
 from ui.workspace import VOTES, Workspace, this_workspace
 
 ROUND = "round"  # query parameter: a reload finds the round
@@ -83,19 +83,11 @@ def _vote(workspace: Workspace, current: Conversation, turns: Sequence[Turn], hi
         return
     answers = {turn.model: turn.answer for turn in turns}
     ballot = Ballot(current.id, turns[0].question, answers["base"], answers["tuned"], turns[0].model)
-    choices: list[tuple[str, Vote]] = [
-        *((f"{name} is better", cast(Vote, turn.model)) for name, turn in zip(hidden, turns, strict=True)),
-        ("Tie", "tie"),
-        ("Both bad", "both_bad"),
-    ]
+    choices = {turn.model: f"{name} is better" for name, turn in zip(hidden, turns, strict=True)}
     with st.container(horizontal=True):
-        for text, vote in choices:
-            st.button(
-                text,
-                key=f"{vote}-{current.id}",
-                on_click=append_vote,
-                args=(workspace.run / VOTES, ballot, vote),
-            )
+        for vote, text in (choices | {"tie": "Tie", "both_bad": "Both bad"}).items():
+            cast = partial(append_vote, workspace.run / VOTES, ballot, vote)
+            st.button(text, key=f"{vote}-{current.id}", on_click=cast)
 
 
 def _score(workspace: Workspace) -> None:

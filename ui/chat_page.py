@@ -1,16 +1,16 @@
 """The chat page: one conversation, streamed through the served chat flow and kept in the run folder."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from phi3flow.core.jsonl import read_jsonl
-from phi3flow.phi3_contract import Sampling
 from ui.conversations import CUT, STOPPED, Conversation, Turn
 from ui.rendering import label
 from ui.sidebar import open_conversation, opened, sidebar
-from ui.turn_view import assistant, follow, show_answer, show_question, show_tools
+from ui.turn_view import AVATARS, follow, show_answer, show_question, show_tools
 from ui.workspace import Workspace, this_workspace
 
 SAMPLE = "sample question"  # session key: the question whose button was pressed
@@ -26,7 +26,10 @@ def main() -> None:
         SAMPLE, ""
     )
     if question.strip():
-        conversation = _ask(workspace, conversation, question.strip(), system, sampling)
+        if conversation is None:
+            conversation = workspace.conversations.create(question, system, sampling)
+            open_conversation(conversation)
+        workspace.ask(conversation, question.strip())
     now = workspace.conversations.get(conversation.id) if conversation else None
     welcome = st.empty()
     if now and (turns := workspace.conversations.turns(now.id)):
@@ -35,17 +38,6 @@ def main() -> None:
     else:
         with welcome.container():
             _welcome(workspace.run)
-
-
-def _ask(
-    workspace: Workspace, conversation: Conversation | None, question: str, system: str, sampling: Sampling
-) -> Conversation:
-    """Ask in the open conversation, or open a new one."""
-    if conversation is None:
-        conversation = workspace.conversations.create(question, system, sampling)
-        open_conversation(conversation)
-    workspace.ask(conversation, question)
-    return conversation
 
 
 def _welcome(run: Path) -> None:
@@ -74,17 +66,18 @@ def _show_all(workspace: Workspace, conversation: Conversation, turns: list[Turn
             "questions are dropped (by an estimate of their tokens)."
         )
     for turn in turns:
-        show_question(turn, partial(_ask_instead, workspace, conversation, turn))
-        with assistant():
+        again = partial(workspace.ask, conversation, instead_of=turn.id)
+        show_question(turn, again)
+        with st.chat_message("assistant", avatar=AVATARS["assistant"]):
             if turn is last:
                 with st.empty().container():
-                    _show_last(workspace, conversation, turn)
+                    _show_last(workspace, turn, again)
             else:
                 show_answer(turn)
                 show_tools(turn, workspace)
 
 
-def _show_last(workspace: Workspace, conversation: Conversation, turn: Turn) -> None:
+def _show_last(workspace: Workspace, turn: Turn, again: Callable[..., None]) -> None:
     turn, answer = workspace.state_of(turn)
     if answer:
         place = st.empty()
@@ -95,32 +88,19 @@ def _show_last(workspace: Workspace, conversation: Conversation, turn: Turn) -> 
     else:
         show_answer(turn)
         with show_tools(turn, workspace):
-            _last_tools(workspace, conversation, turn)
+            _last_tools(turn, partial(again, turn.question))
 
 
-def _last_tools(workspace: Workspace, conversation: Conversation, turn: Turn) -> None:
-    st.button(
-        "Regenerate",
-        key=f"again-{turn.id}",
-        type="tertiary",
-        on_click=_ask_instead,
-        args=(workspace, conversation, turn, turn.question),
-    )
+def _last_tools(turn: Turn, again: Callable[..., None]) -> None:
+    st.button("Regenerate", key=f"again-{turn.id}", type="tertiary", on_click=again)
     if turn.status in {CUT, STOPPED} and turn.answer:
         st.button(
             "Continue",
             key=f"continue-{turn.id}",
             type="tertiary",
-            on_click=lambda: workspace.ask(
-                conversation, turn.question, instead_of=turn.id, already=turn.answer
-            ),
+            on_click=partial(again, already=turn.answer),
             help="Asks again, and keeps this text until the new answer is longer",
         )
-
-
-def _ask_instead(workspace: Workspace, conversation: Conversation, turn: Turn, question: str) -> None:
-    if question:
-        workspace.ask(conversation, question, instead_of=turn.id)
 
 
 @st.fragment(run_every=WATCH_SECONDS)

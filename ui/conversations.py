@@ -5,7 +5,7 @@ Regenerate and Edit hide the turns they replace. Only deleting a conversation de
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,21 +93,17 @@ class Conversations:
         with self._open() as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(SCHEMA)
-            database.execute(
-                "UPDATE turns SET status = ?, error = ? WHERE status = ?",
-                (CUT, "The chat page was stopped.", RUNNING),
-            )
+            stopped = {"status": CUT, "error": "The chat page was stopped."}
+            _update(database, "turns", stopped, "status = ?", RUNNING)
 
     def create(self, question: str, system: str, sampling: Sampling, kind: str = "chat") -> Conversation:
         title = " ".join(question.split())[:TITLE_CHARACTERS]
         made = Conversation(
             uuid4().hex, kind, title, system, sampling.temperature, sampling.max_tokens, time.time()
         )
-        with self._open() as database:
-            database.execute(
-                f"INSERT INTO conversations ({CONVERSATION_COLUMNS}, owner) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608 - column names from this file
-                (*made, self._owner),
-            )
+        places = ", ".join("?" * (len(made) + 1))
+        query = f"INSERT INTO conversations ({CONVERSATION_COLUMNS}, owner) VALUES ({places})"  # noqa: S608 - column names from this file
+        self._all(query, *made, self._owner)
         return made
 
     def get(self, conversation: str) -> Conversation | None:
@@ -115,12 +111,11 @@ class Conversations:
 
     def search(self, words: str = "") -> list[Conversation]:
         """The latest chats with `words` in their title, a question or an answer; ignores letter case."""
-        needle = words.casefold()
         return self._conversations(
-            """kind = 'chat' AND (instr(casefold(title), ?) OR EXISTS (
+            """kind = 'chat' AND (instr(casefold(title), ?1) OR EXISTS (
                 SELECT 1 FROM turns WHERE conversation = conversations.id AND NOT replaced
-                AND (instr(casefold(question), ?) OR instr(casefold(answer), ?))))""",
-            *(needle, needle, needle),
+                AND (instr(casefold(question), ?1) OR instr(casefold(answer), ?1))))""",
+            words.casefold(),
         )
 
     def rename(self, conversation: str, title: str) -> None:
@@ -132,10 +127,7 @@ class Conversations:
         )
 
     def delete(self, conversation: str) -> None:
-        with self._open() as database:
-            database.execute(
-                "DELETE FROM conversations WHERE id = ? AND owner = ?", (conversation, self._owner)
-            )
+        self._all("DELETE FROM conversations WHERE id = ? AND owner = ?", conversation, self._owner)
 
     def turns(self, conversation: str) -> list[Turn]:
         return self._turns("turns.conversation = ? AND NOT replaced", conversation)
@@ -169,35 +161,30 @@ class Conversations:
 
     def save(self, turn: str, **columns: str | float | None) -> None:
         """Write some columns of a turn; does nothing if the turn was deleted."""
-        names = ", ".join(f"{name} = ?" for name in columns)
         with self._open() as database:
-            database.execute(f"UPDATE turns SET {names} WHERE id = ?", (*columns.values(), turn))  # noqa: S608 - column names from this file
-            database.execute(
-                """UPDATE conversations SET changed = ?
-                WHERE id = (SELECT conversation FROM turns WHERE id = ?)""",
-                (time.time(), turn),
-            )
+            _update(database, "turns", columns, "id = ?", turn)
+            changed, of_turn = {"changed": time.time()}, "id = (SELECT conversation FROM turns WHERE id = ?)"
+            _update(database, "conversations", changed, of_turn, turn)
 
     def _change(self, conversation: str, **columns: Any) -> None:
         columns["changed"] = time.time()
-        names = ", ".join(f"{name} = ?" for name in columns)
         with self._open() as database:
-            database.execute(
-                f"UPDATE conversations SET {names} WHERE id = ? AND owner = ?",  # noqa: S608 - column names from this file
-                (*columns.values(), conversation, self._owner),
-            )
+            _update(database, "conversations", columns, "id = ? AND owner = ?", conversation, self._owner)
 
     def _conversations(self, condition: str, *values: str) -> list[Conversation]:
         query = f"""SELECT {CONVERSATION_COLUMNS} FROM conversations
             WHERE ({condition}) AND owner = ? ORDER BY changed DESC LIMIT {LISTED}"""  # noqa: S608 - conditions from this file
-        with self._open() as database:
-            return [Conversation(*row) for row in database.execute(query, (*values, self._owner))]
+        return [Conversation(*row) for row in self._all(query, *values, self._owner)]
 
     def _turns(self, condition: str, value: str) -> list[Turn]:
         query = f"""SELECT {TURN_COLUMNS} FROM turns JOIN conversations ON conversations.id = conversation
             WHERE {condition} AND owner = ? ORDER BY number"""  # noqa: S608 - conditions from this file
+        return [Turn(*row) for row in self._all(query, value, self._owner)]
+
+    def _all(self, statement: str, *values: Any) -> list[Any]:
+        """The rows of one statement, in a transaction of its own."""
         with self._open() as database:
-            return [Turn(*row) for row in database.execute(query, (value, self._owner))]
+            return database.execute(statement, values).fetchall()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -207,3 +194,10 @@ class Conversations:
             database.create_function("casefold", 1, str.casefold, deterministic=True)
             with database:
                 yield database
+
+
+def _update(
+    database: sqlite3.Connection, table: str, columns: Mapping[str, Any], where: str, *values: str
+) -> None:
+    names = ", ".join(f"{name} = ?" for name in columns)
+    database.execute(f"UPDATE {table} SET {names} WHERE {where}", (*columns.values(), *values))  # noqa: S608 - names from this file

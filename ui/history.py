@@ -3,13 +3,13 @@
 The page has no tokenizer, and Prompt flow's answers report no token counts, so tokens are estimated.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from phi3flow.core.files import read_json
 from ui.conversations import Turn
 
 # Tokens per character, by its length in UTF-8. Measured with the tokenizer of Phi-3-mini
@@ -39,8 +39,15 @@ def _tokens_of(character: str) -> float:
     return TOKENS_OF_BYTES[len(character.encode("utf-8", "replace"))]
 
 
-def room_for_prompt(context: int, max_tokens: int) -> int:
-    """Tokens left for the prompt in a model's `context` when the answer may take `max_tokens`."""
+def room_for_prompt(model: Path, max_tokens: int) -> int:
+    """Tokens left for the prompt in the context of a model folder when the answer may take `max_tokens`.
+
+    The context is `max_position_embeddings`: tokens of prompt and answer together.
+    """
+    try:
+        context = int(read_json(model / "config.json")["max_position_embeddings"])
+    except (OSError, ValueError, LookupError, TypeError):
+        context = DEFAULT_CONTEXT
     return max(0, int((context - max_tokens) * ESTIMATE_SHARE))
 
 
@@ -67,15 +74,6 @@ def messages_of(system: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
             {"role": "assistant", "content": turn.answer},
         ]
     return messages
-
-
-def context_of(model: Path) -> int:
-    """Tokens of prompt and answer together (`max_position_embeddings`), from a model folder's config."""
-    try:
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-        return int(config["max_position_embeddings"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return DEFAULT_CONTEXT
 
 
 def _size(turn: Turn) -> int:

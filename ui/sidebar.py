@@ -11,13 +11,12 @@ from ui.history import messages_of
 from ui.rendering import label
 from ui.workspace import Workspace
 
-OPEN = "open conversation"  # session key: what to show when the address names no conversation
-QUERY = "c"  # query parameter: a reload and a bookmark find the conversation
+OPEN = "c"  # query parameter, for a reload or a bookmark; session key, for an address without a conversation
 
 
 def opened(workspace: Workspace) -> Conversation | None:
     """The conversation in the page's address, or the one that this session had open."""
-    name = st.query_params.get(QUERY) or st.session_state.get(OPEN)
+    name = st.query_params.get(OPEN) or st.session_state.get(OPEN)
     found = workspace.conversations.get(name) if name else None
     open_conversation(found)
     return found
@@ -26,9 +25,9 @@ def opened(workspace: Workspace) -> Conversation | None:
 def open_conversation(conversation: Conversation | None) -> None:
     st.session_state[OPEN] = conversation.id if conversation else None
     if conversation:
-        st.query_params[QUERY] = conversation.id
+        st.query_params[OPEN] = conversation.id
     else:
-        st.query_params.pop(QUERY, None)
+        st.query_params.pop(OPEN, None)
 
 
 def sidebar(workspace: Workspace, conversation: Conversation | None) -> tuple[str, Sampling]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from phi3flow.phi3_contract import EndpointError, FlowFailed, Overloaded
-from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversations
+from ui.conversations import COMPLETE, CUT, FAILED, STOPPED, Conversations
 
 Stream = Callable[[], Iterator[str]]
 Explain = Callable[[EndpointError], str]
@@ -23,13 +23,9 @@ class Progress(NamedTuple):
     """The state of an answer. `retry_in` is the seconds until the next try at an overloaded endpoint."""
 
     text: str
-    status: str
+    running: bool
     seconds: float
     retry_in: float | None
-
-    @property
-    def running(self) -> bool:
-        return self.status == RUNNING
 
 
 class RunningAnswer:
@@ -40,27 +36,24 @@ class RunningAnswer:
     ) -> None:
         self.turn, self._stream, self._explain, self._store = turn, stream, explain, store
         self._already, self._pieces = already, list[str]()
-        self._status, self._retry_at = RUNNING, 0.0
         self._first: float | None = None
-        self._started, self._seconds = time.monotonic(), 0.0
+        self._started, self._seconds, self._retry_at = time.monotonic(), 0.0, 0.0
         self._lock, self._over = threading.Lock(), threading.Event()
 
     def progress(self) -> Progress:
-        running = self._status == RUNNING
+        running = not self._over.is_set()
         seconds = time.monotonic() - self._started if running else self._seconds
         wait = self._retry_at - time.monotonic()
-        return Progress(self._text(), self._status, seconds, wait if running and wait > 0 else None)
+        return Progress(self._text(), running, seconds, wait if running and wait > 0 else None)
 
     def stop(self) -> None:
         """End it now for everyone who watches; the connection closes at the next token."""
         self._finish(STOPPED, "Stopped.")
 
     def abandon(self) -> None:
-        """Mark it cut off if its thread ended without a result, so that nobody waits for more."""
+        """Its thread has ended, perhaps without a result: nobody waits for more."""
         with self._lock:
-            if not self._over.is_set():
-                self._status = CUT
-                self._over.set()
+            self._over.set()
 
     def run(self) -> None:
         """Ask, and ask again while the endpoint is overloaded and has sent nothing. Runs in the thread."""
@@ -113,7 +106,6 @@ class RunningAnswer:
                 first_token_seconds=self._first,
                 seconds=self._seconds,
             )
-            self._status = status
             self._over.set()
 
 

@@ -38,10 +38,6 @@ def show_question(turn: Turn, edit: Callable[[str], None]) -> None:
                 )
 
 
-def assistant() -> DeltaGenerator:
-    return st.chat_message("assistant", avatar=AVATARS["assistant"])
-
-
 def show_answer(turn: Turn, *, named: bool = True) -> None:
     """An answer that has ended. `named` adds the model and its times; the arena hides both."""
     if turn.answer:

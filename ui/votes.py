@@ -4,14 +4,12 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.core.jsonl import to_line
 
 if TYPE_CHECKING:
     from evaluation.statistics.win_rate import WinRate
-
-Vote = Literal["base", "tuned", "tie", "both_bad"]
 
 
 class Ballot(NamedTuple):
@@ -24,11 +22,12 @@ class Ballot(NamedTuple):
     left: str
 
 
-def append_vote(path: Path, ballot: Ballot, vote: Vote) -> None:
+def append_vote(path: Path, ballot: Ballot, vote: str) -> None:
     """Append one line and sync it to disk; ignores a second vote on the same ballot.
 
-    Takes a lock, because several servers may write the file. If a crash left half a line, the new one starts
-    on its own line, so that readers can report the broken one by number.
+    `vote` is base, tuned, tie or both_bad. Takes a lock, because several servers may write the file. If a
+    crash left half a line, the new one starts on its own line, so that readers can report the broken one by
+    number.
     """
     row = to_line(_row(ballot, vote))
     with path.open("a+b", buffering=0) as stream:
@@ -66,7 +65,7 @@ def score_of(path: Path) -> "WinRate | None":
     return win_rate(load_judgments(path).preferences) if path.exists() else None
 
 
-def _row(ballot: Ballot, vote: Vote) -> dict[str, object]:
+def _row(ballot: Ballot, vote: str) -> dict[str, object]:
     """`prompt`, `chosen` and `rejected` are lists of messages, as TRL reads them."""
     base, tuned = ([{"role": "assistant", "content": text}] for text in (ballot.base, ballot.tuned))
     return {

@@ -25,7 +25,7 @@ from phi3flow.phi3_contract import (
     Unreachable,
 )
 from ui.conversations import CUT, RUNNING, Conversation, Conversations, Model, Turn
-from ui.history import Prompt, context_of, prompt_of, room_for_prompt
+from ui.history import Prompt, prompt_of, room_for_prompt
 from ui.login import owner
 from ui.streams import RunningAnswer, Streams
 
@@ -57,8 +57,7 @@ class Workspace(NamedTuple):
     streams: Streams
 
     def prompt(self, conversation: Conversation, question: str, earlier: list[Turn]) -> Prompt:
-        context = context_of(self.run / TUNED.name)
-        room = room_for_prompt(context, conversation.max_tokens)
+        room = room_for_prompt(self.run / TUNED.name, conversation.max_tokens)
         return prompt_of(question, earlier, conversation.system, room)
 
     def ask(
@@ -72,9 +71,11 @@ class Workspace(NamedTuple):
     ) -> None:
         """Start an answer; it replaces the turn `instead_of` and every turn after that one.
 
-        In a chat this stops the answer that is still running. `already` is the text to keep until the new
-        answer is longer.
+        Does nothing for an empty question. In a chat this stops the answer that is still running. `already`
+        is the text to keep until the new answer is longer.
         """
+        if not question:
+            return
         turns: list[Turn] = []
         if conversation.kind == "chat":
             for turn in self.conversations.turns(conversation.id):

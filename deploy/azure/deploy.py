@@ -38,8 +38,7 @@ from phi3flow.core.sides import BASE, TUNED, Side
 from phi3flow.phi3_contract import Endpoint
 
 if TYPE_CHECKING:
-    from deploy.verify.exact_match import Reference
-    from deploy.verify.fidelity import Verification
+    from deploy.verify.fidelity import Reference, Verification
 
 PROBES = "probes.jsonl"
 QUESTION = "Who founded Microsoft?"

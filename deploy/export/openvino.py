@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import Artifact, new_output, write_manifest
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 FP32 = Quantised("fp32", None, 1.0)
 PROBES = "probes.jsonl"
@@ -44,13 +44,13 @@ def export_openvino(model: Path, out: Path, *, int4: bool) -> Exported:
     shutil.rmtree(work, ignore_errors=True)
     try:
         exported = _export(model, work, int4=int4)
-        details = {"format": "openvino", **exported.weights._asdict(), "probes": exported.probes}
+        details = {"format": "openvino", **asdict(exported.weights), "probes": exported.probes}
         inputs = [Artifact.of("model", model)]
         write_manifest(work, "model", inputs=inputs, outputs=[Artifact.of("model", work)], details=details)
         work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Exported(out, exported.weights, exported.probes)
+    return replace(exported, folder=out)
 
 
 def _export(model: Path, work: Path, *, int4: bool) -> Exported:
@@ -68,7 +68,7 @@ def _export(model: Path, work: Path, *, int4: bool) -> Exported:
         prompts = {row["id"]: row["messages"] for row in read_jsonl(model / PROBES)}
     say(f"asking the model {len(prompts)} prompts")
     expected = {name: one.text for name, one in answer_greedily(loaded, tokenizer, prompts).items()}
-    config, limit = loaded.config, most_tokens(loaded)
+    widths, limit = [loaded.config.hidden_size, loaded.config.intermediate_size], most_tokens(loaded)
     del loaded
     say("converting the model")
     _convert(model, work)
@@ -79,7 +79,7 @@ def _export(model: Path, work: Path, *, int4: bool) -> Exported:
     if not int4:
         return Exported(work, FP32, len(prompts))
     examples = [_example(tokenizer, prompts[name], expected[name]) for name in prompts]
-    return Exported(work, quantise(work, _widths(config), examples), len(prompts))
+    return Exported(work, quantise(work, widths, examples), len(prompts))
 
 
 def _convert(model: Path, work: Path) -> None:
@@ -151,12 +151,3 @@ def _example(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]
     prompt = encode_prompt(tokenizer, messages)
     whole = encode_example(tokenizer, [*messages, {"role": "assistant", "content": answer}])
     return Example(prompt, whole.input_ids[len(prompt) :])
-
-
-def _widths(config: "PretrainedConfig") -> list[int]:
-    """Input widths of the layers; a quantisation group must divide them."""
-    return [config.hidden_size, config.intermediate_size]
-
-
-def as_dict(exported: Exported) -> dict[str, object]:
-    return asdict(exported) | {"weights": exported.weights._asdict()}

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,8 @@ GROUP_SIZES = (128, 64, 32, 16)  # weights that share a scale; the larger, the f
 ENOUGH = 0.95  # share of equal tokens: a real model in 4 bits misses a few, a broken one misses most
 
 
-class Quantised(NamedTuple):
+@dataclass(frozen=True)
+class Quantised:
     """`agreement` is the share of the model's tokens that the quantised model chooses too."""
 
     mode: str

@@ -2,7 +2,7 @@
 
 EngineError       the request was not answered
 ├── ContextOverflow   the prompt leaves no room for an answer
-├── NotSupported      this engine cannot do what the request asks
+├── NotSupported      this engine cannot score a prompt
 ├── Overloaded        slots and queue are full
 ├── Cancelled         the reader cancelled the request
 ├── EngineClosed      the server is shutting down
@@ -31,17 +31,10 @@ class EngineError(Exception):
     """Base of what an engine raises at `submit` or while its answer is read."""
 
 
-class ContextOverflow(EngineError):
-    def __init__(self, prompt_tokens: int, context: int) -> None:
-        super().__init__(f"the prompt has {prompt_tokens} tokens, the model's context is {context}")
+class ContextOverflow(EngineError): ...
 
 
-class NotSupported(EngineError):
-    """`field` is the name of the request's field, as clients send it."""
-
-    def __init__(self, message: str, field: str) -> None:
-        super().__init__(message)
-        self.field = field
+class NotSupported(EngineError): ...
 
 
 class Overloaded(EngineError): ...
@@ -73,10 +66,10 @@ class GenerationRequest:
 
     def fitted(self, context: int) -> "GenerationRequest":
         """A copy with `max_tokens` cut to what the context leaves. Raises ContextOverflow."""
-        room = context - len(self.prompt_token_ids)
-        if room < 1:
-            raise ContextOverflow(len(self.prompt_token_ids), context)
-        return replace(self, max_tokens=min(self.max_tokens, room))
+        tokens = len(self.prompt_token_ids)
+        if tokens >= context:
+            raise ContextOverflow(f"the prompt has {tokens} tokens, the model's context is {context}")
+        return replace(self, max_tokens=min(self.max_tokens, context - tokens))
 
 
 class TokenScore(NamedTuple):
@@ -134,10 +127,7 @@ class Generation:
 
     def cancel(self) -> None:
         """Free the slot; does nothing if the answer is complete. For the reader's thread."""
-        if not self.over:
-            self._error = Cancelled("the answer is no longer wanted")
-            self.over = True
-            self._changed.set()
+        self.fail(Cancelled("the answer is no longer wanted"))
 
     def write(self, text: str, tokens: int) -> None:
         """Append `text`; `tokens` is the count so far. This and the next two are for the engine's thread."""
@@ -167,10 +157,7 @@ class Generation:
             self._loop.call_soon_threadsafe(self._changed.set)
 
     def _take(self) -> str:
-        taken = []
-        while self._written:
-            taken.append(self._written.popleft())
-        return "".join(taken)
+        return "".join(self._written.popleft() for _ in range(len(self._written)))
 
 
 FAILED = EngineFailed("the engine has failed, see the server's log")
@@ -196,7 +183,7 @@ class Engine(ABC):
         self.context = served_context(config)
         self._cache_tokens = _cache_tokens(config)
         self._stop_ids = _stop_ids(generation_config, tokenizer)
-        self._tokenizer, self._max_waiting, self._on_failure = tokenizer, max_waiting, on_failure
+        self.tokenizer, self._max_waiting, self._on_failure = tokenizer, max_waiting, on_failure
         self._queue: deque[Generation] = deque()
         self._end: EngineError | None = None
         self._changed = threading.Condition()
@@ -259,7 +246,7 @@ class Engine(ABC):
             generation.fail(self._end or FAILED)
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def _cache_tokens(config: "PretrainedConfig") -> int:

@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.scoring.http.service import LoadedModel
 from phi3flow.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ OPENVINO_FILE = "openvino_model.xml"
 SMALL_MODEL = 20_000_000
 
 
-def load(folder: Path, on_failure: Callable[[], None], engine: str = "auto") -> LoadedModel:
+def load(folder: Path, on_failure: Callable[[], None], engine: str = "auto") -> "Engine":
     """Load a model folder; takes seconds. `engine` is auto, transformers or openvino.
 
     `on_failure` is called, from another thread, when the engine dies. Raises BadInput.
@@ -30,8 +29,7 @@ def load(folder: Path, on_failure: Callable[[], None], engine: str = "auto") -> 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it warns about long prompts, for which we raise ContextOverflow
     make = _openvino if _engine_for(folder, engine) == "openvino" else _transformers
-    tokenizer = load_tokenizer(str(folder))
-    return LoadedModel(tokenizer, make(folder, tokenizer, on_failure))
+    return make(folder, load_tokenizer(str(folder)), on_failure)
 
 
 def _engine_for(folder: Path, engine: str) -> str:

@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -14,7 +13,7 @@ from fastapi import FastAPI
 
 from deploy.scoring.http.app import create_app
 from deploy.scoring.http.auth import KeyFile
-from deploy.scoring.http.connection import LIMITS, BoundedConnection, ConnectionLimits
+from deploy.scoring.http.connection import BoundedConnection
 from deploy.scoring.http.service import Service
 from deploy.scoring.load import load
 from phi3flow.core.errors import Phi3flowError
@@ -57,10 +56,10 @@ class Server(uvicorn.Server):
         ending.cancel()
 
 
-def server_config(app: FastAPI, limits: ConnectionLimits = LIMITS) -> uvicorn.Config:
+def server_config(app: FastAPI, connection: type[BoundedConnection] = BoundedConnection) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=partial(BoundedConnection, limits),  # type: ignore[arg-type] # uvicorn calls it like a class
+        http=connection,
         ws="none",
         access_log=False,
         log_level=logging.WARNING,

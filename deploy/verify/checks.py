@@ -46,13 +46,12 @@ def check_template(answers: Sequence[ProbeAnswer], contract: str) -> Check:
 def _compare_prompts(
     answers: Sequence[ProbeAnswer], what: str, difference: Callable[[ProbeAnswer], str]
 ) -> Check:
-    differences = {answer.probe.id: difference(answer) for answer in answers}
-    wrong = [answer.probe for answer in answers if differences[answer.probe.id]]
+    wrong = [answer for answer in answers if difference(answer)]
     if not wrong:
         return Check("template", "pass", f"{len(answers)} of {len(answers)} prompts have training's {what}")
-    first = wrong[0].id
-    reason = f"{len(wrong)} of {len(answers)} prompts have another {what}; {first}: {differences[first]}"
-    if all(map(_has_special_token, wrong)):
+    reason = f"{len(wrong)} of {len(answers)} prompts have another {what}; "
+    reason += f"{wrong[0].probe.id}: {difference(wrong[0])}"
+    if all(SPECIAL_TOKEN.search(str(answer.probe.messages)) for answer in wrong):
         reason += "; special tokens in a user's text are not neutralised"
     return Check("template", "fail", reason)
 
@@ -70,10 +69,6 @@ def _differing_id(answer: ProbeAnswer) -> str:
 def _differing_number(answer: ProbeAnswer) -> str:
     served, trained = answer.reply.prompt_tokens, len(answer.probe.prompt_token_ids)
     return "" if served == trained else f"{served}, in training {trained}"
-
-
-def _has_special_token(probe: Probe) -> bool:
-    return any(SPECIAL_TOKEN.search(message["content"]) for message in probe.messages)
 
 
 def check_text(answers: Answers) -> Check:

@@ -1,21 +1,39 @@
-"""The six checks of one endpoint, and their overall result."""
+"""The six checks of one endpoint, and their overall result.
 
-from dataclasses import dataclass
+An engine with other arithmetic (int4, 16 bits) is judged by its share of exact answers on a test file.
+"""
+
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from deploy.verify.checks import Check, Result, check_base, check_echo, check_stop, check_template, check_text
-from deploy.verify.exact_match import Reference, check_exact_match
 from deploy.verify.probes import Answers, ask_probes, load_probes
 from deploy.verify.sampling import check_sampling
+from evaluation.answer_metrics import declines, score_answer
+from evaluation.in_flight import in_flight
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.rows import load_chats
 from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import read_manifest
-from phi3flow.phi3_contract import Endpoint
+from phi3flow.phi3_contract import Endpoint, EndpointError, Pause
 
 SCHEMA = "phi3flow/verify/1"
 EXIT_CODES: dict[Result, int] = {"pass": 0, "fail": 1, "not-checkable": 4}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A held-out test file, and the share of its known answers that must be given exactly.
+
+    As in report.json, rows whose right answer is to decline do not count.
+    """
+
+    data: Path
+    at_least: float
 
 
 @dataclass(frozen=True)
@@ -76,3 +94,30 @@ def verify(model: Path, endpoint: Endpoint, reference: Reference | None, workers
         check_base(answered),
     ]
     return Verification(model, endpoint, answers, checks)
+
+
+def check_exact_match(endpoint: Endpoint, reference: Reference, workers: int) -> Check:
+    """A row without an answer counts as wrong. Raises BadInput where every right answer is to decline."""
+    chats = [chat for chat in load_chats(reference.data) if not declines(chat.reference)]
+    if not chats:
+        raise BadInput(
+            f"{reference.data}: every row's right answer is to decline", hint="give prepare's test.jsonl"
+        )
+    say(f"asking {len(chats)} questions of {reference.data}")
+    shared = replace(endpoint, pause=Pause())
+    scores = list(in_flight(lambda chat: _score(shared, chat), chats, workers))
+    right = sum(score or 0.0 for score in scores)
+    unanswered = sum(score is None for score in scores)
+    reason = (
+        f"exact match {right / len(chats):.1%} of {len(chats)} rows, at least {reference.at_least:.1%} asked"
+    )
+    reason += f", {unanswered} not answered" if unanswered else ""
+    enough = right >= reference.at_least * len(chats) - 1e-9  # 1e-9: binary fractions
+    return Check("text", "pass" if enough else "fail", reason)
+
+
+def _score(endpoint: Endpoint, chat: Chat) -> float | None:
+    try:
+        return score_answer(endpoint.complete(chat.prompt), chat.reference)["exact_match"]
+    except EndpointError:
+        return None

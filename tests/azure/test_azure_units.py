@@ -17,7 +17,7 @@ from deploy.azure.shared.names import Names
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, serving_size
 from deploy.foundry.catalog import CatalogTraining
-from deploy.verify.exact_match import Reference
+from deploy.verify.fidelity import Reference
 from phi3flow.app.commands.verify import reference_of
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json

@@ -10,7 +10,7 @@ from tiny import CHAT, CONTEXT, KEY, SECONDS, generated, lively_model, new_token
 from deploy.azure.container.in_process import CutOff, InProcess
 from deploy.scoring.engines.transformers_engine import TransformersEngine
 from deploy.scoring.http.app import create_app
-from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.http.service import Service
 
 HEADERS = {"authorization": f"Bearer {KEY}", "x-request-id": "mine"}
 HELLO = user("Who founded the fox?")
@@ -29,7 +29,7 @@ def model(tokenizer):
 @pytest.fixture
 def service(model, tokenizer):
     service = Service("tiny")
-    service.ready(LoadedModel(tokenizer, TransformersEngine(model, tokenizer)))
+    service.ready(TransformersEngine(model, tokenizer))
     yield service
     service.close()
 
@@ -58,12 +58,12 @@ def test_closing_a_stream_frees_its_slot(service):
     stream = chat(asked, max_tokens=CONTEXT, stream=True).pieces
     assert next(stream)
     assert next(stream)
-    assert service.loaded().engine.running == 1
+    assert service.engine().running == 1
     stream.close()
     deadline = time.monotonic() + SECONDS
-    while service.loaded().engine.running and time.monotonic() < deadline:
+    while service.engine().running and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert service.loaded().engine.running == 0
+    assert service.engine().running == 0
 
 
 def test_a_stream_past_its_deadline_is_cut_and_never_looks_complete(service):

@@ -5,7 +5,7 @@ import torch
 from tiny import CHAT, KEY, listening, lively_model, new_tokenizer
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
-from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.http.service import Service
 from evaluation.metrics.likelihood import score_reference
 from phi3flow.chats.chat_template import encode_example
 from phi3flow.phi3_contract import Endpoint, Unsupported
@@ -24,7 +24,7 @@ def served():
     tokenizer = new_tokenizer()
     model = lively_model(tokenizer)
     service = Service("tiny")
-    service.ready(LoadedModel(tokenizer, TransformersEngine(model, tokenizer)))
+    service.ready(TransformersEngine(model, tokenizer))
     with listening(service) as url:
         yield url, model, tokenizer
 

@@ -16,15 +16,22 @@ from waiting import until
 
 from deploy.scoring.engine import Generation
 from deploy.scoring.http.auth import KeyFile
-from deploy.scoring.http.connection import DESCRIPTORS_KEPT, ConnectionLimits
+from deploy.scoring.http.connection import DESCRIPTORS_KEPT, BoundedConnection
 from deploy.scoring.http.dialects import MAX_BODY_BYTES
-from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.http.service import Service
 from phi3flow.core.errors import BadInput
 from training.models.scratch import train_tokenizer
 
 SECONDS = 20
-IMPATIENT = ConnectionLimits(head_seconds=0.4)
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+
+
+class Impatient(BoundedConnection):
+    head_seconds = 0.4
+
+
+class Few(BoundedConnection):
+    at_once = 200
 
 
 class Echo:
@@ -33,6 +40,7 @@ class Echo:
     context, waiting, full = 100_000, 0, False
 
     def __init__(self):
+        self.tokenizer = train_tokenizer(["fox dog"] * 3, 300, 1000)
         self.endless = set()
 
     @property
@@ -64,7 +72,7 @@ class Echo:
 def echoing(**limits):
     """An endpoint's address and its engine."""
     service, engine = Service("tiny"), Echo()
-    service.ready(LoadedModel(train_tokenizer(["fox dog"] * 3, 300, 1000), engine))
+    service.ready(engine)
     with listening(service, **limits) as url:
         yield (urlsplit(url).hostname, urlsplit(url).port), engine
 
@@ -99,7 +107,11 @@ def endless(address):
 
 
 def test_a_head_that_never_ends_is_408_even_when_it_trickles():
-    with echoing(limits=IMPATIENT) as (address, _), raw(address, HEAD) as slow, raw(address, b"") as silent:
+    with (
+        echoing(connection=Impatient) as (address, _),
+        raw(address, HEAD) as slow,
+        raw(address, b"") as silent,
+    ):
         began = time.monotonic()
         with pytest.raises(OSError):
             while time.monotonic() - began < SECONDS:
@@ -112,7 +124,7 @@ def test_a_head_that_never_ends_is_408_even_when_it_trickles():
 
 def test_a_kept_connection_gets_no_more_time_for_its_next_head():
     with (
-        echoing(limits=IMPATIENT) as (address, _),
+        echoing(connection=Impatient) as (address, _),
         raw(address, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n") as kept,
     ):
         received = b""
@@ -123,7 +135,7 @@ def test_a_kept_connection_gets_no_more_time_for_its_next_head():
 
 
 def test_connections_up_to_the_limit_and_one_more():
-    with echoing(limits=ConnectionLimits(connections=200)) as (address, _):
+    with echoing(connection=Few) as (address, _):
         with ExitStack() as idle:
             for _ in range(199):
                 idle.enter_context(raw(address, HEAD))
@@ -144,7 +156,7 @@ def test_the_limit_stays_below_the_descriptors():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (500, hard))
     try:
-        assert ConnectionLimits().allowed == 500 - DESCRIPTORS_KEPT
+        assert BoundedConnection.allowed() == 500 - DESCRIPTORS_KEPT
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -161,7 +173,7 @@ def test_half_closed_and_reset_streams_free_their_slots(served):
 
 
 def test_a_reader_that_stops_reading_is_cut_at_the_deadline_with_bounded_memory():
-    with echoing(request_timeout=1.0, limits=IMPATIENT) as (address, engine):
+    with echoing(request_timeout=1.0, connection=Impatient) as (address, engine):
         with endless(address) as deaf:
             until(lambda: engine.running == 1)
             mine = deaf.getsockname()

@@ -20,7 +20,7 @@ from tiny import CHAT, CONTEXT, KEY, SECONDS, generated, listening, lively_model
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
 from deploy.scoring.http.dialects import MAX_BODY_BYTES
-from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.http.service import Service
 from phi3flow.app import cli
 from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.phi3_contract import CutOff, Endpoint, Overloaded, Sampling, TimedOut, Unauthorized
@@ -53,7 +53,7 @@ def serving(model, tokenizer):
 
         def start(request_timeout=SECONDS, **limits):
             service = Service("tiny")
-            service.ready(LoadedModel(tokenizer, TransformersEngine(model, tokenizer, **limits)))
+            service.ready(TransformersEngine(model, tokenizer, **limits))
             return stack.enter_context(listening(service, request_timeout=request_timeout)), service
 
         yield start

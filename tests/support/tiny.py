@@ -9,7 +9,7 @@ import torch
 import uvicorn
 
 from deploy.scoring.http.app import create_app
-from deploy.scoring.http.connection import LIMITS
+from deploy.scoring.http.connection import BoundedConnection
 from deploy.scoring.server import server_config
 from phi3flow.chats.chat_template import encode_prompt
 from training.models.scratch import BYTES, SPECIAL_TOKENS, new_model, train_tokenizer
@@ -82,10 +82,10 @@ def texts(engine, requests):
 
 
 @contextmanager
-def listening(service, *, key=KEY, request_timeout=SECONDS, limits=LIMITS):
+def listening(service, *, key=KEY, request_timeout=SECONDS, connection=BoundedConnection):
     """The endpoint of a service on a free port, and its URL."""
     bound = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = uvicorn.Server(server_config(create_app(service, key, request_timeout), limits))
+    server = uvicorn.Server(server_config(create_app(service, key, request_timeout), connection))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:

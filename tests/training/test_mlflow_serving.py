@@ -12,7 +12,7 @@ import requests
 from tiny import CHAT, KEY, SECONDS, listening, lively_model, new_tokenizer, saved, user
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
-from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.http.service import Service
 from phi3flow.core import service_stack as processes
 from training.tracking.mlflow_run import save_mlflow_model
 
@@ -42,7 +42,7 @@ def expected(folder):
     from training.models.loading import load_model, load_tokenizer
 
     service, tokenizer = Service("tiny"), load_tokenizer(str(folder))
-    service.ready(LoadedModel(tokenizer, TransformersEngine(load_model(str(folder)), tokenizer)))
+    service.ready(TransformersEngine(load_model(str(folder)), tokenizer))
     with listening(service) as url:
         bodies = {name: {"messages": chat, "max_tokens": TOKENS} for name, chat in CHATS.items()}
         headers = {"Authorization": f"Bearer {KEY}"}

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ui.conversations import COMPLETE, FAILED, Turn
-from ui.history import context_of, estimated_tokens, prompt_of, room_for_prompt
+from ui.history import ESTIMATE_SHARE, estimated_tokens, prompt_of, room_for_prompt
 
 TEXTS = {
     "English": "The quick brown fox jumps over the lazy dog and returns to the forest before the evening. ",
@@ -48,6 +48,6 @@ def test_the_newest_turns_that_fit_are_kept_whole():
 
 def test_the_room_comes_from_the_model(tmp_path):
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 1024}')
-    assert room_for_prompt(context_of(tmp_path), 256) == int(768 * 0.85)
-    assert context_of(tmp_path / "missing") == 4096
-    assert room_for_prompt(128, 1024) == 0
+    assert room_for_prompt(tmp_path, 256) == int(768 * 0.85)
+    assert room_for_prompt(tmp_path, 2048) == 0
+    assert room_for_prompt(tmp_path / "missing", 0) == int(4096 * ESTIMATE_SHARE)

@@ -47,9 +47,11 @@ def ask(flow, store, tmp_path):
     return start
 
 
-def ended(answer):
+def ended(answer, saved):
+    """What the file says of the answer at its end, which is what the page showed last."""
     until(lambda: not answer.progress().running)
-    return answer.progress()
+    assert saved().answer == answer.progress().text
+    return saved()
 
 
 def test_an_answer_grows_and_is_saved_when_it_ends(ask, flow):
@@ -57,7 +59,7 @@ def test_an_answer_grows_and_is_saved_when_it_ends(ask, flow):
     until(lambda: answer.progress().text == "tuned says: hold")
     assert saved().status == RUNNING and ask.running.get(saved().id) is answer
     flow.release.set()
-    assert ended(answer).status == COMPLETE
+    assert ended(answer, saved).status == COMPLETE
     turn = saved()
     assert (turn.answer, turn.status, turn.error) == ("tuned says: hold.", COMPLETE, "")
     assert 0 < turn.first_token_seconds <= turn.seconds
@@ -76,16 +78,16 @@ def test_a_stop_is_seen_at_once_and_hangs_up(ask, flow):
 
 def test_a_broken_stream_is_cut_off_and_continued_where_it_parts(ask, flow):
     answer, saved = ask("cut")
-    assert ended(answer).status == CUT
+    assert ended(answer, saved).status == CUT
     assert (saved().answer, saved().error) == (
         "tuned says: cut",
         "The connection broke before the answer was complete.",
     )
     flow.answers["more"] = ["tuned says:", " cut", " short no more."]
     answer, saved = ask("more", already=saved().answer)
-    assert ended(answer).status == COMPLETE and saved().answer == "tuned says: cut short no more."
+    assert ended(answer, saved).status == COMPLETE and saved().answer == "tuned says: cut short no more."
     answer, saved = ask("more", already="something else entirely")
-    assert ended(answer).text == "tuned says: cut short no more."
+    assert ended(answer, saved).answer == "tuned says: cut short no more."
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_a_broken_stream_is_cut_off_and_continued_where_it_parts(ask, flow):
 )
 def test_a_failure_is_one_sentence_without_secrets(ask, question, words):
     answer, saved = ask(question)
-    assert ended(answer).status == FAILED
+    assert ended(answer, saved).status == FAILED
     assert words in saved().error and "planted" not in saved().error and "http" not in saved().error
 
 
@@ -107,15 +109,15 @@ def test_an_overloaded_endpoint_is_asked_again_and_the_wait_is_told(ask, flow, m
     monkeypatch.setattr(streams, "RETRY_SECONDS", (0.2, 0.2))
     answer, saved = ask("busy 1")
     until(lambda: answer.progress().retry_in is not None)
-    assert ended(answer).status == COMPLETE and len(flow.bodies) == 2
+    assert ended(answer, saved).status == COMPLETE and len(flow.bodies) == 2
     answer, saved = ask("429")
-    assert ended(answer).status == FAILED and "overloaded" in saved().error and len(flow.bodies) == 5
+    assert ended(answer, saved).status == FAILED and "overloaded" in saved().error and len(flow.bodies) == 5
 
 
 def test_half_a_character_reaches_the_file_as_a_replacement(ask, flow):
     flow.answers["half"] = ["a\ud83d", "b"]
     answer, saved = ask("half")
-    assert ended(answer).status == COMPLETE and saved().answer == "a?b"
+    assert ended(answer, saved).status == COMPLETE and saved().answer == "a?b"
 
 
 def test_the_contract_module_names_what_the_node_met(flow):

@@ -105,7 +105,7 @@ class Vllm(BaseHTTPRequestHandler):
         )["input_ids"]
         sampling = asked["temperature"], asked.get("top_p", 1.0), asked.get("seed")
         request = GenerationRequest(tuple(prompt), asked["max_tokens"], *sampling)
-        generation = self.server.served.engine.submit(request)
+        generation = self.server.served.submit(request)
         if asked["stream"]:
             await self._stream(generation)
             return
@@ -171,7 +171,7 @@ def vllm(demo_run):
             server.shutdown()
 
     yield start
-    served.engine.close()
+    served.close()
 
 
 def test_a_vllm_server_with_the_guarded_template_passes_on_all_six(vllm, verify):

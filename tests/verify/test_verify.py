@@ -14,9 +14,9 @@ import torch
 from tiny import CHAT, KEY, SECONDS
 
 from deploy.scoring.engines.transformers_engine import TransformersEngine
-from deploy.scoring.http.service import LoadedModel, Service
+from deploy.scoring.http.service import Service
 from deploy.verify.checks import check_template
-from deploy.verify.exact_match import Reference, check_exact_match
+from deploy.verify.fidelity import Reference, check_exact_match
 from deploy.verify.probes import ask_probes, load_probes
 from phi3flow.app import cli
 from phi3flow.chats.chat_template import ZERO_WIDTH_SPACE
@@ -84,9 +84,9 @@ def parts(run):
 
 
 @contextmanager
-def listening(tokenizer, engine):
+def listening(engine):
     service = Service("served")
-    service.ready(LoadedModel(tokenizer, engine))
+    service.ready(engine)
     with tiny.listening(service) as url:
         yield url
 
@@ -100,13 +100,13 @@ def servers():
 @pytest.fixture(scope="module")
 def tuned(parts, servers):
     tokenizer, model = parts["tuned"]
-    return servers.enter_context(listening(tokenizer, TransformersEngine(model, tokenizer)))
+    return servers.enter_context(listening(TransformersEngine(model, tokenizer)))
 
 
 @pytest.fixture(scope="module")
 def base(parts, servers):
     tokenizer, model = parts["base"]
-    return servers.enter_context(listening(tokenizer, TransformersEngine(model, tokenizer)))
+    return servers.enter_context(listening(TransformersEngine(model, tokenizer)))
 
 
 class Meddler(BaseHTTPRequestHandler):
@@ -254,7 +254,7 @@ def test_a_missing_stop_token_fails(parts, verify, path):
             self._stop_ids = frozenset()
 
     tokenizer, model = parts["tuned"]
-    with listening(tokenizer, NeverStops(model, tokenizer)) as url:
+    with listening(NeverStops(model, tokenizer)) as url:
         code, checks = verify(url + path)
     assert code == 1
     assert "stop" in failing(checks)
@@ -265,7 +265,7 @@ def test_another_template_fails_with_the_first_token_that_differs(parts, verify)
     tokenizer, model = parts["tuned"]
     other = copy.deepcopy(tokenizer)
     other.chat_template = "{% for m in messages %}### {{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-    with listening(other, TransformersEngine(model, tokenizer)) as url:
+    with listening(TransformersEngine(model, other)) as url:
         code, checks = verify(url + CHAT)
     assert (code, "template" in failing(checks)) == (1, True)
     assert re.match(r"(\d+) of \1 prompts have another token ids", checks["template"][1])
@@ -288,7 +288,7 @@ def test_special_tokens_that_reach_the_model_fail(parts, verify):
             return self._tokenizer.apply_chat_template(raw, **options)
 
     tokenizer, model = parts["tuned"]
-    with listening(Trusting(tokenizer), TransformersEngine(model, tokenizer)) as url:
+    with listening(TransformersEngine(model, Trusting(tokenizer))) as url:
         code, checks = verify(url + CHAT)
     assert (code, "template" in failing(checks)) == (1, True)
     assert checks["template"][1].startswith("1 of ")

@@ -77,8 +77,9 @@ class OpenVinoEngine(Engine):
     def submit(self, request: GenerationRequest) -> Generation:
         """Raises ContextOverflow, NotSupported, Overloaded, EngineClosed or EngineFailed."""
         if request.score_prompt:
-            message = "prompt_logprobs: the openvino engine does not compute them; transformers does"
-            raise NotSupported(message, "prompt_logprobs")
+            raise NotSupported(
+                "prompt_logprobs: the openvino engine does not compute them; transformers does"
+            )
         generation = super().submit(request)
         self._listen()
         self._admit()

@@ -94,7 +94,7 @@ class TransformersEngine(Engine):
         return len(requests) <= min(self._max_batch, self._cache_tokens // longest)
 
     def _answer(self, rows: list[Answer]) -> None:
-        batch = Batch(self._model, rows, self._tokenizer.pad_token_id or 0)
+        batch = Batch(self._model, rows, self.tokenizer.pad_token_id or 0)
         while batch.rows and not self._end:
             batch.step()
             self._answering = [row.generation for row in batch.rows]
@@ -107,7 +107,7 @@ class TransformersEngine(Engine):
         import torch
         from transformers import DynamicCache
 
-        texts = iter(self._tokenizer.batch_decode([[token] for token in prompt[1:]]))
+        texts = iter(self.tokenizer.batch_decode([[token] for token in prompt[1:]]))
         cache, tokens = DynamicCache(), torch.tensor([prompt], device=self._model.device)
         for start in range(0, len(prompt) - 1, SCORED_AT_ONCE):
             end = min(start + SCORED_AT_ONCE, len(prompt) - 1)

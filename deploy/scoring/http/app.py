@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.scoring.engine import Generation, Overloaded
+from deploy.scoring.engine import Engine, Generation, Overloaded
 from deploy.scoring.http import http_errors, replies
 from deploy.scoring.http.auth import KeyFile, is_authorized
 from deploy.scoring.http.dialects import (
@@ -29,7 +29,7 @@ from deploy.scoring.http.dialects import (
 from deploy.scoring.http.http_errors import RequestError
 from deploy.scoring.http.replies import EventStream, attended
 from deploy.scoring.http.server_metrics import CONTENT_TYPE
-from deploy.scoring.http.service import LoadedModel, Service, encode
+from deploy.scoring.http.service import Service, encode
 
 REQUEST_ID = b"x-request-id"
 ACCEPTABLE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -110,25 +110,26 @@ async def metrics(request: Request) -> Response:
 @_guarded.get("/v1/models")
 async def models(request: Request) -> Response:
     service = _service(request)
-    return JSONResponse(replies.models(service.model_id, service.created))
+    entry = {"id": service.model_id, "object": "model", "created": service.created, "owned_by": "phi3flow"}
+    return JSONResponse({"object": "list", "data": [entry]})
 
 
 @_guarded.post(SCORE)
 async def score(request: Request) -> Response:
     """Contracts A and B; B where `input_data` is an object."""
     service = _service(request)
-    loaded = service.loaded()
-    async with asyncio.timeout_at(_deadline(request)):
-        body = parse_score(await _read(request, loaded))
+    engine = service.engine()
+    async with asyncio.timeout(request.app.state.request_timeout):
+        body = parse_score(await _read(request, engine))
         if isinstance(body, BodyB):
             asked, parameters = [body.input_data.input_string], body.input_data.parameters
         else:
             asked, parameters = [[Turn(role="user", content=text)] for text in body.input_data], body.params
-        prompts = [await encode(loaded.tokenizer, turns) for turns in asked]
+        prompts = [await encode(engine.tokenizer, turns) for turns in asked]
         generations: list[Generation] = []
         with attended(request.receive, generations, service.metrics):
             for prompt in prompts:
-                generations.append(loaded.engine.submit(parameters.request(prompt)))
+                generations.append(engine.submit(parameters.request(prompt)))
             answers = [await generation.text() for generation in generations]
     return JSONResponse({"output": answers[0]} if isinstance(body, BodyB) else answers)
 
@@ -137,17 +138,18 @@ async def score(request: Request) -> Response:
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completion, whole or streamed."""
     service = _service(request)
-    loaded, deadline = service.loaded(), _deadline(request)
+    engine = service.engine()
+    deadline = asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
     async with asyncio.timeout_at(deadline):
-        chat = parse_chat(await _read(request, loaded))
+        chat = parse_chat(await _read(request, engine))
         prompt = await encode(
-            loaded.tokenizer, chat.messages, add_generation_prompt=chat.add_generation_prompt
+            engine.tokenizer, chat.messages, add_generation_prompt=chat.add_generation_prompt
         )
-        generation = loaded.engine.submit(chat.request(prompt))
+        generation = engine.submit(chat.request(prompt))
+        attending = attended(request.receive, [generation], service.metrics)
         if chat.stream:
-            events = replies.events(chat, generation, service.model_id)
-            return EventStream(events, generation, deadline, service.metrics)
-        with attended(request.receive, [generation], service.metrics):
+            return EventStream(replies.events(chat, generation, service.model_id), deadline, attending)
+        with attending:
             return JSONResponse(await replies.completion(chat, generation, service.model_id))
 
 
@@ -171,14 +173,9 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _deadline(request: Request) -> float:
-    """When to give up this request's answer, in the event loop's time."""
-    return asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
-
-
-async def _read(request: Request, loaded: LoadedModel) -> Any:
+async def _read(request: Request, engine: Engine) -> Any:
     """The body, if the engine has room: in a flood, a refusal must cost less than an answer."""
     body = await read_json(request)
-    if loaded.engine.full:
+    if engine.full:
         raise Overloaded("slots and queue are full")
     return body

@@ -46,14 +46,9 @@ def is_authorized(header: str | None, key: str | KeyFile) -> bool:
 def _read(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise BadInput(
-            f"{path}: {error.strerror}", hint="write one or two keys into it, one a line"
-        ) from None
-    except UnicodeDecodeError:
-        raise BadInput(
-            f"{path}: is not UTF-8 text", hint="write one or two keys into it, one a line"
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise BadInput(f"{path}: {reason}", hint="write one or two keys into it, one a line") from None
     keys = tuple(line.strip() for line in lines if line.strip())
     if not 1 <= len(keys) <= MAX_KEYS:
         raise BadInput(f"{path}: holds {len(keys)} keys, not one or two", hint="one key a line")

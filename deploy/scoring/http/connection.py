@@ -7,8 +7,6 @@ a client that stops reading         cut when its answer is given up
 
 import asyncio
 import resource
-from dataclasses import dataclass
-from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -24,35 +22,25 @@ FULL = (
 )
 
 
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """Most seconds for a request's head, and most connections in total."""
-
-    head_seconds: float = 10.0
-    connections: int = 2048
-
-    @property
-    def allowed(self) -> int:
-        """`connections`, or fewer if this process may have fewer file descriptors."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return max(1, min(self.connections, soft - DESCRIPTORS_KEPT))
-
-
-LIMITS = ConnectionLimits()
-
-
 class BoundedConnection(H11Protocol):
-    """Uvicorn's HTTP/1.1 with a clock that runs while no request is being answered."""
+    """Uvicorn's HTTP/1.1 with a clock that runs while no request is being answered.
 
+    `head_seconds` are the most for a request's head, `at_once` the most connections in total.
+    """
+
+    head_seconds = 10.0
+    at_once = 2048
     _check: asyncio.TimerHandle | None = None
 
-    def __init__(self, limits: ConnectionLimits, **given_by_uvicorn: Any) -> None:
-        super().__init__(**given_by_uvicorn)
-        self._limits = limits
+    @classmethod
+    def allowed(cls) -> int:
+        """`at_once`, or fewer if this process may have fewer file descriptors."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return max(1, min(cls.at_once, soft - DESCRIPTORS_KEPT))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._limits.allowed:
+        if len(self.connections) > self.allowed():
             self._refuse(FULL)
             return
         self._waiting_since = self.loop.time()
@@ -68,14 +56,14 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
 
     def _check_later(self) -> None:
-        self._check = self.loop.call_later(self._limits.head_seconds / 4, self._look)
+        self._check = self.loop.call_later(self.head_seconds / 4, self._look)
 
     def _look(self) -> None:
         """Cut a closed connection whose last bytes the client does not read; refuse a head that is late."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if self.transport.is_closing():
             self.transport.abort()
-        elif not answering and self.loop.time() - self._waiting_since > self._limits.head_seconds:
+        elif not answering and self.loop.time() - self._waiting_since > self.head_seconds:
             self._refuse(SLOW)
         else:
             self._check_later()

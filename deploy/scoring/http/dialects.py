@@ -32,6 +32,7 @@ TopP = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(1 << SEED_BITS - 1), lt=1 << SEED_BITS - 1)]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+OneOrMore = BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop)
 
 
 AnyBody = TypeVar("AnyBody", bound="Body")
@@ -67,10 +68,6 @@ class Turn(Body):
 
 
 Conversation = Annotated[list[Turn], Field(min_length=1)]
-
-
-def _one_or_more(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
 
 
 class Parameters(Body):
@@ -134,7 +131,7 @@ class ChatBody(Body):
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
     seed: Seed | None = None
-    stop: Annotated[list[StopString], BeforeValidator(_one_or_more), Field(max_length=MAX_STOPS)] = []
+    stop: Annotated[list[StopString], OneOrMore, Field(max_length=MAX_STOPS)] = []
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     return_token_ids: bool = False

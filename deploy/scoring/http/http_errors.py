@@ -55,8 +55,6 @@ def _as_request_error(error: Exception) -> RequestError:
             return error
         case HTTPException():
             return RequestError(error.status_code, error.detail, headers=error.headers)
-        case NotSupported():
-            return RequestError(400, str(error), error.field)
         case TimeoutError():
             error = TimeoutError("the answer took longer than the endpoint's request timeout")
     status, code, field, headers = next(row for kind, row in _ANSWERS.items() if isinstance(error, kind))
@@ -64,6 +62,7 @@ def _as_request_error(error: Exception) -> RequestError:
 
 
 _ANSWERS: dict[type[Exception], tuple[int, str | None, str | None, Mapping[str, str] | None]] = {
+    NotSupported: (400, None, "prompt_logprobs", None),
     ContextOverflow: (400, "context_length_exceeded", "messages", None),
     Overloaded: (429, "overloaded", None, RETRY_SOON),
     EngineClosed: (503, "draining", None, RETRY_SOON),

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -16,11 +16,6 @@ from deploy.scoring.http.dialects import ChatBody
 from deploy.scoring.http.server_metrics import Metrics
 
 DONE = b"data: [DONE]\n\n"
-
-
-def models(model_id: str, created: int) -> dict[str, Any]:
-    entry = {"id": model_id, "object": "model", "created": created, "owned_by": "phi3flow"}
-    return {"object": "list", "data": [entry]}
 
 
 async def completion(chat: ChatBody, generation: Generation, model_id: str) -> dict[str, Any]:
@@ -73,25 +68,24 @@ def attended(receive: Receive, generations: Sequence[Generation], metrics: Metri
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events of one generation.
+    """Server-sent events of one generation, `attended` to while they are sent.
 
     If the engine fails or `deadline` (in the event loop's time) passes, the last chunk is not sent: the
     server cuts the connection, so no client takes the answer for a complete one.
     """
 
     def __init__(
-        self, events: AsyncIterator[bytes], generation: Generation, deadline: float, metrics: Metrics
+        self, events: AsyncIterator[bytes], deadline: float, attending: AbstractContextManager[None]
     ) -> None:
         super().__init__(events, headers={"Cache-Control": "no-cache"}, media_type="text/event-stream")
-        self._events, self._generation, self._deadline = events, generation, deadline
-        self._metrics = metrics
+        self._deadline, self._attending = deadline, attending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            with attended(receive, [self._generation], self._metrics):
+            with self._attending:
                 async with asyncio.timeout_at(self._deadline):
-                    async for event in self._events:
+                    async for event in self.body_iterator:
                         await send({"type": "http.response.body", "body": event, "more_body": True})
         except (TimeoutError, EngineError):
             return

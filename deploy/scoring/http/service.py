@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -19,25 +18,19 @@ State = Literal["loading", "ready", "draining", "failed"]
 LONG_TEXT = 20_000  # characters; tokenizing more on the event loop would delay all other answers
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    tokenizer: "PreTrainedTokenizerBase"
-    engine: Engine
-
-
 class Service:
-    """Starts as "loading"; `ready` hands it the model, `drain` and `fail` end it."""
+    """Starts as "loading"; `ready` hands it the engine, `drain` and `fail` end it."""
 
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
         self.created = int(time.time())
         self.state: State = "loading"
-        self._loaded: LoadedModel | None = None
+        self._engine: Engine | None = None
         self.metrics = Metrics()
 
-    def ready(self, loaded: LoadedModel) -> None:
-        self._loaded = loaded
-        self.metrics.watch(loaded.engine)
+    def ready(self, engine: Engine) -> None:
+        self._engine = engine
+        self.metrics.watch(engine)
         if self.state == "loading":
             self.state = "ready"
 
@@ -49,14 +42,14 @@ class Service:
         self.state = "failed"
 
     def close(self) -> None:
-        if self._loaded:
-            self._loaded.engine.close()
+        if self._engine:
+            self._engine.close()
 
-    def loaded(self) -> LoadedModel:
+    def engine(self) -> Engine:
         """Raises RequestError (503) unless ready."""
-        if self._loaded is None or self.state != "ready":
+        if self._engine is None or self.state != "ready":
             raise RequestError(503, f"the endpoint is not ready: {self.state}", headers=RETRY_SOON)
-        return self._loaded
+        return self._engine
 
 
 async def encode(
@@ -65,8 +58,7 @@ async def encode(
     """The prompt's token ids, rendered as in training."""
     from phi3flow.chats.chat_template import encode_prompt
 
-    render = partial(encode_prompt, add_generation_prompt=add_generation_prompt)
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    if sum(len(turn.content) for turn in turns) > LONG_TEXT:
-        return await asyncio.to_thread(render, tokenizer, messages)
-    return render(tokenizer, messages)
+    render = partial(encode_prompt, tokenizer, messages, add_generation_prompt=add_generation_prompt)
+    is_long = sum(len(turn.content) for turn in turns) > LONG_TEXT
+    return await asyncio.to_thread(render) if is_long else render()

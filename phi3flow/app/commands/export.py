@@ -1,5 +1,6 @@
 """`phi3flow export`: a model folder in a serving format."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,19 +27,19 @@ def export(
 
     example: phi3flow export runs/demo/tuned --format openvino --out runs/demo/tuned-openvino
     """
-    from deploy.export.openvino import as_dict, export_openvino
+    from deploy.export.openvino import export_openvino
 
     require_model_folder(model)
     exported = export_openvino(model, out, int4=int4)
-    mode, group_size, agreement = exported.weights
-    stored = f"{mode}, groups of {group_size}" if group_size else mode
+    weights = exported.weights
+    stored = f"{weights.mode}, groups of {weights.group_size}" if weights.group_size else weights.mode
     checked = (
-        f"{agreement:.1%} of the tokens of {exported.probes} answers unchanged"
+        f"{weights.agreement:.1%} of the tokens of {exported.probes} answers unchanged"
         if int4
         else f"the same answers to {exported.probes} prompts"
     )
-    fell_back = "\nint4 changed too many answers: this is int8" if int4 and mode == "int8" else ""
+    fell_back = "\nint4 changed too many answers: this is int8" if int4 and weights.mode == "int8" else ""
     return Outcome(
-        as_dict(exported),
+        asdict(exported),
         f"{exported.folder}: {stored}; {checked}{fell_back}\nnext: phi3flow serve {exported.folder}",
     )

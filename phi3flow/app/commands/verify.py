@@ -13,7 +13,7 @@ from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import Endpoint, Unauthorized
 
 if TYPE_CHECKING:
-    from deploy.verify.exact_match import Reference
+    from deploy.verify.fidelity import Reference
 
 FILE = "verify.json"
 Check = Annotated[
@@ -68,7 +68,7 @@ def verify(
 
 def reference_of(check: Path | None, at_least: float | None) -> "Reference | None":
     """What quantised weights are judged by. Raises BadInput unless both options are given, or neither."""
-    from deploy.verify.exact_match import Reference
+    from deploy.verify.fidelity import Reference
 
     if check is None and at_least is None:
         return None
