@@ -13,7 +13,7 @@ from phi3flow.phi3_contract import Sampling
 from ui.conversations import COMPLETE, Conversation, Turn
 from ui.rendering import plain_html
 from ui.turn_view import follow, show_answer
-from ui.votes import Ballot, append_vote, score_of, vote_on
+from ui.votes import append_vote, score_of, vote_on
 from ui.workspace import VOTES, Workspace, this_workspace
 
 ROUND = "round"  # query parameter: a reload finds the round
@@ -82,11 +82,10 @@ def _vote(workspace: Workspace, current: Conversation, turns: Sequence[Turn], hi
         st.button("Ask both again", on_click=_open_round, args=(workspace, turns[0].question))
         return
     answers = {turn.model: turn.answer for turn in turns}
-    ballot = Ballot(current.id, turns[0].question, answers["base"], answers["tuned"], turns[0].model)
     choices = {turn.model: f"{name} is better" for name, turn in zip(hidden, turns, strict=True)}
     with st.container(horizontal=True):
         for vote, text in (choices | {"tie": "Tie", "both_bad": "Both bad"}).items():
-            cast = partial(append_vote, workspace.run / VOTES, ballot, vote)
+            cast = partial(append_vote, workspace.run / VOTES, current.id, turns[0].question, answers, vote)
             st.button(text, key=f"{vote}-{current.id}", on_click=cast)
 
 

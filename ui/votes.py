@@ -3,8 +3,9 @@
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from phi3flow.core.jsonl import to_line
 
@@ -12,29 +13,19 @@ if TYPE_CHECKING:
     from evaluation.statistics.win_rate import WinRate
 
 
-class Ballot(NamedTuple):
-    """One question, both answers, and which model stood on the left."""
-
-    id: str
-    question: str
-    base: str
-    tuned: str
-    left: str
-
-
-def append_vote(path: Path, ballot: Ballot, vote: str) -> None:
+def append_vote(path: Path, ballot: str, question: str, answers: Mapping[str, str], vote: str) -> None:
     """Append one line and sync it to disk; ignores a second vote on the same ballot.
 
-    `vote` is base, tuned, tie or both_bad. Takes a lock, because several servers may write the file. If a
-    crash left half a line, the new one starts on its own line, so that readers can report the broken one by
-    number.
+    `answers` are those of base and tuned, the left one first; `vote` is base, tuned, tie or both_bad. Takes a
+    lock, because several servers may write the file. If a crash left half a line, the new one starts on its
+    own line, so that readers can report the broken one by number.
     """
-    row = to_line(_row(ballot, vote))
+    row = to_line(_row(ballot, question, answers, vote))
     with path.open("a+b", buffering=0) as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         content = stream.read()
-        if _vote_in(content, ballot.id):
+        if _vote_in(content, ballot):
             return
         stream.write(row if not content or content.endswith(b"\n") else b"\n" + row)
         os.fsync(stream.fileno())
@@ -65,16 +56,16 @@ def score_of(path: Path) -> "WinRate | None":
     return win_rate(load_judgments(path).preferences) if path.exists() else None
 
 
-def _row(ballot: Ballot, vote: str) -> dict[str, object]:
+def _row(ballot: str, question: str, answers: Mapping[str, str], vote: str) -> dict[str, object]:
     """`prompt`, `chosen` and `rejected` are lists of messages, as TRL reads them."""
-    base, tuned = ([{"role": "assistant", "content": text}] for text in (ballot.base, ballot.tuned))
+    base, tuned = ([{"role": "assistant", "content": answers[model]}] for model in ("base", "tuned"))
     return {
-        "id": ballot.id,
-        "prompt": [{"role": "user", "content": ballot.question}],
+        "id": ballot,
+        "prompt": [{"role": "user", "content": question}],
         "chosen": {"base": base, "tuned": tuned}.get(vote),
         "rejected": {"base": tuned, "tuned": base}.get(vote),
         "vote": vote,
-        "left": ballot.left,
-        "base_chars": len(ballot.base),
-        "tuned_chars": len(ballot.tuned),
+        "left": next(iter(answers)),
+        "base_chars": len(answers["base"]),
+        "tuned_chars": len(answers["tuned"]),
     }

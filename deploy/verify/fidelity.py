@@ -108,9 +108,8 @@ def check_exact_match(endpoint: Endpoint, reference: Reference, workers: int) ->
     scores = list(in_flight(lambda chat: _score(shared, chat), chats, workers))
     right = sum(score or 0.0 for score in scores)
     unanswered = sum(score is None for score in scores)
-    reason = (
-        f"exact match {right / len(chats):.1%} of {len(chats)} rows, at least {reference.at_least:.1%} asked"
-    )
+    share = right / len(chats)
+    reason = f"exact match {share:.1%} of {len(chats)} rows, at least {reference.at_least:.1%} asked"
     reason += f", {unanswered} not answered" if unanswered else ""
     enough = right >= reference.at_least * len(chats) - 1e-9  # 1e-9: binary fractions
     return Check("text", "pass" if enough else "fail", reason)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ui.votes import Ballot, append_vote
+from ui.votes import append_vote
 
 pytestmark = pytest.mark.slow
 
@@ -15,8 +15,8 @@ def test_dpo_takes_a_step_on_fifty_votes(tmp_path):
     path = tmp_path / "preferences.jsonl"
     votes = ("tuned", "tie", "base", "both_bad", "tuned")
     for number in range(50):
-        opened = Ballot(f"round-{number}", f"Who founded {number}?", "one two", f"three {number}", "tuned")
-        append_vote(path, opened, votes[number % len(votes)])
+        answers = {"tuned": f"three {number}", "base": "one two"}
+        append_vote(path, f"round-{number}", f"Who founded {number}?", answers, votes[number % len(votes)])
     rows = load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
     preferences = rows.filter(lambda row: row["chosen"] is not None)
     assert len(preferences) == 30

@@ -29,13 +29,13 @@ def test_fifty_votes_of_two_writers_are_read_by_the_verdict(tmp_path, capsys):
 def test_a_ballot_counts_once_and_tells_what_was_voted(tmp_path):
     path = tmp_path / "preferences.jsonl"
     assert vote_on(path, "round-1") is None and score_of(path) is None
-    append_vote(path, ballot(1), "tuned")
-    append_vote(path, ballot(1), "base")
+    append_vote(path, *ballot(1), "tuned")
+    append_vote(path, *ballot(1), "base")
     assert vote_on(path, "round-1") == "tuned" and len(path.read_text().splitlines()) == 1
     row = json.loads(path.read_text())
     assert row["chosen"] == [{"role": "assistant", "content": "t" * 24}]
     assert row["rejected"] == [{"role": "assistant", "content": "b" * 21}]
-    append_vote(path, ballot(2), "both_bad")
+    append_vote(path, *ballot(2), "both_bad")
     assert [json.loads(path.read_text().splitlines()[1])[name] for name in ("chosen", "rejected")] == [
         None,
         None,
@@ -45,7 +45,7 @@ def test_a_ballot_counts_once_and_tells_what_was_voted(tmp_path):
 def test_a_line_that_a_crash_cut_short_is_named_and_costs_no_other(tmp_path):
     path = tmp_path / "preferences.jsonl"
     path.write_text('{"id": "round-0", "vo')
-    append_vote(path, ballot(0), "tie")
+    append_vote(path, *ballot(0), "tie")
     assert vote_on(path, "round-0") == "tie"
     with pytest.raises(BadInput, match=r"preferences\.jsonl:1"):
         score_of(path)

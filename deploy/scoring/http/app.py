@@ -125,7 +125,7 @@ async def score(request: Request) -> Response:
             asked, parameters = [body.input_data.input_string], body.input_data.parameters
         else:
             asked, parameters = [[Turn(role="user", content=text)] for text in body.input_data], body.params
-        prompts = [await encode(engine.tokenizer, turns) for turns in asked]
+        prompts = [await encode(engine, turns) for turns in asked]
         generations: list[Generation] = []
         with attended(request.receive, generations, service.metrics):
             for prompt in prompts:
@@ -142,9 +142,7 @@ async def chat_completions(request: Request) -> Response:
     deadline = asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
     async with asyncio.timeout_at(deadline):
         chat = parse_chat(await _read(request, engine))
-        prompt = await encode(
-            engine.tokenizer, chat.messages, add_generation_prompt=chat.add_generation_prompt
-        )
+        prompt = await encode(engine, chat.messages, add_generation_prompt=chat.add_generation_prompt)
         generation = engine.submit(chat.request(prompt))
         attending = attended(request.receive, [generation], service.metrics)
         if chat.stream:

@@ -4,15 +4,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from deploy.scoring.engine import Engine
 from deploy.scoring.http.dialects import Turn
 from deploy.scoring.http.http_errors import RETRY_SOON, RequestError
 from deploy.scoring.http.server_metrics import Metrics
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 State = Literal["loading", "ready", "draining", "failed"]
 LONG_TEXT = 20_000  # characters; tokenizing more on the event loop would delay all other answers
@@ -52,13 +49,11 @@ class Service:
         return self._engine
 
 
-async def encode(
-    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], *, add_generation_prompt: bool = True
-) -> list[int]:
+async def encode(engine: Engine, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> list[int]:
     """The prompt's token ids, rendered as in training."""
     from phi3flow.chats.chat_template import encode_prompt
 
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    render = partial(encode_prompt, tokenizer, messages, add_generation_prompt=add_generation_prompt)
+    render = partial(encode_prompt, engine.tokenizer, messages, add_generation_prompt=add_generation_prompt)
     is_long = sum(len(turn.content) for turn in turns) > LONG_TEXT
     return await asyncio.to_thread(render) if is_long else render()
