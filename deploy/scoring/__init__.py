@@ -1,1 +1,1 @@
-"""The HTTP endpoint: request formats in front, engines with one protocol behind them."""
+"""The HTTP endpoint: request formats in front, engines behind one class."""
