@@ -24,8 +24,9 @@ from playwright.sync_api import sync_playwright
 
 from phi3flow.app.commands.up import new_secrets
 from phi3flow.app.services import chat_page, openai_url, served_flow
+from phi3flow.core.child_process import finish
 from phi3flow.core.flow_folder import resolve_flow
-from phi3flow.core.service_stack import Stack, finish
+from phi3flow.core.service_stack import Stack
 from phi3flow.core.settings import Settings
 
 TOKENS, SECONDS_BETWEEN = 60, 0.05
