@@ -22,12 +22,13 @@ from statistics import median, quantiles
 
 from playwright.sync_api import sync_playwright
 
-from phi3flow.app.commands.up import new_secrets
-from phi3flow.app.services import chat_page, openai_url, served_flow
-from phi3flow.core.child_process import finish
+from custom_connections.promptflow_home import enter_home
+from custom_connections.store import store_connection
+from phi3flow.app.services import chat_page, endpoint_of, served_flow, with_own_keys
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.service_stack import Stack
 from phi3flow.core.settings import Settings
+from phi3flow.core.sides import TUNED
 
 TOKENS, SECONDS_BETWEEN = 60, 0.05
 LIMIT_MS = 300
@@ -81,13 +82,14 @@ def stack(folder):
     """Run endpoint, served flow and page; yields the page's address."""
     with Server(("127.0.0.1", 0), Endpoint) as endpoint:
         threading.Thread(target=endpoint.serve_forever, daemon=True).start()
-        secrets = new_secrets(folder)
-        flow = resolve_flow("chat", folder / "tuned", connection="phi3-tuned")
-        connect = [sys.executable, "-m", "phi3flow", "connect", "phi3-tuned", "--contract", "openai"]
-        finish([*connect, "--endpoint", openai_url(endpoint.server_address[1])], environment=secrets)
-        settings = Settings(flow_port=FLOW_PORT, ui_port=UI_PORT)
+        port = endpoint.server_address[1]
+        chosen = Settings(endpoint_port=port, flow_port=FLOW_PORT, ui_port=UI_PORT)
+        settings = with_own_keys(chosen, folder / "home")
+        flow = resolve_flow("chat", folder / "tuned", connection=TUNED.connection)
+        enter_home(settings)
+        store_connection(TUNED.connection, endpoint_of(TUNED, settings))
         with Stack(
-            served_flow(flow, FLOW_PORT, "flow_port", secrets, folder / "flow.log"),
+            served_flow(flow, TUNED, settings, folder / "flow.log"),
             chat_page(folder / "run", settings, folder / "page.log"),
         ):
             yield f"http://127.0.0.1:{UI_PORT}"

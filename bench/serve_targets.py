@@ -16,6 +16,8 @@ from phi3flow.app.services import scoring_endpoint
 from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.core.child_process import module_command
 from phi3flow.core.service_stack import Service
+from phi3flow.core.settings import Settings
+from phi3flow.core.sides import TUNED
 
 KEY = "bench-key"
 TOKENIZER = Path(__file__).parents[1] / "tests" / "data" / "phi3_tokenizer"
@@ -117,7 +119,12 @@ def services(subject: Subject, logs: Path) -> list[Service]:
     return [
         Service("mlflow", mlflow, PORTS["mlflow"], "/ping", "endpoint_port", log, quiet),
         *(
-            scoring_endpoint(folder, PORTS[name], "endpoint_port", KEY, logs / f"{subject.name}-{name}.log")
+            scoring_endpoint(
+                folder,
+                TUNED,
+                Settings(endpoint_port=PORTS[name], endpoint_key=KEY),
+                logs / f"{subject.name}-{name}.log",
+            )
             for name, folder in ours.items()
         ),
     ]

@@ -29,7 +29,7 @@ SIDES = ("theirs", "ours")
 
 def make_inputs():
     """Make the demo's base model and chats with phi3flow's own commands."""
-    from phi3flow.app.demo import write_chats
+    from phi3flow.app.commands.demo import write_chats
     from training.data.prepare import prepare
     from training.toy.corpus import make_base
 

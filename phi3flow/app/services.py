@@ -1,11 +1,11 @@
-"""The servers that phi3flow runs, as services of a `processes.Stack`, all on 127.0.0.1."""
+"""The servers that phi3flow runs, as services of a `service_stack.Stack`, all on 127.0.0.1."""
 
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_urlsafe
 
 from custom_connections.promptflow_home import enter_home, new_encryption_key
 from custom_connections.store import store_connection
@@ -13,7 +13,7 @@ from phi3flow.core.child_process import module_command
 from phi3flow.core.flow_folder import serve_command
 from phi3flow.core.service_stack import LOOPBACK, Service, Stack
 from phi3flow.core.settings import Settings
-from phi3flow.core.sides import SIDES
+from phi3flow.core.sides import SIDES, Side
 from phi3flow.phi3_contract import Endpoint
 
 # What the children below import, said before any of them starts.
@@ -28,29 +28,36 @@ def require_modules(*names: str) -> None:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
 
-def scoring_endpoint(model: Path, port: int, setting: str, key: str, log: Path) -> Service:
-    """`phi3flow serve`; the key travels in the environment. Contract openai is at `openai_url(port)`."""
+def with_own_keys(settings: Settings, home: Path) -> Settings:
+    """The same, with a Prompt flow home of its own in `home` and new keys, which only children get."""
+    keys = {"endpoint_key": token_urlsafe(32), "encryption_key": new_encryption_key()}
+    return settings.model_copy(update={"promptflow_home": home, **keys})
+
+
+def scoring_endpoint(model: Path, side: Side, settings: Settings, log: Path) -> Service:
+    """`phi3flow serve` on the port of `side`; the key travels in the environment."""
     require_modules(*ENDPOINT_MODULES)
+    port = getattr(settings, side.endpoint_port)
     return Service(
         name=f"endpoint of {model}",
         command=module_command("phi3flow", "serve", model, "--port", port),
         port=port,
         ready_path="/health/ready",
-        setting=setting,
+        setting=side.endpoint_port,
         log=log,
-        environment={"PHI3FLOW_ENDPOINT_KEY": key},
+        environment={"PHI3FLOW_ENDPOINT_KEY": settings.endpoint_key},
     )
 
 
-def openai_url(port: int) -> str:
-    return f"http://{LOOPBACK}:{port}/v1/chat/completions"
+def endpoint_of(side: Side, settings: Settings) -> Endpoint:
+    """What `scoring_endpoint` answers at: contract openai."""
+    url = f"http://{LOOPBACK}:{getattr(settings, side.endpoint_port)}/v1/chat/completions"
+    return Endpoint(url, settings.endpoint_key, "openai")
 
 
-@contextmanager
-def served(run: Path, settings: Settings) -> Iterator[dict[str, Endpoint]]:
+def served(run: Path, settings: Settings) -> AbstractContextManager[dict[str, Endpoint]]:
     """Both models of a run behind endpoints, by their connections' names; raises what serving raises."""
-    with local_endpoints({side.connection: run / side.name for side in SIDES}, run, settings) as endpoints:
-        yield endpoints
+    return local_endpoints({side.connection: run / side.name for side in SIDES}, run, settings)
 
 
 @contextmanager
@@ -59,28 +66,29 @@ def local_endpoints(
 ) -> Iterator[dict[str, Endpoint]]:
     """Serve each model folder and store a connection of its name (`phi3-base`, `phi3-tuned`) for it.
 
-    The endpoint key and the store's encryption key live in memory alone; logs and the store go to `folder`.
-    Raises BadInput for a taken port and Phi3flowError for a server that does not start.
+    Logs and the store go to `folder`. Raises BadInput for a taken port and Phi3flowError for a server that
+    does not start.
     """
-    key = secrets.token_urlsafe()
-    home = folder / "promptflow-home"
-    enter_home(settings.model_copy(update={"promptflow_home": home, "encryption_key": new_encryption_key()}))
-    services, endpoints = [], {}
-    for side in (side for side in SIDES if side.connection in models):
-        name, port = side.connection, getattr(settings, side.endpoint_port)
-        log = folder / "logs" / f"{name}.log"
-        services.append(scoring_endpoint(models[name], port, side.endpoint_port, key, log))
-        endpoints[name] = Endpoint(openai_url(port), key, "openai")
-    with Stack(*services):
+    own = with_own_keys(settings, folder / "promptflow-home")
+    sides = [side for side in SIDES if side.connection in models]
+    endpoints = {side.connection: endpoint_of(side, own) for side in sides}
+    enter_home(own)
+    with Stack(
+        *(
+            scoring_endpoint(models[side.connection], side, own, folder / "logs" / f"{side.connection}.log")
+            for side in sides
+        )
+    ):
         for name, endpoint in endpoints.items():
             store_connection(name, endpoint)
         yield endpoints
 
 
-def served_flow(folder: Path, port: int, setting: str, environment: Mapping[str, str], log: Path) -> Service:
-    """`pf flow serve` of a resolved flow, under `promptflow_home.environment`."""
+def served_flow(folder: Path, side: Side, settings: Settings, log: Path) -> Service:
+    """`pf flow serve` of a resolved flow, in the Prompt flow home that this process has entered."""
+    port = getattr(settings, side.flow_port)
     return Service(
-        f"chat flow of {folder.name}", serve_command(folder, port), port, "/health", setting, log, environment
+        f"chat flow of {folder.name}", serve_command(folder, port), port, "/health", side.flow_port, log
     )
 
 

@@ -11,11 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from phi3flow.core.errors import Phi3flowError
 
 REPORT_SECONDS = 5.0
 _logger = logging.getLogger(__name__)
@@ -63,15 +61,6 @@ def run_child(
         with contextlib.suppress(ProcessLookupError):  # the whole group ended on its own
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-
-
-def finish(command: Sequence[str], *, environment: Mapping[str, str]) -> None:
-    """Run one command to its end; `environment` is added to this process's own. Raises Phi3flowError."""
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise Phi3flowError(done.stderr.decode(errors="replace").strip() or f"{command[0]} failed")
 
 
 def last_line(log: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from azure_emulator.emulator import Emulator, Options
 
 from custom_connections.promptflow_home import new_encryption_key
-from phi3flow.app.demo import QUESTION, write_chats
+from phi3flow.app.commands.demo import QUESTION, write_chats
 
 RUN = Path("runs/azure-demo")
 ROWS = 100  # of the held-out questions: enough for a verdict, few enough for a demonstration

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from phi3flow.core.child_process import finish
-from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.errors import BadInput
 from phi3flow.core.service_stack import Service, ServiceFailed, Stack, is_free
 
 SERVER = """
@@ -190,11 +189,3 @@ def test_nothing_survives_a_parent_that_is_killed(holder):
     grandchild = grandchild_of(services[0])
     process.kill()
     until(lambda: all(is_free(s.port) for s in services) and not lives(grandchild))
-
-
-def test_finish_reports_what_the_command_said(tmp_path):
-    finish(
-        [sys.executable, "-c", "import os; assert os.environ['SECRET']"], environment={"SECRET": "planted"}
-    )
-    with pytest.raises(Phi3flowError, match="no keyring"):
-        finish([sys.executable, "-c", "raise SystemExit('no keyring')"], environment={})

@@ -1,17 +1,16 @@
 """`phi3flow up`: the endpoints, served chat flows and pages of a run, until Ctrl-C."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from typer import Argument, Option
 
-from custom_connections.promptflow_home import environment, new_encryption_key
+from custom_connections.promptflow_home import enter_home
+from custom_connections.store import store_connection
 from phi3flow.app.run_folder import require_model
-from phi3flow.app.services import chat_page, openai_url, scoring_endpoint, served_flow
-from phi3flow.core.child_process import finish, module_command
+from phi3flow.app.services import chat_page, endpoint_of, scoring_endpoint, served_flow, with_own_keys
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.flow_folder import resolve_flow
@@ -50,14 +49,15 @@ def up(
     _check(folder, sides, host, settings)
     logs = folder / "up"
     logs.mkdir(exist_ok=True)
-    with TemporaryDirectory(prefix="promptflow-", dir=logs) as name:
-        scratch = Path(name)
-        secrets = new_secrets(scratch)
-        services = [each for side in sides for each in _services(folder, side, scratch, secrets, settings)]
+    with TemporaryDirectory(prefix="promptflow-", dir=logs) as scratch:
+        flows, own = Path(scratch), with_own_keys(settings, Path(scratch) / "home")
+        services = [each for side in sides for each in _services(folder, side, flows, own)]
         services.append(chat_page(folder, settings, logs / "page.log", arena=arena, host=host))
         require_free_ports(services)
+        enter_home(own)
         for side in sides:
-            _prepare(scratch, side, secrets, settings)
+            resolve_flow("chat", flows / side.name, connection=side.connection)
+            store_connection(side.connection, endpoint_of(side, own))
         with Stack(*services) as stack:
             say(_ready(sides, settings))
             stack.wait()
@@ -77,45 +77,21 @@ def _check(folder: Path, sides: Sequence[Side], host: str, settings: Settings) -
         raise BadInput(f"--host {host} needs a login: {problem}", hint=HOW_TO)
 
 
-def new_secrets(scratch: Path) -> dict[str, str]:
-    """Both keys of this one `up`, and the variables that select its Prompt flow home: for children only."""
-    home = scratch / "home"
-    return {
-        **environment(home, new_encryption_key()),
-        "PHI3FLOW_PROMPTFLOW_HOME": str(home),
-        "PHI3FLOW_ENDPOINT_KEY": token_urlsafe(32),
-    }
-
-
-def _services(
-    folder: Path, side: Side, scratch: Path, secrets: Mapping[str, str], settings: Settings
-) -> list[Service]:
+def _services(folder: Path, side: Side, flows: Path, settings: Settings) -> list[Service]:
     """The endpoint of a model, and its chat flow."""
-    name, key, logs = side.name, secrets["PHI3FLOW_ENDPOINT_KEY"], folder / "up"
-    endpoint_port, flow_port = getattr(settings, side.endpoint_port), getattr(settings, side.flow_port)
+    logs = folder / "up"
     return [
-        scoring_endpoint(
-            folder / name, endpoint_port, side.endpoint_port, key, logs / f"endpoint-{name}.log"
-        ),
-        served_flow(scratch / name, flow_port, side.flow_port, secrets, logs / f"flow-{name}.log"),
+        scoring_endpoint(folder / side.name, side, settings, logs / f"endpoint-{side.name}.log"),
+        served_flow(flows / side.name, side, settings, logs / f"flow-{side.name}.log"),
     ]
-
-
-def _prepare(scratch: Path, side: Side, secrets: Mapping[str, str], settings: Settings) -> None:
-    """The chat flow and the connection of a model, stored in a child: only children have the keys."""
-    resolve_flow("chat", scratch / side.name, connection=side.connection)
-    url = openai_url(getattr(settings, side.endpoint_port))
-    connect = module_command("phi3flow", "connect", side.connection, "--endpoint", url)
-    finish([*connect, "--contract", "openai"], environment=secrets)
 
 
 def _ready(sides: Sequence[Side], settings: Settings) -> str:
     lines = ["", f"  chat page        http://127.0.0.1:{settings.ui_port}"]
     for side in sides:
-        flow, endpoint = getattr(settings, side.flow_port), getattr(settings, side.endpoint_port)
         lines += [
-            f"  {side.name + ' flow':16} http://127.0.0.1:{flow}/score",
-            f"  {side.name + ' endpoint':16} http://127.0.0.1:{endpoint}/v1/chat/completions",
+            f"  {side.name + ' flow':16} http://127.0.0.1:{getattr(settings, side.flow_port)}/score",
+            f"  {side.name + ' endpoint':16} {endpoint_of(side, settings).url}",
         ]
     lines += ["", "Open the chat page, or ask in another terminal:"]
     return "\n".join([*lines, '  phi3flow chat "Who founded Microsoft?"', "Ctrl-C stops everything."])
