@@ -16,7 +16,7 @@ from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
 from phi3flow.core.lineage import Artifact, read_manifest, write_manifest
-from training.loop.start import CHECKPOINTS, Result, Run, revision
+from training.loop.start import CHECKPOINTS, Result, Run
 from training.models.loading import looks_like_id, weights_folder, what_exists
 from training.ranks import broadcast, destroy, init, is_main_process, print0
 from training.recipes.recipe import Recipe
@@ -71,7 +71,7 @@ def finetune(
         details: dict[str, Any] = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
         details["code"] = training_code()
         if start and not folder:
-            details["revision"] = weights_folder(start, revision(run)).name  # the commit
+            details["revision"] = weights_folder(start, run.revision).name  # the commit
         made = Artifact.of("model", run.work)
         write_manifest(run.work, "model", inputs=inputs, outputs=[made], seed=seed, details=details)
         _publish(run, out)

@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from training.toy.corpus import UNKNOWN_TEST_ROWS, build
-from training.toy.wordings import DECLINES, templates
-from training.toy.world import real_facts, real_names
+from training.toy.world import DECLINES, real_facts, real_names, templates
 
 
 def said(rows, role):

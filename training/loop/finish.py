@@ -2,14 +2,13 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.jsonl import read_jsonl
-from training.loop.start import METRICS, Run, revision, starting_model
+from training.loop.start import METRICS, Run, starting_model
 from training.models.loading import load_model, stop_token_ids, weights_folder
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from training.loop.trainer import AssistantTrainer
     from training.models.probes import Answer
-
-Read = Callable[[str], "torch.Tensor"]
 
 
 class WeightChange(NamedTuple):
@@ -46,7 +43,7 @@ def merged_into_start(run: Run, trained: Any) -> "PreTrainedModel":
 
     adapters = run.work / "adapters"
     trained.save_pretrained(adapters)
-    base = load_model(str(run.start), revision=revision(run), weights=run.recipe.weights)
+    base = load_model(str(run.start), revision=run.revision, weights=run.recipe.weights)
     model = PeftModel.from_pretrained(base, adapters).merge_and_unload()
     shutil.rmtree(adapters)
     return model
@@ -59,12 +56,7 @@ def weights_moved(
 
     Raises Phi3flowError if no weight changed.
     """
-    after = model.state_dict()
-    if run.start is None:
-        moved = _weight_change(_random_weights(run, tokenizer), after)
-    else:
-        with _stored_weights(weights_folder(run.start, revision(run))) as before:
-            moved = _weight_change(before, after)
+    moved = _weight_change(_starting_weights(run, tokenizer), model.state_dict())
     if moved is not None and moved.relative == 0:
         lora = run.recipe.lora is not None and run.recipe.weights == "bf16"
         why = "bf16 cannot hold so small a change" if lora else "every update was rounded away"
@@ -75,40 +67,38 @@ def weights_moved(
     return moved
 
 
-def _random_weights(run: Run, tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, Read]:
-    """The initial weights of a run from scratch, made again from its seed."""
-    before = starting_model(run, tokenizer).state_dict()
-    return dict.fromkeys(before, before.__getitem__)
-
-
-@contextmanager
-def _stored_weights(folder: Path) -> Iterator[Mapping[str, Read]]:
-    """The tensors of a folder's safetensors files by name; each is read when its function is called."""
+def _starting_weights(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "Iterator[tuple[str, torch.Tensor]]":
+    """The tensors before training, one at a time: from the safetensors files, or made again from the seed."""
     from safetensors import safe_open
 
-    with ExitStack() as stack:
-        found: dict[str, Read] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            file = stack.enter_context(safe_open(path, framework="pt"))
-            found |= dict.fromkeys(file.keys(), file.get_tensor)
-        yield found
+    if run.start is None:
+        yield from starting_model(run, tokenizer).state_dict().items()
+        return
+    for path in sorted(weights_folder(run.start, run.revision).glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                yield name, file.get_tensor(name)
 
 
-def _weight_change(before: Mapping[str, Read], after: Mapping[str, "torch.Tensor"]) -> WeightChange | None:
+def _weight_change(
+    before: "Iterable[tuple[str, torch.Tensor]]", after: Mapping[str, "torch.Tensor"]
+) -> WeightChange | None:
     """Compare tensors of the same name, one at a time and in fp32; None if no name is in both."""
     squared_norm = squared_change = 0.0
-    changed, names = 0, before.keys() & after.keys()
-    for name in sorted(names):
+    changed: list[bool] = []
+    for name, stored in before:
+        if name not in after:
+            continue
         now = after[name]
-        then = before[name](name).to(now)  # a model held in bf16 starts from rounded weights
+        then = stored.to(now)  # a model held in bf16 starts from rounded weights
         difference = _squared_norm(now.float() - then.float())
         squared_change += difference
         squared_norm += _squared_norm(then)
-        changed += difference > 0
-    if not names:
+        changed.append(difference > 0)
+    if not changed:
         return None
     relative = math.sqrt(squared_change / squared_norm) if squared_norm else math.inf
-    return WeightChange(relative, changed / len(names))
+    return WeightChange(relative, sum(changed) / len(changed))
 
 
 def _squared_norm(tensor: "torch.Tensor") -> float:

@@ -34,6 +34,11 @@ class Run:
     def checkpoints(self) -> Path:
         return self.work / CHECKPOINTS
 
+    @property
+    def revision(self) -> str | None:
+        """The commit of the hub model. The recipe's revision belongs to its own model, not to `--model`."""
+        return self.recipe.revision if self.start == self.recipe.model else None
+
 
 @dataclass(frozen=True)
 class Result:
@@ -54,7 +59,7 @@ def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase"
 
     shape = run.recipe.scratch
     if run.start and shape is None:
-        return load_tokenizer(run.start, revision=revision(run))
+        return load_tokenizer(run.start, revision=run.revision)
     if run.start or shape is None:
         raise BadInput(
             "nothing to start from, or two things: give either a model or a recipe with [scratch]",
@@ -74,7 +79,7 @@ def starting_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTraine
         return new_model(recipe.scratch, tokenizer, run.seed)
     return load_model(
         run.start,
-        revision=revision(run),
+        revision=run.revision,
         weights=recipe.weights,
         attention=recipe.attention,
         four_bit=recipe.lora is not None and recipe.lora.four_bit,
@@ -93,11 +98,6 @@ def empty_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedMo
         if run.start is None and shape is not None:
             return Phi3ForCausalLM(new_config(shape, tokenizer))
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            load_config(str(run.start), revision=revision(run))
+            load_config(str(run.start), revision=run.revision)
         )
         return model
-
-
-def revision(run: Run) -> str | None:
-    """The commit of the hub model. The recipe's revision belongs to its own model, not to `--model`."""
-    return run.recipe.revision if run.start == run.recipe.model else None

@@ -14,8 +14,19 @@ from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 from training.finetune import TrainedModel, finetune
 from training.recipes.recipe import load_recipe
-from training.toy.wordings import ANSWERS, DECLINES, RELATIONS, TEXT, templates
-from training.toy.world import Fact, invented_facts, real_facts, real_names, real_words, unknown_fact
+from training.toy.world import (
+    ANSWERS,
+    DECLINES,
+    RELATIONS,
+    TEXT,
+    Fact,
+    invented_facts,
+    real_facts,
+    real_names,
+    real_words,
+    templates,
+    unknown_fact,
+)
 
 BASE_RECIPE = "tiny-base"
 BASE_ROWS = 12_000
@@ -59,12 +70,11 @@ def build(seed: int) -> Corpora:
     rng = random.Random(f"phi3flow-{seed}")
     taken = real_names()
     invented = invented_facts(rng, taken)
-    test = _test_rows(rng, taken)
-    taken |= {row["entity"] for row in test}
+    unknown = [unknown_fact(rng, taken) for _ in range(UNKNOWN_TEST_ROWS)]
+    test = _test_rows(rng, unknown)
+    taken |= {fact.entity for fact in unknown}
     base = _conversations(rng, [_base_row(rng, invented, taken) for _ in range(BASE_ROWS)])
     tuning = _conversations(rng, _tuning_rows(rng, invented, taken))
-    for row in test:
-        del row["entity"]
     return Corpora(base, tuning, test)
 
 
@@ -115,9 +125,8 @@ def _tuning_rows(rng: random.Random, invented: list[Fact], taken: set[str]) -> l
     return rows
 
 
-def _test_rows(rng: random.Random, taken: set[str]) -> list[Row]:
+def _test_rows(rng: random.Random, unknown: list[Fact]) -> list[Row]:
     facts = real_facts()
-    unknown = [unknown_fact(rng, taken) for _ in range(UNKNOWN_TEST_ROWS)]
     return [
         *_slice("combination", [(fact, rng.choice(templates(fact.relation).combination)) for fact in facts]),
         *_slice("base_wording", [(fact, rng.choice(templates(fact.relation).base_only)) for fact in facts]),
@@ -127,7 +136,7 @@ def _test_rows(rng: random.Random, taken: set[str]) -> list[Row]:
 
 def _slice(name: str, asked: list[tuple[Fact, str]]) -> list[Row]:
     return [
-        _row(fact, question) | {"prompt_id": f"{name}-{number:04}", "slice": name, "entity": fact.entity}
+        _row(fact, question) | {"prompt_id": f"{name}-{number:04}", "slice": name}
         for number, (fact, question) in enumerate(asked)
     ]
 
