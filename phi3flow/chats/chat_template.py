@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.jsonl import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +22,20 @@ class Example(NamedTuple):
 
     input_ids: list[int]
     assistant_mask: list[int]
+
+
+def check_prompt(messages: Sequence[Mapping[str, str]], path: str, *, ends_with_user: bool = True) -> None:
+    """A system message only first, the user last, no empty user message. Raises RowError."""
+    for position, message in enumerate(messages):
+        role, at = message["role"], f"{path}[{position}]"
+        if role not in ("system", "user", "assistant"):
+            raise RowError(f"{at}.role", f"'{role}' is no role")
+        if role == "system" and position:
+            raise RowError(f"{at}.role", "only the first message may be the system's")
+        if role == "user" and not message["content"].strip():
+            raise RowError(f"{at}.content", "the user's message is empty")
+    if ends_with_user and (not messages or messages[-1]["role"] != "user"):
+        raise RowError(f"{path}[{len(messages) - 1}].role", "the last message must be the user's")
 
 
 def encode_prompt(

@@ -3,7 +3,7 @@
 MLflow runs this file by itself ("models from code"), in `mlflow models serve` and in Azure's scoring server.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -51,9 +51,14 @@ class ChatModel(PythonModel):
 
         DataFrame is the only type hint from which MLflow derives no schema of its own.
         """
+        from phi3flow.chats.chat_template import check_prompt
+        from phi3flow.core.errors import translating
+        from phi3flow.core.jsonl import RowError
+
         chats = [[dict(message) for message in messages] for messages in model_input["messages"]]
-        for row, chat in enumerate(chats):
-            _check(chat, f"row {row}: messages")
+        with translating({RowError: lambda error: _refusal(str(error))}):
+            for row, chat in enumerate(chats):
+                check_prompt(chat, f"row {row}: messages")
         return [self._answer(chat, params or {}) for chat in chats]
 
     def _answer(self, chat: list[dict[str, str]], params: Mapping[str, Any]) -> str:
@@ -73,18 +78,6 @@ class ChatModel(PythonModel):
         tokens = int(min(asked, context - prompt))
         model, tokenizer = self._model, self._tokenizer
         return generate(model, tokenizer, chat, temperature=temperature, max_new_tokens=tokens).text
-
-
-def _check(chat: Sequence[Mapping[str, str]], path: str) -> None:
-    """The endpoint's rules: a system message only first, a user message last, no empty user message."""
-    for position, message in enumerate(chat):
-        role, at = message["role"], f"{path}[{position}]"
-        if role not in ("system", "user", "assistant") or (role == "system" and position):
-            raise _refusal(f"{at}.role: '{role}' cannot stand here")
-        if role == "user" and not message["content"].strip():
-            raise _refusal(f"{at}.content: the user's message is empty")
-    if not chat or chat[-1]["role"] != "user":
-        raise _refusal(f"{path}: the last message must be the user's")
 
 
 def _refusal(message: str) -> MlflowException:

@@ -19,6 +19,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from deploy.scoring.engine import GenerationRequest
 from deploy.scoring.http.http_errors import RequestError
+from phi3flow.chats.chat_template import check_prompt
+from phi3flow.core.errors import translating
+from phi3flow.core.jsonl import RowError
 
 MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body never holds it up
@@ -228,13 +231,6 @@ def _path(location: tuple[str | int, ...]) -> str | None:
 
 
 def _check_turns(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) -> None:
-    """A system message only first, the user last, no empty user message. Raises RequestError."""
-    for position, turn in enumerate(turns):
-        at = f"{path}[{position}]"
-        if turn.role == "system" and position:
-            raise RequestError(400, f"{at}.role: only the first message may be the system's", f"{at}.role")
-        if turn.role == "user" and not turn.content.strip():
-            raise RequestError(400, f"{at}.content: the user's message is empty", f"{at}.content")
-    if ends_with_user and turns[-1].role != "user":
-        at = f"{path}[{len(turns) - 1}].role"
-        raise RequestError(400, f"{at}: the last message must be the user's", at)
+    """Raise RequestError for turns that make no prompt."""
+    with translating({RowError: lambda error: RequestError(400, str(error), getattr(error, "field", None))}):
+        check_prompt([turn.model_dump() for turn in turns], path, ends_with_user=ends_with_user)
