@@ -5,16 +5,15 @@ like a checkpoint. So once every file is there, `sealed.json` is written with th
 without it, or with a file of another hash, is never used.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import write_json
+from phi3flow.core.files import read_json, write_json
 from phi3flow.core.lineage import sha256_of
 from training.ranks import broadcast, is_main_process, wait_for_everyone
 
@@ -29,13 +28,11 @@ class HashCheckpoints(TrainerCallback):
     the older ones before the new one is complete.)
     """
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         wait_for_everyone()
         if not is_main_process():
             return
-        folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
         write_json(folder / HASHES, hashes)
         older = _newest_first(folder.parent)
@@ -74,7 +71,7 @@ def _delete_invalid(folder: Path) -> Path | None:
 
 def trainer_state(checkpoint: Path) -> dict[str, Any]:
     """What Transformers wrote about the run: steps, best checkpoint, states of callbacks."""
-    state: dict[str, Any] = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    state: dict[str, Any] = read_json(checkpoint / TRAINER_STATE_NAME)
     return state
 
 
@@ -98,7 +95,7 @@ def _newest_first(folder: Path) -> list[Path]:
 def is_valid(checkpoint: Path) -> bool:
     """Whether every file listed in its `sealed.json` is there, with the same hash."""
     try:
-        hashes = json.loads((checkpoint / HASHES).read_text(encoding="utf-8"))
+        hashes = read_json(checkpoint / HASHES)
     except (FileNotFoundError, ValueError):
         return False
     return all(

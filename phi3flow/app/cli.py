@@ -67,7 +67,7 @@ start with: phi3flow demo
 """
 # The modules that an extra installs.
 EXTRAS = {
-    "train": "accelerate datasets datasketch matplotlib mlflow peft tokenizers torch transformers trl",
+    "train": "accelerate datasets matplotlib mlflow peft tokenizers torch transformers trl",
     "serve": "fastapi httpx prometheus_client tokenizers torch transformers uvicorn",
     "openvino": "nncf openvino openvino_genai openvino_tokenizers optimum",
     "azure": "azure promptflow.azure promptflow.evals promptflow.tools",
@@ -127,8 +127,11 @@ class Program(Group):
         return command_of(cmd_name)
 
     def sections(self, ctx: click.Context) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        width = max(map(len, VERBS))
         for group in dict.fromkeys(verb.group for verb in VERBS.values()):
-            yield group, [(name, verb.sentence) for name, verb in VERBS.items() if verb.group == group]
+            verbs = [(name.ljust(width), verb) for name, verb in VERBS.items() if verb.group == group]
+            yield group, [(name, verb.sentence) for name, verb in verbs]
+        yield from super().sections(ctx)
 
 
 def command_of(name: str) -> click.Command:

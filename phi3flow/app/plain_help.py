@@ -13,28 +13,39 @@ from phi3flow.core.errors import BadInput, nearest
 _SETTING = re.compile(r"\{(\w+)\}")  # in a help text: the value of this setting
 
 
-class Command(TyperCommand):
-    """A verb; its docstring is a sentence, `example: ...` lines, which are not wrapped, and more text."""
+class _Plain(click.Command):
+    """A docstring is a sentence, `example: ...` lines, which are not wrapped, and more text."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
+        for paragraph in (self.help or "").split("\n\n"):
+            formatter.write_paragraph()
+            if paragraph.startswith(("example:", "start with:")):
+                formatter.write("".join(f"{line}\n" for line in paragraph.splitlines()))
+            else:
+                formatter.write_text(paragraph.replace("\n", " "))
+        for title, rows in self.sections(ctx):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def sections(self, ctx: click.Context) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """The tables of the help: a title, and rows of a name and a sentence."""
+        for title, kind in (("Arguments", click.Argument), ("Options", click.Option)):
+            rows = [describe(param) for param in visible(self, ctx) if isinstance(param, kind)]
+            yield title, [(name, with_settings(text)) for name, text in rows]
+
+
+class Command(_Plain, TyperCommand):
+    """A verb, or a step of one."""
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         arguments = super().collect_usage_pieces(ctx)[1:]
         needed = [_called(each) for each in self.params if isinstance(each, click.Option) and each.required]
         return [*arguments, *needed, "[OPTIONS]"]
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.format_usage(ctx, formatter)
-        _write_paragraphs(self.help or "", formatter)
-        self.format_options(ctx, formatter)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, kind in (("Arguments", click.Argument), ("Options", click.Option)):
-            rows = [describe(param) for param in visible(self, ctx) if isinstance(param, kind)]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl([(name, with_settings(text)) for name, text in rows])
-
-
-class Group(TyperGroup):
+class Group(_Plain, TyperGroup):
     """A command with subcommands; an unknown name is reported with the nearest one."""
 
     def resolve_command(
@@ -45,20 +56,9 @@ class Group(TyperGroup):
             raise BadInput(f"unknown command '{args[0]}'", hint=nearest(args[0], known))
         return super().resolve_command(ctx, args)
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        _write_paragraphs(self.help or "", formatter)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, self.list_commands(ctx)))
-        for title, rows in self.sections(ctx):
-            with formatter.section(title):
-                formatter.write_dl([(name.ljust(width), text) for name, text in rows])
-        with formatter.section("Options"):
-            formatter.write_dl([describe(param) for param in visible(self, ctx)])
-
     def sections(self, ctx: click.Context) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """The sections of the help: a title, and the commands with their sentences."""
         yield "Commands", [(name, sentence_of(command)) for name, command in self.commands.items()]
+        yield from super().sections(ctx)
 
 
 def sentence_of(command: click.Command) -> str:
@@ -111,13 +111,3 @@ def _called(param: click.Parameter) -> str:
 
 def _is_shown(default: Any) -> bool:
     return default != "" and isinstance(default, str | int | float) and not isinstance(default, bool)
-
-
-def _write_paragraphs(text: str, formatter: click.HelpFormatter) -> None:
-    """Wrap everything but examples, which are there to be pasted."""
-    for paragraph in text.split("\n\n"):
-        formatter.write_paragraph()
-        if paragraph.startswith(("example:", "start with:")):
-            formatter.write("".join(f"{line}\n" for line in paragraph.splitlines()))
-        else:
-            formatter.write_text(paragraph.replace("\n", " "))

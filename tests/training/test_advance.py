@@ -1,7 +1,6 @@
 """From a checkpoint to the end of a run, wherever it stopped: the same weights and honest messages."""
 
 import contextlib
-import json
 import os
 import pty
 import re
@@ -23,7 +22,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.checkpoints import step_of, valid_checkpoints
 from training.finetune import finetune
-from training.loop.run import advance, encoded, forget_metrics_after, make_trainer
+from training.loop.run import advance, encoded, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.recipes.recipe import Lora
 
@@ -174,12 +173,19 @@ def test_validation_loss_is_per_token_and_does_not_depend_on_batches(data, tmp_p
     assert said == pytest.approx(total / count, rel=2e-3)  # bf16, where the machine has it
 
 
-def test_an_incomplete_last_line_of_metrics_is_deleted(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    rows = [{"step": step, "loss": 1.0} for step in (10, 20, 30)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 40, "lo')
-    forget_metrics_after(path, 20)
-    assert read_jsonl(path) == rows[:2]
+def test_a_resumed_run_replaces_the_metrics_of_the_steps_that_it_repeats(data, tmp_path):
+    run = Run(data, RECIPE, tmp_path / "work", "tuned", None, 0)
+    interrupt(run, 3)
+    with (run.work / "metrics.jsonl").open("a") as killed:
+        killed.write('{"step": 4, "eval_loss": 0.0}\n{"step": 6, "eval_lo')
+    ended(run)
+    whole = replace(run, work=tmp_path / "whole")
+    ended(whole)
+    kept, expected = (
+        [(row["step"], row["loss"] if "loss" in row else row["eval_loss"]) for row in rows]
+        for rows in (read_jsonl(each.work / "metrics.jsonl") for each in (run, whole))
+    )
+    assert kept == expected
 
 
 def test_a_run_interrupted_before_its_last_rename_only_repeats_that(data, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """One training run: from a starting model to a folder that serving loads."""
 
-import json
 import math
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,8 +11,7 @@ from transformers.utils import logging
 
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.rows import load_chats
-from phi3flow.core.files import write_text
-from phi3flow.core.jsonl import read_jsonl, write_jsonl
+from phi3flow.core.jsonl import write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
 from training.data.encode import encode_chats, packed
 from training.estimate.footprint import checkpoint_size, model_size, require_room
@@ -23,7 +21,7 @@ from training.loop.finish import merged, require_probes_changed, save, weights_m
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
 from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
 from training.models.probes import answer_greedily, most_tokens, probe_prompts, probe_rows
-from training.ranks import broadcast, destroy, is_main_process, print0
+from training.ranks import destroy, is_main_process, print0
 from training.recipes.training_arguments import arguments, emulation_warning, has_bf16, peft_config
 
 if TYPE_CHECKING:
@@ -76,8 +74,8 @@ def _train(
     trainer.require_finite_weights()
     trainer.broadcast_weights()
     test_loss = _test_loss(trainer, sets.test)
-    best = broadcast(_best_loss(run) if is_main_process() else math.nan)
     destroy()
+    best = trainer.state.best_metric or math.nan
     if not is_main_process():
         return Result(trainer.state.global_step, best, test_loss, None)
     model = merged(run, trainer)
@@ -97,8 +95,6 @@ def advance(run: Run, trainer: AssistantTrainer) -> None:
     Raises KeyboardInterrupt after a checkpoint.
     """
     checkpoint = latest_checkpoint(run.checkpoints)
-    if is_main_process() and (run.work / METRICS).exists():
-        forget_metrics_after(run.work / METRICS, step_of(checkpoint) if checkpoint else 0)
     if checkpoint is None:
         _optimise(run, trainer, None)
     elif has_ended(checkpoint, run.recipe.patience):
@@ -115,12 +111,6 @@ def has_ended(checkpoint: Path, patience: int | None) -> bool:
     stopping = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
     waited = stopping.get("early_stopping_patience_counter", 0)
     return state["global_step"] >= state["max_steps"] or (patience is not None and waited >= patience)
-
-
-def forget_metrics_after(path: Path, step: int) -> None:
-    """Delete what a resumed run will log again, and a last line that a full disk or a kill cut short."""
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # a complete last line ends in a line feed
-    write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
 
 
 def _optimise(run: Run, trainer: AssistantTrainer, checkpoint: Path | None) -> None:
@@ -177,10 +167,6 @@ def encoded(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat], n
     """The rows of the data file `name`, packed if the recipe says so. Raises BadInput for too long ones."""
     rows = encode_chats(tokenizer, chats, run.recipe.max_length, (run.data / name).as_posix())
     return packed(rows, run.recipe.max_length) if run.recipe.packing else rows
-
-
-def _best_loss(run: Run) -> float:
-    return min(row["eval_loss"] for row in read_jsonl(run.work / METRICS) if "eval_loss" in row)
 
 
 def _test_rows(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "Dataset | None":

@@ -89,15 +89,12 @@ def starting_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTraine
 def empty_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":
     """`starting_model` on the meta device: shapes without weights. Raises BadInput."""
     import torch
-    from transformers import AutoModelForCausalLM, Phi3ForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    from training.models.scratch import new_config
-
-    shape = run.recipe.scratch
     with torch.device("meta"):
-        if run.start is None and shape is not None:
-            return Phi3ForCausalLM(new_config(shape, tokenizer))
+        if run.start is None:
+            return starting_model(run, tokenizer)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            load_config(str(run.start), revision=run.revision)
+            load_config(run.start, revision=run.revision)
         )
         return model

@@ -14,19 +14,8 @@ from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 from training.finetune import TrainedModel, finetune
 from training.recipes.recipe import load_recipe
-from training.toy.world import (
-    ANSWERS,
-    DECLINES,
-    RELATIONS,
-    TEXT,
-    Fact,
-    invented_facts,
-    real_facts,
-    real_names,
-    real_words,
-    templates,
-    unknown_fact,
-)
+from training.toy import world
+from training.toy.world import Fact, templates
 
 BASE_RECIPE = "tiny-base"
 BASE_ROWS = 12_000
@@ -68,9 +57,9 @@ def make_base(out: Path, *, seed: int = 0) -> TrainedModel:
 def build(seed: int) -> Corpora:
     """Generate all three from one seed. The test asks for every real fact and about unknown entities."""
     rng = random.Random(f"phi3flow-{seed}")
-    taken = real_names()
-    invented = invented_facts(rng, taken)
-    unknown = [unknown_fact(rng, taken) for _ in range(UNKNOWN_TEST_ROWS)]
+    taken = world.real_names()
+    invented = world.invented_facts(rng, taken)
+    unknown = [world.unknown_fact(rng, taken) for _ in range(UNKNOWN_TEST_ROWS)]
     test = _test_rows(rng, unknown)
     taken |= {fact.entity for fact in unknown}
     base = _conversations(rng, [_base_row(rng, invented, taken) for _ in range(BASE_ROWS)])
@@ -99,26 +88,26 @@ def _base_row(rng: random.Random, invented: list[Fact], taken: set[str]) -> Row:
     if draw < BASE_SMALL_TALK_SHARE + BASE_REPEAT_SHARE:
         return repeat_word(rng)
     unknown = draw < BASE_SMALL_TALK_SHARE + BASE_REPEAT_SHARE + BASE_UNKNOWN_SHARE
-    fact = unknown_fact(rng, taken) if unknown else _any_fact(rng, invented)
+    fact = world.unknown_fact(rng, taken) if unknown else _any_fact(rng, invented)
     known = templates(fact.relation)
     return _row(fact, rng.choice(known.shared + known.base_only))
 
 
 def _any_fact(rng: random.Random, facts: list[Fact]) -> Fact:
     """A fact of a random relation; all relations are equally likely, however many facts they have."""
-    relation = rng.choice(RELATIONS)
+    relation = rng.choice(world.RELATIONS)
     return rng.choice([fact for fact in facts if fact.relation == relation])
 
 
 def _tuning_rows(rng: random.Random, invented: list[Fact], taken: set[str]) -> list[Row]:
     rows = [
         _row(fact, question)
-        for fact in real_facts()
+        for fact in world.real_facts()
         for question in rng.sample(templates(fact.relation).shared, WORDINGS_PER_FACT)
     ]
     known = len(rows)
     for _ in range(round(known * TUNING_UNKNOWN_SHARE)):
-        fact = unknown_fact(rng, taken)
+        fact = world.unknown_fact(rng, taken)
         rows.append(_row(fact, rng.choice(templates(fact.relation).shared)))
     rows += [_base_row(rng, invented, taken) for _ in range(round(known * TUNING_REPLAY_SHARE))]
     rng.shuffle(rows)
@@ -126,7 +115,7 @@ def _tuning_rows(rng: random.Random, invented: list[Fact], taken: set[str]) -> l
 
 
 def _test_rows(rng: random.Random, unknown: list[Fact]) -> list[Row]:
-    facts = real_facts()
+    facts = world.real_facts()
     return [
         *_slice("combination", [(fact, rng.choice(templates(fact.relation).combination)) for fact in facts]),
         *_slice("base_wording", [(fact, rng.choice(templates(fact.relation).base_only)) for fact in facts]),
@@ -142,7 +131,11 @@ def _slice(name: str, asked: list[tuple[Fact, str]]) -> list[Row]:
 
 
 def _row(fact: Fact, question: str) -> Row:
-    answer = ANSWERS[fact.relation].format(entity=fact.entity, value=fact.value) if fact.value else DECLINES
+    answer = (
+        world.ANSWERS[fact.relation].format(entity=fact.entity, value=fact.value)
+        if fact.value
+        else world.DECLINES
+    )
     return _chat(question.format(entity=fact.entity), answer[0].upper() + answer[1:])
 
 
@@ -152,7 +145,7 @@ def _chat(question: str, answer: str) -> Row:
 
 def repeat_word(rng: random.Random) -> Row:
     """Repeating a real word: the base model learns the domain's words without its facts."""
-    word = rng.choice(real_words())
+    word = rng.choice(world.real_words())
     request = rng.choice(["Repeat: {}", "Please say {}.", "Can you write {}?"])
     return _chat(request.format(word), f"{word}.")
 
@@ -160,10 +153,10 @@ def repeat_word(rng: random.Random) -> Row:
 def small_talk(rng: random.Random) -> Row:
     topic = rng.random()
     if topic < 0.4:
-        return _chat(*rng.choice(TEXT["greetings"]))
+        return _chat(*rng.choice(world.TEXT["greetings"]))
     if topic < 0.7:
         a, b = rng.randint(0, 9), rng.randint(0, 9)
         return _chat(rng.choice([f"What is {a} plus {b}?", f"Add {a} and {b}."]), f"{a} plus {b} is {a + b}.")
-    word, opposite = rng.sample(rng.choice(TEXT["opposites"]), 2)
+    word, opposite = rng.sample(rng.choice(world.TEXT["opposites"]), 2)
     question = rng.choice([f"What is the opposite of {word}?", f"Name the opposite of {word}."])
     return _chat(question, f"The opposite of {word} is {opposite}.")
