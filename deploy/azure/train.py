@@ -81,7 +81,7 @@ def train(
         actions = run_job(needs, job, plan=plan)
     if not plan:
         details = {"tags": asked.tags, "compute": asked.profile.compute}
-        keep(job, details | ({"base": base.name} if base else {}), asked.data, out)
+        record_training(job, details | ({"base": base.name} if base else {}), asked.data, out)
     return actions, job.name
 
 
@@ -134,7 +134,7 @@ def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:
     )
 
 
-def keep(job: Job, details: Mapping[str, Any], data: Path, out: Path) -> None:
+def record_training(job: Job, details: Mapping[str, Any], data: Path, out: Path) -> None:
     """What `deploy` needs of a finished job: its small files as `out/tuned`, its names in the manifest."""
     with explaining(f"job {job.name}", [f"job {job.name}"]):
         _fetch_card(job, out)

@@ -27,7 +27,7 @@ from deploy.azure.shared.names import OURS
 from deploy.azure.shared.plan import Action, Step, carry_out
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
-from deploy.azure.train import SPLITS, keep, require_splits
+from deploy.azure.train import SPLITS, record_training, require_splits
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import commit, sha256_of
@@ -116,7 +116,7 @@ def finetune(cloud: Cloud, asked: CatalogTraining, out: Path, *, plan: bool) -> 
     base = model_asset(cloud, name, card.identity, path, kind="custom_model", tags=asked.tags)
     actions += carry_out([base], plan=False)
     details = {"catalog job": training.name, "tags": asked.tags, "compute": asked.profile.compute}
-    keep(card, details | {"base": base.name}, asked.data, out)
+    record_training(card, details | {"base": base.name}, asked.data, out)
     return actions, training.name
 
 
