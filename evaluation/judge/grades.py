@@ -13,7 +13,7 @@ from evaluation.judge.prompt import addresses_judge, quoted
 from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
 from evaluation.scored_rows import AnsweredPair, ScoredRow
-from evaluation.statistics.contrasts import Contrast, contrast_of
+from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.intervals import mean_difference
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, nearest
@@ -86,5 +86,4 @@ def _fields(row: ScoredRow, text: str) -> dict[str, str] | None:
 def _contrast(pairs: Sequence[AnsweredPair], name: str, grades: Grades) -> GradeContrast:
     graded = grades.columns[name].where(grades.columns[name].measured)
     interval = mean_difference(graded.difference, seed=0, bounded=False).interval
-    contrast = contrast_of(graded, interval)
-    return GradeContrast(**vars(contrast), failed=len(pairs) - contrast.n)
+    return GradeContrast.of(graded, interval, failed=len(pairs) - len(graded.base))

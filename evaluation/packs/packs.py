@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluation.answer_metrics import declines
 from evaluation.scored_rows import Answer, AnsweredPair, ScoredRow, answered_pairs
-from evaluation.statistics.contrasts import Contrast, contrast_of
+from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.intervals import paired_proportions
 from evaluation.statistics.scores import Bools, Column
 from phi3flow.core.console import say
@@ -153,8 +153,9 @@ def pack_result(
 ) -> PackResult:
     """`base` and `tuned` say which rows each model passed."""
     column = Column(base.astype(float), tuned.astype(float))
-    return PackResult(
-        **vars(contrast_of(column, paired_proportions(*column))),
+    return PackResult.of(
+        column,
+        paired_proportions(*column),
         failed=failed,
         slices=slices,
         lost=lost,

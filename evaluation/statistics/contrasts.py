@@ -5,9 +5,9 @@ declines everything.
 """
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation.statistics.intervals import (
     Estimate,
@@ -19,10 +19,10 @@ from evaluation.statistics.intervals import (
     paired_proportions,
     wilson,
 )
-from evaluation.statistics.scores import Column, Floats, Scores, clusters_of
+from evaluation.statistics.scores import Column, Floats, Numbers, Scores, clusters_of
 
 UNBOUNDED = frozenset({"answer_chars", "answer_tokens", "log_likelihood"})
-Clusters = NDArray[np.int64] | None
+Clusters = Numbers | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Contrast:
     tuned: float | None
     difference: float | None
     difference_ci: Interval | None
+
+    @classmethod
+    def of(cls, column: Column, interval: Interval | None, **more: Any) -> Self:
+        """The means of `column`; `interval` is the CI of their difference, `more` a subclass's own fields."""
+        n = len(column.base)
+        sides = (*column, column.difference)
+        base, tuned, difference = (float(np.mean(side)) if n else None for side in sides)
+        return cls(n, base, tuned, difference, interval if n else None, **more)
 
 
 @dataclass(frozen=True)
@@ -87,9 +95,7 @@ def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
         estimates[name] = _estimate(name, columns[name], clusters, seed)
     adjusted = holm({name: estimate.p for name, estimate in estimates.items()})
     return {
-        name: MetricContrast(
-            **vars(contrast_of(columns[name], estimate.interval)), p=estimate.p, p_holm=adjusted[name]
-        )
+        name: MetricContrast.of(columns[name], estimate.interval, p=estimate.p, p_holm=adjusted[name])
         for name, estimate in estimates.items()
     }
 
@@ -104,17 +110,6 @@ def _estimate(metric: str, column: Column, clusters: Clusters, seed: int) -> Est
     return Estimate(paired_proportions(column.base, column.tuned, clusters=clusters), p)
 
 
-def contrast_of(column: Column, interval: Interval | None) -> Contrast:
-    """Means of the column; `interval` is the CI of their difference."""
-    n = len(column.base)
-    if not n:
-        return Contrast(0, None, None, None, None)
-    base, tuned, difference = (
-        float(np.mean(side)) for side in (column.base, column.tuned, column.difference)
-    )
-    return Contrast(n, base, tuned, difference, interval)
-
-
 def declined_of(scores: Scores) -> Declined:
     n = int(scores.unanswerable.sum())
     if not n:
@@ -126,12 +121,14 @@ def declined_of(scores: Scores) -> Declined:
 def slice_contrasts(scores: Scores, metric: str, seed: int) -> dict[str, SliceContrast]:
     """`metric` for each slice, in the order of the file."""
     slices = {}
-    for name in scores.slices.names:
-        inside = scores.where(scores.slices.of(name))
+    for name, number in scores.slice_numbers.items():
+        if name is None:
+            continue
+        inside = scores.where(scores.slices == number)
         counted = inside.where(inside.counted)
         column = counted.metrics[metric]
         interval = _estimate(metric, column, clusters_of(counted), seed).interval
-        slices[name] = SliceContrast(**vars(contrast_of(column, interval)), declined=declined_of(inside))
+        slices[name] = SliceContrast.of(column, interval, declined=declined_of(inside))
     return slices
 
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +13,9 @@ from evaluation.scored_rows import Answer, ScoredRow
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 METRICS = ("exact_match", "token_f1", "answer_chars", "answer_tokens")
-NO_LABEL = -1
+ALONE = 1 << 32  # a line without a cluster is one by itself, with a number from here on
 
 
 class Column(NamedTuple):
@@ -36,44 +37,34 @@ class Column(NamedTuple):
         return ~np.isnan(self.difference)
 
 
-class Labels(NamedTuple):
-    """One label per line, as a position in `names`, or `NO_LABEL`."""
-
-    names: list[str]
-    codes: NDArray[np.int64]
-
-    def of(self, name: str) -> Bools:
-        mask: Bools = self.codes == self.names.index(name)
-        return mask
-
-    def where(self, mask: Bools) -> "Labels":
-        return Labels(self.names, self.codes[mask])
-
-
 @dataclass(frozen=True)
 class Scores:
     """Columns over the same lines. `failed` and `declined` hold 0 or 1.
 
     `counted` lines have both answers and a reference that does not decline: they have metrics. `unanswerable`
     lines have both answers and a reference that declines: they have `declined`. `same`: both answers are
-    equal.
+    equal. Lines of one slice, or of one cluster, have the same number; `slice_numbers` names the slices.
     """
 
-    slices: Labels
-    clusters: Labels
+    slice_numbers: dict[str | None, int]
+    slices: Numbers
+    clusters: Numbers
+    same: Bools
+    metrics: dict[str, Column]
     failed: Column
     seconds: Column
-    unanswerable: Bools
-    same: Bools
     declined: Column
-    metrics: dict[str, Column]
 
     def __len__(self) -> int:
-        return len(self.unanswerable)
+        return len(self.same)
 
     @property
     def answered(self) -> Bools:
         return (self.failed.base == 0) & (self.failed.tuned == 0)
+
+    @property
+    def unanswerable(self) -> Bools:
+        return self.declined.measured
 
     @property
     def counted(self) -> Bools:
@@ -82,44 +73,36 @@ class Scores:
     def where(self, mask: Bools) -> "Scores":
         """The lines of `mask`."""
         return Scores(
-            self.slices.where(mask),
-            self.clusters.where(mask),
+            self.slice_numbers,
+            self.slices[mask],
+            self.clusters[mask],
+            self.same[mask],
+            {name: column.where(mask) for name, column in self.metrics.items()},
             self.failed.where(mask),
             self.seconds.where(mask),
-            self.unanswerable[mask],
-            self.same[mask],
             self.declined.where(mask),
-            {name: column.where(mask) for name, column in self.metrics.items()},
         )
 
 
 def score_rows(rows: Iterable[ScoredRow]) -> Scores:
     """Score every line once."""
-    slices, clusters = _Codes(), _Codes()
+    slice_numbers: dict[str | None, int] = {}
+    known: dict[str, int] = {}
+    slices, clusters, same = array("q"), array("q"), bytearray()
     columns = {name: (array("d"), array("d")) for name in ("failed", "seconds", "declined", *METRICS)}
-    unanswerable, same = bytearray(), bytearray()
-    for row in rows:
-        slices.add(row.slice)
-        clusters.add(row.cluster)
+    for i, row in enumerate(rows):
+        slices.append(slice_numbers.setdefault(row.slice, len(slice_numbers)))
+        clusters.append(ALONE + i if row.cluster is None else known.setdefault(row.cluster, len(known)))
         answered = row.base is not None and row.tuned is not None
         refuses = answered and declines(row.reference)
-        unanswerable.append(refuses)
         same.append(row.base is not None and row.tuned is not None and row.base.text == row.tuned.text)
         for side, answer in enumerate((row.base, row.tuned)):
             numbers = _numbers(answer, row.reference if answered else None, refuses=refuses)
             for name, column in columns.items():
                 column[side].append(numbers.get(name, np.nan))
     made = {name: Column(*(np.array(side, dtype=float) for side in both)) for name, both in columns.items()}
-    return Scores(
-        slices=slices.labels(),
-        clusters=clusters.labels(),
-        failed=made["failed"],
-        seconds=made["seconds"],
-        unanswerable=np.array(unanswerable, dtype=bool),
-        same=np.array(same, dtype=bool),
-        declined=made["declined"],
-        metrics={name: made[name] for name in METRICS},
-    )
+    metrics = {name: made.pop(name) for name in METRICS}
+    return Scores(slice_numbers, np.array(slices), np.array(clusters), np.array(same, bool), metrics, **made)
 
 
 def _numbers(answer: Answer | None, reference: str | None, *, refuses: bool) -> dict[str, float]:
@@ -135,25 +118,7 @@ def _numbers(answer: Answer | None, reference: str | None, *, refuses: bool) -> 
     return numbers | score_answer(answer.text, reference) | tokens
 
 
-@dataclass
-class _Codes:
-    """Gives every new label the next number."""
-
-    known: dict[str, int] = field(default_factory=dict)
-    codes: "array[int]" = field(default_factory=lambda: array("q"))
-
-    def add(self, label: str | None) -> None:
-        code = NO_LABEL if label is None else self.known.setdefault(label, len(self.known))
-        self.codes.append(code)
-
-    def labels(self) -> Labels:
-        return Labels(list(self.known), np.array(self.codes, dtype=np.int64))
-
-
-def clusters_of(scores: Scores) -> NDArray[np.int64] | None:
+def clusters_of(scores: Scores) -> Numbers | None:
     """A cluster number for each line, from 0; None if no two lines share a cluster."""
-    codes = scores.clusters.codes.copy()
-    alone = codes == NO_LABEL
-    codes[alone] = len(scores.clusters.names) + np.arange(int(alone.sum()))
-    found, renumbered = np.unique(codes, return_inverse=True)
-    return None if len(found) == len(codes) else renumbered.astype(np.int64)
+    found, renumbered = np.unique(scores.clusters, return_inverse=True)
+    return None if len(found) == len(renumbered) else renumbered.astype(np.int64)
