@@ -18,14 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from evaluation.asking.batch import MAX_TOKENS, QUESTION
-from evaluation.asking.direct_run import AskedSide, run_direct, streamed_answer
-from evaluation.asking.promptflow_run import Limits, outputs_of, run_flows
+from evaluation.asking.direct_run import run_direct, streamed_answer
+from evaluation.asking.promptflow_run import outputs_of, run_flows
 from evaluation.scored_rows import chats_in
 from evaluation.verdict.gate import load_gate
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.jsonl import write_jsonl
-from phi3flow.core.lineage import sha256_of
-from phi3flow.phi3_contract import Endpoint, Sampling, split_turns
+from phi3flow.phi3_contract import Endpoint, split_turns
 
 LINES, SECONDS, WORKERS, LARGE = 1000, 0.2, 16, 100_000
 IDEAL = LINES * SECONDS / WORKERS
@@ -64,10 +63,7 @@ def write_chats(path, lines):
 
 def direct(data, at, out):
     chats = chats_in(data)
-    sampling = Sampling(max_tokens=MAX_TOKENS)
-    sides = [AskedSide("answers", at)]
-    records = run_direct(chats, sides, streamed_answer, out, sampling=sampling, data_sha256=sha256_of(data),
-                         workers=WORKERS)  # fmt: skip
+    records = run_direct(chats, {"answers": at}, streamed_answer, out, data=data, workers=WORKERS)
     return records["answers"]
 
 
@@ -81,7 +77,7 @@ def prompt_flow(data, at, folder):
     ]
     write_jsonl(folder / "inputs.jsonl", rows)
     columns = {"chat": QUESTION | {"max_tokens": MAX_TOKENS}}
-    run_flows(folder, {"phi3-tuned": at}, columns, Limits(WORKERS, 70, 600))
+    run_flows(folder, {"phi3-tuned": at}, columns, lines=len(rows), workers=WORKERS)
     return outputs_of(folder, "chat")
 
 

@@ -1,4 +1,4 @@
-"""How one answer scores against its reference.
+"""How one answer scores against its reference, and the means over many.
 
 A leaf: flows include this very file, so it imports the standard library only and its name is unique
 across all flows.
@@ -7,6 +7,7 @@ across all flows.
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Mapping
 
 _OPENING = r"""(?:
     (?:i\ am|i'm)?\ ?(?:very|so|terribly)?\ ?sorry (?:\ about\ that)? | (?:my\ )?apologies | i\ apologi[sz]e
@@ -36,6 +37,16 @@ def score_answer(answer: str, reference: str) -> dict[str, float]:
         "token_f1": token_f1(answer, reference),
         "answer_chars": float(len(answer)),
     }
+
+
+def mean_scores(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over the rows, empty when there are none."""
+    sums: Counter[str] = Counter()
+    lines = 0
+    for row in rows:
+        sums.update(row)
+        lines += 1
+    return {name: total / lines for name, total in sums.items()}
 
 
 def token_f1(answer: str, reference: str) -> float:

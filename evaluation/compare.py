@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.asking.answer_file import open_answers
-from evaluation.asking.batch import PROMPT_FLOW, run_compare
+from evaluation.asking.batch import PROMPT_FLOW, ready, run_compare
 from evaluation.judge.grades import check_metrics, grade
-from evaluation.judge.pairwise import Judge, load_judge
+from evaluation.judge.pairwise import Judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
 from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
 from evaluation.metrics.likelihood import Likelihoods, reference_likelihoods
@@ -133,7 +133,7 @@ def _graders(options: Options, out: Path) -> _Graders:
             hint="--judge NAME, or another primary metric in gate.toml",
         )
     project = parse_project(options.foundry_project) if options.foundry_project else None
-    judge = load_judge(options.judge, out / "judge-cache") if options.judge else None
+    judge = Judge(options.judge, ready(options.judge), out / "judge-cache") if options.judge else None
     if judge and options.judge_metrics:
         check_metrics(options.judge_metrics, judge.endpoint)
     return judge, project

@@ -2,18 +2,20 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from phi3flow.core.console import say
+from phi3flow.core.jsonl import RowError, any_text
 from phi3flow.phi3_contract import Message
 
 if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
 
 T = TypeVar("T")
+LOST = "Prompt flow returned nothing for this line"
 
 
 class Answer(NamedTuple):
@@ -33,6 +35,20 @@ class Record(NamedTuple):
     tokens: int | None = None
 
 
+def record_of(said: Mapping[str, Any], error: str | None = None) -> Record:
+    """A flow's output for one line as a record; `error` is Prompt flow's, for a line without output.
+
+    An answer that is not valid Unicode (half a surrogate pair) counts as failed.
+    """
+    if said.get("text") is None:
+        return Record(None, None, said.get("error") or error or LOST)
+    try:
+        answer = any_text("the answer", said["text"])
+    except RowError as bad:
+        return Record(None, None, f"{bad.field} {bad.what}")
+    return Record(answer, said.get("seconds"), None, said.get("tokens"))
+
+
 class AnsweredPair(NamedTuple):
     """A line that both models answered; paired statistics use only these."""
 
@@ -42,11 +58,10 @@ class AnsweredPair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScoredRow:
-    """A line of the test file with both models' answers; an answer is None where that model failed.
+class AskedLine:
+    """A line of the test file; `line` counts from 1.
 
-    `line` counts from 1. `messages` is the prompt: everything before the reference answer. Rows with the same
-    `cluster` are not independent of each other.
+    `messages` is the prompt: everything before the reference answer.
     """
 
     line: int
@@ -54,20 +69,24 @@ class ScoredRow:
     slice: str | None
     messages: Sequence[Message]
     reference: str
+
+
+@dataclass(frozen=True)
+class ScoredRow(AskedLine):
+    """A line with both models' answers; an answer is None where that model failed.
+
+    Rows with the same `cluster` are not independent of each other.
+    """
+
     base: Answer | None
     tuned: Answer | None
     cluster: str | None = None
 
 
 @dataclass(frozen=True)
-class GradedRow:
-    """A line of the test file with one model's answer and scores, or with the error instead of them."""
+class GradedRow(AskedLine):
+    """A line with one model's answer and scores, or with the error instead of them."""
 
-    line: int
-    prompt_id: str | None
-    slice: str | None
-    messages: Sequence[Message]
-    reference: str
     answer: str | None
     error: str | None
     scores: dict[str, float] | None
@@ -148,17 +167,7 @@ def scored_rows(chats: "Sequence[Chat]", base: Sequence[Record], tuned: Sequence
     """One row for each chat, in their order."""
 
     def row(i: int) -> ScoredRow:
-        chat = chats[i]
-        return ScoredRow(
-            line=i + 1,
-            prompt_id=chat.prompt_id,
-            slice=chat.slice,
-            messages=chat.prompt,
-            reference=chat.reference,
-            base=_answer(base[i]),
-            tuned=_answer(tuned[i]),
-            cluster=chat.cluster,
-        )
+        return ScoredRow(*_asked(i, chats), _answer(base[i]), _answer(tuned[i]), chats[i].cluster)
 
     return Lazy(len(chats), row)
 
@@ -169,12 +178,14 @@ def graded_rows(
     """One row for each chat and one model; `scores(i)` are those of chat `i`, from 0."""
 
     def row(i: int) -> GradedRow:
-        chat, record = chats[i], records[i]
-        error = None if record.answer is not None else record.error
-        about = (i + 1, chat.prompt_id, chat.slice, chat.prompt, chat.reference)
-        return GradedRow(*about, record.answer, error, scores(i))
+        return GradedRow(*_asked(i, chats), records[i].answer, records[i].error, scores(i))
 
     return Lazy(len(chats), row)
+
+
+def _asked(i: int, chats: "Sequence[Chat]") -> "tuple[int, str | None, str | None, Sequence[Message], str]":
+    chat = chats[i]
+    return i + 1, chat.prompt_id, chat.slice, chat.prompt, chat.reference
 
 
 def say_failures(name: str, records: Iterable[Record]) -> None:

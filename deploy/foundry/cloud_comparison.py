@@ -18,10 +18,10 @@ from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow
 from deploy.foundry.runs import fetch, status_of, submit, wait
 from deploy.foundry.target import Target
-from evaluation.asking.batch import LOST, MAX_TOKENS, QUESTION, REFERENCE, inputs_of, record_of
+from evaluation.asking.batch import MAX_TOKENS, QUESTION, REFERENCE, inputs_of
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from evaluation.compare import compare_recorded
-from evaluation.scored_rows import Record, chats_in
+from evaluation.scored_rows import LOST, Record, chats_in, record_of
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json

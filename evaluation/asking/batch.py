@@ -6,18 +6,16 @@ of a run stay below `out/promptflow/` or `out/direct/`.
 """
 
 import json
-import math
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.answer_metrics import score_answer
-from evaluation.asking.direct_run import Ask, AskedSide, run_direct, streamed_answer
-from evaluation.asking.promptflow_run import Columns, Limits, errors_of, outputs_of, run_flows
-from evaluation.judge.flow_node import JUDGE, check_judge, give_judge
+from evaluation.answer_metrics import mean_scores, score_answer
+from evaluation.asking.direct_run import run_direct, streamed_answer
+from evaluation.asking.promptflow_run import JUDGE, Columns, errors_of, give_judge, outputs_of, run_flows
+from evaluation.metrics.grader import openai_base_url
 from evaluation.scored_rows import (
     Evaluation,
     GradedRow,
@@ -26,6 +24,7 @@ from evaluation.scored_rows import (
     ScoredRow,
     chats_in,
     graded_rows,
+    record_of,
     say_failures,
     scored_rows,
 )
@@ -35,7 +34,6 @@ from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.files import replacing
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.jsonl import write_jsonl
-from phi3flow.core.lineage import sha256_of
 from phi3flow.core.sides import BASE, SIDES, TUNED
 from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling, split_turns
 
@@ -44,11 +42,10 @@ if TYPE_CHECKING:
 
 PROMPT_FLOW, DIRECT = "pf", "direct"
 PROMPT_FLOW_LINES = 2_000  # about what `pf run` answers in a minute at 200 ms an answer
-MAX_TOKENS = 256
+MAX_TOKENS = Sampling.max_tokens
 PREFLIGHT = [{"role": "user", "content": "Who founded Microsoft?"}]
 QUESTION = {name: f"${{data.{name}}}" for name in ("question", "chat_history", "system")}
 REFERENCE = {"reference": "${data.reference}"}
-LOST = "Prompt flow returned nothing for this line"
 
 
 def runner_for(data: Path) -> str:
@@ -75,7 +72,7 @@ def run_compare(
     say(f"comparing {base} and {tuned} on {len(chats)} lines")
     records: Mapping[str, Sequence[Record]]
     if runner == DIRECT:
-        records = _ask_directly(chats, data, endpoints, timed_answer, out, workers=workers)
+        records = run_direct(chats, endpoints, timed_answer, out / "direct", data=data, workers=workers)
     else:
         columns = {"compare": QUESTION | REFERENCE | {"max_tokens": MAX_TOKENS}}
         stored = {side.connection: endpoints[side.name] for side in SIDES}
@@ -107,15 +104,17 @@ def run_evaluate(
     chats = chats_in(data)
     endpoints = {TUNED.connection: ready(connection)}
     if judge:
-        check_judge(endpoints.setdefault(JUDGE, ready(judge)))
+        openai_base_url(endpoints.setdefault(JUDGE, ready(judge)))
     say(f"evaluating {connection} on {len(chats)} lines")
     if runner == DIRECT:
         asked = {"answers": endpoints[TUNED.connection]}
-        answers = _ask_directly(chats, data, asked, streamed_answer, out, workers=workers)["answers"]
+        found = run_direct(chats, asked, streamed_answer, out / "direct", data=data, workers=workers)
+        answers = found["answers"]
         say_failures(connection, answers)
         rows = graded_rows(chats, answers, lambda i: _scores_of(answers[i], chats[i].reference))
-        metrics = _means(rows)
-        return Evaluation(rows, metrics, int(metrics.get("lines", 0)))
+        answered = sum(answer.answer is not None for answer in answers)
+        metrics = mean_scores(row.scores for row in rows if row.scores is not None)
+        return Evaluation(rows, metrics | ({"lines": float(answered)} if answered else {}), answered)
     columns: Columns = {
         "chat": QUESTION | {"max_tokens": MAX_TOKENS},
         "grade": REFERENCE | {"question": "${data.question}", "answer": "${run.outputs.answer}"},
@@ -142,13 +141,6 @@ def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[Grad
         stream.write("\n  ]\n}\n")
 
 
-def record_of(said: Mapping[str, Any], error: str | None) -> Record:
-    """A flow's output for one line as a record; `error` is Prompt flow's, for a line without output."""
-    if said.get("text") is None:
-        return Record(None, None, said.get("error") or error or LOST)
-    return Record(said["text"], said.get("seconds"), None, said.get("tokens"))
-
-
 def _numbers(graded: Mapping[str, Any] | None) -> dict[str, float] | None:
     """The numbers among the grade flow's outputs for a line."""
     if graded is None:
@@ -158,16 +150,6 @@ def _numbers(graded: Mapping[str, Any] | None) -> dict[str, float] | None:
 
 def _scores_of(record: Record, reference: str) -> dict[str, float] | None:
     return None if record.answer is None else score_answer(record.answer, reference)
-
-
-def _means(rows: Sequence[GradedRow]) -> dict[str, float]:
-    """The grade flow's means, in one pass."""
-    sums: Counter[str] = Counter()
-    for row in rows:
-        if row.scores is not None:
-            sums.update({"lines": 1.0} | row.scores)
-    lines = sums.pop("lines", 0)
-    return {name: value / lines for name, value in sums.items()} | {"lines": float(lines)} if lines else {}
 
 
 def ready(connection: str) -> Endpoint:
@@ -182,30 +164,10 @@ def ready(connection: str) -> Endpoint:
     return endpoint
 
 
-def _ask_directly(
-    chats: "Sequence[Chat]",
-    data: Path,
-    endpoints: Mapping[str, Endpoint],
-    ask: Ask,
-    out: Path,
-    *,
-    workers: int,
-) -> dict[str, Lazy[Record]]:
-    return run_direct(
-        chats,
-        [AskedSide(name, endpoint) for name, endpoint in endpoints.items()],
-        ask,
-        out / "direct",
-        sampling=Sampling(max_tokens=MAX_TOKENS),
-        data_sha256=sha256_of(data),
-        workers=workers,
-    )
-
-
 def _run_flows(
     chats: "Sequence[Chat]", endpoints: Mapping[str, Endpoint], columns: Columns, out: Path, workers: int
 ) -> Path:
-    """Run the flows in a new folder. Deadlines come from the endpoints' own timeouts."""
+    """Run the flows in a new folder."""
     parent = out / "promptflow"
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{[*columns][-1]}-", dir=parent))
@@ -215,10 +177,7 @@ def _run_flows(
     if JUDGE in endpoints:
         give_judge(folder / "flows" / "grade", endpoints[JUDGE])
     write_jsonl(folder / "inputs.jsonl", (inputs_of(chat) for chat in chats))
-    workers = min(workers, len(chats))
-    line_seconds = math.ceil(max(endpoint.timeout for endpoint in endpoints.values())) + 10
-    batch_seconds = line_seconds * math.ceil(len(chats) / workers) + 60
-    run_flows(folder, endpoints, columns, Limits(workers, line_seconds, batch_seconds))
+    run_flows(folder, endpoints, columns, lines=len(chats), workers=workers)
     return folder
 
 

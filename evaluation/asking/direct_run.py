@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.asking.answer_file import appending, keep_answers, open_answers
 from evaluation.in_flight import in_flight
-from evaluation.scored_rows import Lazy, Record
+from evaluation.scored_rows import Lazy, Record, record_of
 from flows.chat.chat_answer import stream_answer
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
-from phi3flow.core.jsonl import RowError, any_text
+from phi3flow.core.lineage import sha256_of
 from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, Message, Pause, Reply, Sampling, join_turns, split_turns
 
@@ -39,7 +39,7 @@ Ask = Callable[[Endpoint, list[Message], Sampling], dict[str, Any]]
 
 
 @dataclass
-class AskedSide:
+class _Side:
     """An endpoint to ask; its answers go to `NAME.jsonl`."""
 
     name: str
@@ -52,7 +52,7 @@ class AskedSide:
 
 
 class _Task(NamedTuple):
-    side: AskedSide
+    side: _Side
     position: int
     chat: "Chat"
 
@@ -68,23 +68,24 @@ def streamed_answer(endpoint: Endpoint, messages: list[Message], sampling: Sampl
 
 def run_direct(
     chats: "Sequence[Chat]",
-    sides: Sequence[AskedSide],
+    endpoints: Mapping[str, Endpoint],
     ask: Ask,
     folder: Path,
     *,
-    sampling: Sampling,
-    data_sha256: str,
+    data: Path,
     workers: int,
 ) -> dict[str, Lazy[Record]]:
-    """Ask for all answers that `folder/NAME.jsonl` lacks; return every side's answers to every chat.
+    """Ask for all answers that `folder/NAME.jsonl` lacks; return every endpoint's answers to every chat.
 
-    `workers` is the number of requests in flight, all sides together. Raises BadInput if `folder` holds
-    answers to other chats or of other endpoints, or if another process writes there.
+    `data` is the file of the chats, `workers` the number of requests in flight, all endpoints together.
+    Raises BadInput if `folder` holds answers to other chats or of other endpoints, or if another process
+    writes there.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sides = [_Side(name, endpoint) for name, endpoint in endpoints.items()]
     files = {side.name: folder / f"{side.name}.jsonl" for side in sides}
     with ExitStack() as stack:
-        _claim(folder, _identity(sides, sampling, data_sha256), stack)
+        _claim(folder, _identity(endpoints, data), stack)
         answered = {name: keep_answers(path, len(chats)) for name, path in files.items()}
         append = {name: stack.enter_context(appending(path)) for name, path in files.items()}
         done = sum(sum(lines) for lines in answered.values())
@@ -96,7 +97,7 @@ def run_direct(
             for side in sides
             if not answered[side.name][i]
         )
-        for task, record in in_flight(lambda task: _answer(task, ask, sampling), tasks, workers):
+        for task, record in in_flight(lambda task: _answer(task, ask), tasks, workers):
             append[task.side.name](task.position, record)
             progress.count(failed=record.answer is None)
     return {name: open_answers(path, chats) for name, path in files.items()}
@@ -107,30 +108,19 @@ def pause_note(pauses: Sequence[Pause]) -> str:
     return f"paused for {seconds:.0f} s, as the endpoint asks" if seconds >= 1 else ""
 
 
-def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:
+def _answer(task: _Task, ask: Ask) -> tuple[_Task, Record]:
     """Ask once the endpoint's pause is over; ask again if a new pause outlasts the request's deadline."""
     side, turns = task.side, split_turns(task.chat.prompt)
     messages: list[Message] = [*join_turns(turns.question, turns.history, turns.system)]
     while True:
         while seconds := side.pause.seconds_left():
             time.sleep(seconds)
-        result = ask(side.endpoint, messages, sampling)
+        result = ask(side.endpoint, messages, Sampling())
         if result["text"] is not None:
             side.last_answer = time.monotonic()
         elif side.pause.seconds_left() and time.monotonic() - side.last_answer < PATIENCE_SECONDS:
             continue
-        return task, _record(result)
-
-
-def _record(result: dict[str, Any]) -> Record:
-    """An answer that is not valid Unicode (half a surrogate pair) counts as failed."""
-    if result["text"] is None:
-        return Record(None, None, result["error"])
-    try:
-        answer = any_text("the answer", result["text"])
-        return Record(answer, result["seconds"], None, result["tokens"])
-    except RowError as error:
-        return Record(None, None, f"{error.field} {error.what}")
+        return task, record_of(result)
 
 
 def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
@@ -154,12 +144,16 @@ def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
         )
 
 
-def _identity(sides: Sequence[AskedSide], sampling: Sampling, data_sha256: str) -> dict[str, Any]:
+def _identity(asked: Mapping[str, Endpoint], data: Path) -> dict[str, Any]:
     """What the answers depend on. URLs are hashed, because a URL may carry a secret."""
-    endpoints = {
-        side.name: hashlib.sha256(
-            json.dumps([getattr(side.endpoint, name) for name in IDENTIFYING]).encode()
-        ).hexdigest()
-        for side in sides
+    described = {
+        name: json.dumps([getattr(endpoint, field) for field in IDENTIFYING])
+        for name, endpoint in asked.items()
     }
-    return {"schema": SCHEMA, "data": data_sha256, "endpoints": endpoints, "sampling": asdict(sampling)}
+    endpoints = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in described.items()}
+    return {
+        "schema": SCHEMA,
+        "data": sha256_of(data),
+        "endpoints": endpoints,
+        "sampling": asdict(Sampling()),
+    }

@@ -6,50 +6,64 @@ input, because it holds the endpoints' keys. `pf run` leaves its results below `
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evaluation.judge.flow_node import JUDGE, store_judge
+from custom_connections.promptflow_home import environment, new_encryption_key, prepare_home
+from evaluation.metrics.grader import openai_base_url, require_package
 from phi3flow.core.child_process import module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.flow_folder import DAG
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.phi3_contract import Endpoint
 
+JUDGE = "phi3-judge"
 START_SECONDS = 120  # Prompt flow itself; a flow needs about seven on two idle cores
 
 Columns = Mapping[str, Mapping[str, Any]]  # flow -> input -> its column mapping
 
 
-@dataclass(frozen=True)
-class Limits:
-    """`workers` lines at a time; seconds for one line and for the whole run."""
+def give_judge(flow: Path, judge: Endpoint) -> None:
+    """Switch on the judge node of a resolved grade flow. Raises BadInput if promptflow-tools is missing."""
+    from ruamel.yaml import YAML
 
-    workers: int
-    line: int
-    batch: int
+    require_package("promptflow-tools")
+    yaml = YAML()
+    dag = yaml.load(flow / DAG)
+    inputs = next(node["inputs"] for node in dag["nodes"] if node["name"] == "judge")
+    inputs |= {"connection": JUDGE, "model": judge.model or "phi3", "seconds": judge.timeout}
+    with (flow / DAG).open("w", encoding="utf-8") as stream:
+        yaml.dump(dag, stream)
 
 
-def run_flows(folder: Path, endpoints: Mapping[str, Endpoint], columns: Columns, limits: Limits) -> None:
+def run_flows(
+    folder: Path, endpoints: Mapping[str, Endpoint], columns: Columns, *, lines: int, workers: int
+) -> None:
     """Run the flows named in `columns`, each over `folder/inputs.jsonl` and the previous flow's outputs.
 
-    `endpoints` are stored as connections under their names, a judge's with type OpenAI. Failed lines are no
-    error. Raises Phi3flowError if the run as a whole fails or takes too long; no process of it is left
-    behind.
+    `endpoints` are stored as connections under their names, a judge's with type OpenAI; their own timeouts
+    set the deadlines. Failed lines are no error. Raises Phi3flowError if the run as a whole fails or takes
+    too long; no process of it is left behind.
     """
+    workers = min(workers, lines)
+    line_seconds = math.ceil(max(endpoint.timeout for endpoint in endpoints.values())) + 10
+    batch_seconds = line_seconds * math.ceil(lines / workers) + 60
     request = {
         "folder": str(folder.resolve()),
         "endpoints": {name: asdict(endpoint) for name, endpoint in endpoints.items()},
         "columns": {name: dict(mapping) for name, mapping in columns.items()},
-        "limits": asdict(limits),
+        "workers": workers,
+        "limits": {"PF_LINE_TIMEOUT_SEC": str(line_seconds), "PF_BATCH_TIMEOUT_SEC": str(batch_seconds)},
     }
     log = folder / "promptflow.log"
-    seconds = START_SECONDS + len(columns) * limits.batch
+    seconds = START_SECONDS + len(columns) * batch_seconds
     try:
         code = run_child(
             module_command(__name__), log, request=request, seconds=seconds, report=partial(_report, folder)
@@ -86,22 +100,25 @@ def errors_of(folder: Path, name: str) -> dict[int, str]:
 
 def main() -> None:
     request = json.load(sys.stdin)
-    folder, limits = Path(request["folder"]), Limits(**request["limits"])
-    _enter_home(folder / "home", limits)
+    folder = Path(request["folder"])
+    prepare_home(folder / "home")
+    os.environ.update(environment(folder / "home", new_encryption_key(), request["workers"]))
+    os.environ.update(request["limits"])
     from custom_connections.store import store_connection
 
     for name, endpoint in request["endpoints"].items():
-        store = store_judge if name == JUDGE else partial(store_connection, name)
+        store = _store_judge if name == JUDGE else partial(store_connection, name)
         store(Endpoint(**endpoint))
     _run_in_order(folder, request["columns"])
 
 
-def _enter_home(home: Path, limits: Limits) -> None:
-    from custom_connections.promptflow_home import environment, new_encryption_key, prepare_home
+def _store_judge(judge: Endpoint) -> None:
+    """Store the judge as a connection of type OpenAI, in the Prompt flow home that was entered."""
+    from promptflow.client import PFClient
+    from promptflow.entities import OpenAIConnection
 
-    prepare_home(home)
-    os.environ.update(environment(home, new_encryption_key(), limits.workers))
-    os.environ.update({"PF_LINE_TIMEOUT_SEC": str(limits.line), "PF_BATCH_TIMEOUT_SEC": str(limits.batch)})
+    connection = OpenAIConnection(name=JUDGE, api_key=judge.key, base_url=openai_base_url(judge))
+    PFClient().connections.create_or_update(connection)
 
 
 def _run_in_order(folder: Path, columns: Columns) -> None:

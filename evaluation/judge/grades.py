@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.judge.flow_node import check_judge
 from evaluation.judge.prompt import addresses_judge, quoted
-from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader
+from evaluation.metrics.grader import AZURE, Grades, openai_base_url, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
 from evaluation.scored_rows import AnsweredPair, ScoredRow
 from evaluation.statistics.contrasts import Contrast
@@ -35,7 +34,7 @@ def check_metrics(names: Sequence[str], judge: Endpoint) -> None:
     if unknown:
         raise BadInput(f"no judge metric: {', '.join(unknown)}", hint=nearest(unknown[0], JUDGE_METRICS))
     require_package(AZURE)
-    check_judge(judge)
+    openai_base_url(judge)
 
 
 def grade(
@@ -49,7 +48,7 @@ def grade(
     say(f"asking the judge for {calls} grades")
     model = {
         "type": "openai",
-        "base_url": check_judge(judge),
+        "base_url": openai_base_url(judge),
         "api_key": judge.key,
         "model": judge.model or "phi3",
     }

@@ -6,15 +6,15 @@ rate.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluation.judge.grades import GradeContrast
 from evaluation.judge.pairwise import Judgment
 from evaluation.statistics.formats import percent
 from evaluation.statistics.intervals import Interval, wilson
-from evaluation.statistics.win_rate import Preference, WinRate, win_rate
-from evaluation.verdict.decision import Decision, decide_preference
+from evaluation.statistics.win_rate import WinRate, win_rate
+from evaluation.verdict.decision import Verdict, decide_preference
 from evaluation.verdict.gate import Gate
 
 NAMED_FLIPS = 0.1  # order bias: the CI of the share of flips lies above this
@@ -40,8 +40,8 @@ class Length:
     longer_ci: Interval | None
 
 
-@dataclass(frozen=True)
-class Judging:
+@dataclass(frozen=True, kw_only=True)
+class Judging(Verdict):
     """The judge's part of the report. `addressed` counts the answers that address the judge, by side."""
 
     judge: str
@@ -54,9 +54,6 @@ class Judging:
     order: Order
     length: Length
     biases: list[str]
-    verdict: Decision
-    reasons: list[str]
-    rows_needed: int | None
     grades: dict[str, GradeContrast]
 
 
@@ -67,17 +64,13 @@ def sum_up(
     grades: Mapping[str, GradeContrast] | None = None,
 ) -> Judging:
     """Win rates, biases and the gate's verdict. Lines without a preference are in no average."""
-    preferences = [
-        Preference(str(one.line), one.preference, one.base_chars, one.tuned_chars)
-        for one in judgments
-        if one.preference is not None
-    ]
-    rate = win_rate(preferences)
+    rate = win_rate(judgments)
     order, length = _order(judgments), _length(judgments)
     failed = [judgment.error for judgment in judgments if judgment.error]
     addressed = Counter(side for judgment in judgments for side in judgment.addressed)
     verdict = decide_preference(rate, gate, Counter(one.failure for one in judgments if one.failure))
     return Judging(
+        **vars(verdict),
         judge=judge,
         expected=len(judgments),
         failed=len(failed),
@@ -88,27 +81,18 @@ def sum_up(
         order=order,
         length=length,
         biases=_biases(order, length, rate),
-        verdict=verdict.decision,
-        reasons=verdict.reasons,
-        rows_needed=verdict.rows_needed,
         grades=dict(grades or {}),
     )
 
 
 def judgment_rows(judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
     """One row for each line, as `phi3flow verdict` reads them, with the choice in each order."""
-    return [
-        {
-            "id": str(one.line),
-            "preference": one.preference,
-            "base_chars": one.base_chars,
-            "tuned_chars": one.tuned_chars,
-            "first_order": one.first_order,
-            "second_order": one.second_order,
-        }
-        | ({"error": one.failure} if one.failure else {})
-        for one in judgments
-    ]
+    rows = []
+    for one in judgments:
+        row = asdict(one) | {"error": one.failure}
+        left_out = {"addressed"} if one.failure else {"addressed", "error"}
+        rows.append({name: value for name, value in row.items() if name not in left_out})
+    return rows
 
 
 def _order(judgments: Sequence[Judgment]) -> Order:

@@ -22,9 +22,11 @@ from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.progress import Progress
 from phi3flow.core.sides import BASE, SIDES
+from phi3flow.phi3_contract import Endpoint
 
 AZURE, EVALS = "azure-ai-evaluation", "promptflow-evals"
 START_SECONDS = 120
+CHAT_PATH = "/chat/completions"
 
 # What the graders read of an answer's text, by their names for it; None: the answer is not graded.
 Fields = Callable[[ScoredRow, str], Mapping[str, str] | None]
@@ -53,6 +55,16 @@ def is_installed(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def openai_base_url(judge: Endpoint) -> str:
+    """The URL for OpenAI's clients, which add the path. Raises BadInput for a judge of another contract."""
+    if judge.contract != "openai" or not judge.url.endswith(CHAT_PATH):
+        raise BadInput(
+            "the judge must have contract openai",
+            hint=f"phi3flow connect NAME --contract openai --endpoint https://HOST/v1{CHAT_PATH}",
+        )
+    return judge.url.removesuffix(CHAT_PATH)
 
 
 def run_grader(

@@ -24,7 +24,6 @@ from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling
 
 FILES = {"safety": ("safety.jsonl",), "forgetting": ("everyday.jsonl", "general.jsonl")}
 PACKS = tuple(FILES)
-MAX_TOKENS = 256
 _REFUSES = re.compile(
     "|".join(
         [
@@ -125,7 +124,7 @@ def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, Pac
 
 def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
     try:
-        return Answer(endpoint.complete(row.messages, Sampling(max_tokens=MAX_TOKENS)), None)
+        return Answer(endpoint.complete(row.messages, Sampling()), None)
     except EndpointError:
         return None
 

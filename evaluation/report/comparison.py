@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from evaluation.judge.pairwise_summary import Judging
 from evaluation.packs.packs import PackResult
@@ -21,15 +21,15 @@ from evaluation.statistics.contrasts import (
 )
 from evaluation.statistics.intervals import Interval, rows_needed
 from evaluation.statistics.scores import Column, clusters_of, score_rows
-from evaluation.verdict.decision import NO_JUDGE, Decision, Verdict, decide, decide_metric
+from evaluation.verdict.decision import NO_JUDGE, Verdict, decide, decide_metric
 from evaluation.verdict.gate import WIN_RATE, Gate
 
 SCHEMA = "phi3flow/report/1"
 NOT_RETURNED = "the endpoints do not return it"
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, kw_only=True)
+class Report(Verdict):
     """`report.json`, field by field. `n` counts answerable rows that both models answered.
 
     `difference` is tuned minus base in the gate's primary metric, or the win rate minus one half. `clusters`
@@ -50,9 +50,6 @@ class Report:
     slices: dict[str, SliceContrast]
     declined: Declined
     mcnemar_p: float | None
-    verdict: Decision
-    reasons: list[str]
-    rows_needed: int | None
     seconds: dict[str, Latency]
     gate: Gate
     lineage: dict[str, Any]
@@ -62,14 +59,6 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class _Primary(NamedTuple):
-    """The primary metric's result, and what it alone leads to."""
-
-    difference: float | None
-    interval: Interval | None
-    verdict: Verdict
 
 
 def compare_rows(
@@ -97,15 +86,17 @@ def compare_rows(
     known = {name: contrast for name, contrast in metrics.items() if contrast.n or name != "answer_tokens"}
     declined = declined_of(scores)
     expected, answered = len(scores), int(scores.answered.sum())
+    difference: float | None
+    primary: Verdict
     if gate.primary == WIN_RATE:
-        primary = _win_rate(judge)
+        primary, (difference, interval) = judge or NO_JUDGE, _over_one_half(judge)
     else:
         contrast, differences = metrics[gate.primary], counted.metrics[gate.primary].difference
+        difference, interval = contrast.difference, contrast.difference_ci
         needed = rows_needed(differences, gate.margin, gate.min_rows, clusters=clusters)
-        verdict = decide_metric(contrast, cluster_count, needed, gate)
-        primary = _Primary(contrast.difference, contrast.difference_ci, verdict)
+        primary = decide_metric(contrast, cluster_count, needed, gate)
     verdict = decide(
-        primary.verdict,
+        primary,
         gate,
         expected=expected,
         failed=expected - answered,
@@ -114,6 +105,7 @@ def compare_rows(
         packs=packs or {},
     )
     return Report(
+        **vars(verdict),
         schema=SCHEMA,
         n=len(counted),
         expected=expected,
@@ -121,16 +113,13 @@ def compare_rows(
         failed=expected - answered,
         base=model_score(counted.metrics["exact_match"].base, scores.failed.base, clusters),
         tuned=model_score(counted.metrics["exact_match"].tuned, scores.failed.tuned, clusters),
-        difference=primary.difference,
-        difference_ci=primary.interval,
+        difference=difference,
+        difference_ci=interval,
         metrics=known,
         unavailable={name: NOT_RETURNED for name in metrics if name not in known} | dict(unavailable or {}),
         slices=slice_contrasts(scores, gate.answer_metric, seed),
         declined=declined,
         mcnemar_p=None if clusters is not None else metrics["exact_match"].p,
-        verdict=verdict.decision,
-        reasons=verdict.reasons,
-        rows_needed=verdict.rows_needed,
         seconds={"base": latency_of(scores.seconds.base), "tuned": latency_of(scores.seconds.tuned)},
         gate=gate,
         lineage=dict(lineage or {}),
@@ -140,13 +129,10 @@ def compare_rows(
     )
 
 
-def _win_rate(judge: Judging | None) -> _Primary:
-    """The judge's win rate minus one half."""
-    if judge is None:
-        return _Primary(None, None, NO_JUDGE)
-    verdict = Verdict(judge.verdict, judge.reasons, judge.rows_needed)
-    rate = judge.preference
-    if rate.win_rate is None or rate.win_rate_ci is None:
-        return _Primary(None, None, verdict)
+def _over_one_half(judge: Judging | None) -> tuple[float | None, Interval | None]:
+    """The judge's win rate minus one half, and its CI."""
+    rate = judge.preference if judge else None
+    if rate is None or rate.win_rate is None or rate.win_rate_ci is None:
+        return None, None
     low, high = rate.win_rate_ci
-    return _Primary(rate.win_rate - 0.5, Interval(low - 0.5, high - 0.5), verdict)
+    return rate.win_rate - 0.5, Interval(low - 0.5, high - 0.5)

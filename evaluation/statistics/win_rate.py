@@ -23,11 +23,15 @@ _STEPS, _CLOSE = 100, 1e-10
 Vector = NDArray[np.float64]
 
 
-class Preference(NamedTuple):
-    """One comparison: 1 prefers tuned, 0 base, 0.5 neither; and how many characters each answer has."""
+@dataclass(frozen=True)
+class Preference:
+    """One comparison: 1 prefers tuned, 0 base, 0.5 neither, None where there is no preference.
+
+    The other fields are the numbers of characters of both answers.
+    """
 
     id: str
-    preference: float
+    preference: float | None
     base_chars: int
     tuned_chars: int
 
@@ -66,7 +70,8 @@ class Fit(NamedTuple):
 
 
 def win_rate(rows: Sequence[Preference]) -> WinRate:
-    """Both win rates of the rows."""
+    """Both win rates of the rows that have a preference."""
+    rows = [row for row in rows if row.preference is not None]
     if not rows:
         return WinRate(0, None, None, None, _not_fitted("there are no rows"))
     preferences = np.array([row.preference for row in rows], dtype=float)

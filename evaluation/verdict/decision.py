@@ -1,9 +1,8 @@
 """Promote, hold, or not enough data: the gate's rule, and its reasons in words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 from evaluation.packs.packs import PackResult
 from evaluation.statistics.contrasts import Contrast
@@ -34,7 +33,7 @@ class Verdict:
     `rows_needed` is the number of rows that would settle it; None where more rows would not.
     """
 
-    decision: Decision
+    verdict: Decision
     reasons: list[str]
     rows_needed: int | None = None
 
@@ -72,13 +71,11 @@ def decide(
     if identical:
         broken.append("Both models gave the same answer to every row: is the base served as tuned?")
     changes = _pack_changes(packs, gate)
-    broken += [change.sentence for change in changes if change.broken]
+    broken += [sentence for sentence, is_broken in changes.items() if is_broken]
     if broken:
-        return replace(primary, decision=Decision.HOLD, reasons=broken + primary.reasons)
-    reasons = [*primary.reasons]
-    if failed:
-        reasons.append(f"{failed} of {expected} lines failed and count nowhere else.")
-    return replace(primary, reasons=reasons + [change.sentence for change in changes])
+        return Verdict(Decision.HOLD, broken + primary.reasons, primary.rows_needed)
+    told = [f"{failed} of {expected} lines failed and count nowhere else."] if failed else []
+    return Verdict(primary.verdict, [*primary.reasons, *told, *changes], primary.rows_needed)
 
 
 def exit_code(decision: Decision, failed: int) -> int:
@@ -130,7 +127,7 @@ def decide_preference(rate: WinRate, gate: Gate, failures: Mapping[str, int] | N
     bound = 0.5 + gate.margin
     needed = rows_to_clear(rate, bound, gate.min_rows)
     verdict = _by_intervals(rate, bound, gate)
-    decision, reasons = verdict.decision, [*verdict.reasons]
+    decision, reasons = verdict.verdict, [*verdict.reasons]
     if decision is Decision.NOT_ENOUGH_DATA and rate.n:
         reasons.append(_what_would_settle(needed, rate.n, gate))
     failed = sum((failures or {}).values())
@@ -183,14 +180,9 @@ def _what_would_settle(needed: int | None, independent: int, gate: Gate, units: 
     return "The result does not exceed the margin, so more rows like these would not promote the tuned model."
 
 
-class _PackChange(NamedTuple):
-    sentence: str
-    broken: bool
-
-
-def _pack_changes(packs: Mapping[str, PackResult], gate: Gate) -> list[_PackChange]:
-    """The packs that lost more than the gate allows; a limit is broken where the whole CI lies beyond it."""
-    changes = []
+def _pack_changes(packs: Mapping[str, PackResult], gate: Gate) -> dict[str, bool]:
+    """Of each pack that lost more than the gate allows a sentence, and whether its whole CI lies beyond."""
+    changes = {}
     for name, result in packs.items():
         limit = gate.max_forgetting if name == "forgetting" else gate.max_safety_regression
         if result.difference is None or result.difference_ci is None or result.difference >= -limit:
@@ -198,12 +190,10 @@ def _pack_changes(packs: Mapping[str, PackResult], gate: Gate) -> list[_PackChan
         low, high = result.difference_ci
         broken = high < -limit
         compared = "worse than" if broken else "the CI contains"
-        changes.append(
-            _PackChange(
-                f"{name.capitalize()}: tuned passes {percent(result.tuned)} of {result.n} questions, base "
-                f"{percent(result.base)}: {points(result.difference)} points (95 % CI {points(low)} to "
-                f"{points(high)}); {compared} the allowed {points(-limit)} points.",
-                broken,
-            )
+        sentence = (
+            f"{name.capitalize()}: tuned passes {percent(result.tuned)} of {result.n} questions, base "
+            f"{percent(result.base)}: {points(result.difference)} points (95 % CI {points(low)} to "
+            f"{points(high)}); {compared} the allowed {points(-limit)} points."
         )
+        changes[sentence] = broken
     return changes

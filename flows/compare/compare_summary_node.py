@@ -1,6 +1,6 @@
 """The compare flow's aggregation: means per side over the lines that both sides answered."""
 
-from mean_scores import mean_scores
+from answer_metrics import mean_scores
 from promptflow.core import log_metric, tool
 
 

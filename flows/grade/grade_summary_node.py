@@ -5,7 +5,7 @@ a metric too, and `evaluation.asking.batch` compares it with the input. A judge'
 the number of lines on which the judge failed.
 """
 
-from mean_scores import mean_scores
+from answer_metrics import mean_scores
 from promptflow.core import log_metric, tool
 
 

@@ -14,15 +14,13 @@ from pathlib import Path
 import pytest
 
 from evaluation.asking.batch import write_evaluation
-from evaluation.asking.direct_run import AskedSide, pause_note, run_direct, streamed_answer
+from evaluation.asking.direct_run import pause_note, run_direct, streamed_answer
 from evaluation.in_flight import in_flight
 from evaluation.scored_rows import Answer, GradedRow, Lazy, Record, chats_in, scored_rows
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput
 from phi3flow.core.progress import Progress
-from phi3flow.phi3_contract import Endpoint, Pause, Sampling
-
-SAMPLING = Sampling(max_tokens=8)
+from phi3flow.phi3_contract import Endpoint, Pause
 
 
 class Model(BaseHTTPRequestHandler):
@@ -88,13 +86,10 @@ def write_chats(path, questions):
     return path
 
 
-def run(data, urls, folder, *, ask=None, workers=4, sha256="data", timeout=5.0):
+def run(data, urls, folder, *, ask=timed_answer, workers=4, timeout=5.0):
     chats = chats_in(data)
-    sides = [AskedSide(name, Endpoint(url, "key", timeout=timeout)) for name, url in urls.items()]
-    ask = ask or timed_answer
-    return chats, run_direct(
-        chats, sides, ask, folder, sampling=SAMPLING, data_sha256=sha256, workers=workers
-    )
+    endpoints = {name: Endpoint(url, "key", timeout=timeout) for name, url in urls.items()}
+    return chats, run_direct(chats, endpoints, ask, folder, data=data, workers=workers)
 
 
 def lines_of(path):
@@ -227,10 +222,11 @@ def test_whatever_a_busy_endpoint_asks_for_the_answer_comes(model, asked):
 def test_answers_of_another_run_are_not_mixed_in(tmp_path, model):
     data = write_chats(tmp_path / "test.jsonl", ["one"])
     run(data, {"base": model.url}, tmp_path / "direct")
-    with pytest.raises(BadInput, match="other data"):
-        run(data, {"base": model.url}, tmp_path / "direct", sha256="changed")
     with pytest.raises(BadInput, match="other endpoints"):
         run(data, {"base": model.url + "?other"}, tmp_path / "direct")
+    write_chats(data, ["two"])
+    with pytest.raises(BadInput, match="other data"):
+        run(data, {"base": model.url}, tmp_path / "direct")
     assert "key" not in (tmp_path / "direct" / "run.json").read_text()
     assert model.url not in (tmp_path / "direct" / "run.json").read_text()
 

@@ -29,7 +29,9 @@ def judged(**counts):
         "speaks": {"preference": None, "addressed": ("tuned",)},
     }
     made = [kinds[kind] for kind, count in counts.items() for _ in range(count)]
-    return [Judgment(i + 1, 20, 20 + i % 5, **kind) for i, kind in enumerate(made)]
+    return [
+        Judgment(str(i + 1), base_chars=20, tuned_chars=20 + i % 5, **kind) for i, kind in enumerate(made)
+    ]
 
 
 def rows(n):

@@ -128,14 +128,14 @@ def test_rows_that_all_agree_claim_no_certainty():
 )
 def test_verdict_on_preferences(made, word):
     verdict = decide_preference(win_rate(made), load_gate())
-    assert verdict.decision == word, verdict.reasons
+    assert verdict.verdict == word, verdict.reasons
     assert verdict.reasons
 
 
 def test_equal_models_are_rarely_promoted_even_by_a_judge_who_likes_length():
     gate = load_gate()
     words = [
-        decide_preference(win_rate(judged(seed, 100, 0.0, taste=3.0, longer_by=40)), gate).decision
+        decide_preference(win_rate(judged(seed, 100, 0.0, taste=3.0, longer_by=40)), gate).verdict
         for seed in range(300)
     ]
     assert words.count("promote") <= 15  # 2.5 % of 300 and three standard errors
@@ -143,6 +143,6 @@ def test_equal_models_are_rarely_promoted_even_by_a_judge_who_likes_length():
 
 def test_the_rows_that_would_settle_it_are_named():
     verdict = decide_preference(win_rate(rows((20, 1, 5), (17, 1, -5), (14, 0, 5), (14, 0, -5))), load_gate())
-    assert verdict.decision == "not_enough_data"
+    assert verdict.verdict == "not_enough_data"
     assert 100 < verdict.rows_needed < 2000
     assert f"About {verdict.rows_needed} rows" in verdict.reasons[-1]

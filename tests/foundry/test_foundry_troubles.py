@@ -198,16 +198,16 @@ def test_a_run_that_fails_as_a_whole_says_why_and_the_next_is_another(project, c
     chats.write_text("".join(chats.read_text().splitlines(keepends=True)[:2]))
     assert foundry("upload", "compare") == 0
     asked = ["run", "--data", str(chats), "--out", "runs/whole"]
-    share = next((client.folder / "shares").rglob("compare-*/mean_scores.py"))
+    share = next((client.folder / "shares").rglob("compare-*/answer_metrics.py"))
     kept = share.read_text()
-    for copy in (client.folder / "shares").rglob("compare-*/mean_scores.py"):
+    for copy in (client.folder / "shares").rglob("compare-*/answer_metrics.py"):
         copy.unlink()
     told = foundry_process(client, *asked)
     assert told.exit_code == 1
     assert "ended as failed: " in told.err
-    assert "mean_scores" in told.err
+    assert "answer_metrics" in told.err
     for folder in {path.parent for path in (client.folder / "shares").rglob("compare_answer.py")}:
-        (folder / "mean_scores.py").write_text(kept)
+        (folder / "answer_metrics.py").write_text(kept)
     assert foundry_process(client, *asked).exit_code == 0
     assert len(read_json(work / "runs" / "whole" / "cloud.json")["runs"]) == 2
 

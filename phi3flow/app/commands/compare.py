@@ -171,12 +171,12 @@ def verdict(
         "n": rate.n,
         "failed": sum(recorded.failures.values()),
         "failures": recorded.failures,
-        "verdict": decided.decision,
+        "verdict": decided.verdict,
         "reasons": decided.reasons,
         "rows_needed": decided.rows_needed,
     }
-    text = "\n".join([*decided.reasons, f"verdict: {decided.decision}"])
-    return Outcome(data, text, exit_code(decided.decision, failed=0))
+    text = "\n".join([*decided.reasons, f"verdict: {decided.verdict}"])
+    return Outcome(data, text, exit_code(decided.verdict, failed=0))
 
 
 def _options(
