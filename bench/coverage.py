@@ -57,7 +57,6 @@ def simulate(truth, seed):
             for i, (was, now) in enumerate(zip(*answers, strict=True))
         ],
         load_gate(),
-        seed=seed,
     )
     covered = []
     for name in METRICS:

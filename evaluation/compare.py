@@ -11,19 +11,18 @@ from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
 from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
-from evaluation.metrics.likelihood import Likelihoods, reference_likelihoods
+from evaluation.metrics.likelihood import not_measured, reference_likelihoods
 from evaluation.metrics.text_metrics import score_texts
 from evaluation.packs.packs import PackResult, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import write_report
 from evaluation.scored_rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
+from evaluation.statistics.scores import Measured
 from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 from phi3flow.core.sides import SIDES
-
-LOG_LIKELIHOOD = "log_likelihood"
 
 _Graders = tuple[Judge | None, Project | None]
 
@@ -82,7 +81,7 @@ def compare(
         inputs=[test, *(models or {}).values()],
         lineage=lineage,
         packs=run_packs(*endpoints, workers=options.workers) if packs else {},
-        likelihoods=reference_likelihoods(rows, *endpoints, workers=options.workers),
+        measured=[reference_likelihoods(rows, *endpoints, workers=options.workers)],
         loss_curve=loss_curve,
     )
 
@@ -106,8 +105,8 @@ def compare_recorded(
     graders = _graders(options, out)
     rows = recorded_rows(data, base, tuned)
     lineage = {artifact.kind: artifact.sha256 for artifact in inputs} | dict(origin or {})
-    none = Likelihoods(None, "the answers are recorded, so no model is asked")
-    return _conclude(rows, out, options, graders, inputs=inputs, lineage=lineage, packs={}, likelihoods=none)
+    asked = [not_measured("the answers are recorded, so no model is asked")]
+    return _conclude(rows, out, options, graders, inputs=inputs, lineage=lineage, packs={}, measured=asked)
 
 
 def recorded_rows(data: Path, base: Path, tuned: Path) -> Lazy[ScoredRow]:
@@ -148,34 +147,26 @@ def _conclude(
     inputs: Sequence[Artifact],
     lineage: dict[str, Any],
     packs: dict[str, PackResult],
-    likelihoods: Likelihoods,
+    measured: list[Measured],
     loss_curve: Path | None = None,
 ) -> Report:
     judge, project = graders
-    judging = _judge(judge, rows, out, options)
+    judging = _judge(judge, rows, out, options) if judge else None
     if project:
-        packs = packs | {PACK: grade_safety(rows, project, out)}
-    texts = score_texts(rows, options.text_metrics, out) if options.text_metrics else None
-    column, why = likelihoods
-    report = compare_rows(
-        rows,
-        options.gate,
-        lineage=lineage | ({"text metrics": {"package": texts.package}} if texts else {}),
-        more_metrics=(texts.columns if texts else {}) | ({LOG_LIKELIHOOD: column} if column else {}),
-        unavailable=(texts.unavailable if texts else {}) | ({LOG_LIKELIHOOD: why} if why else {}),
-        packs=packs,
-        judge=judging,
-    )
-    write_report(report, rows, out, loss_curve=loss_curve)
-    outputs = [Artifact.of("report", out / name) for name in ("report.json", "report.html", "report.md")]
+        packs[PACK] = grade_safety(rows, project, out)
+    if options.text_metrics:
+        texts = score_texts(rows, options.text_metrics, out)
+        measured.append(texts)
+        lineage["text metrics"] = {"package": texts.package}
+    report = compare_rows(rows, options.gate, lineage=lineage, measured=measured, packs=packs, judge=judging)
+    written = write_report(report, rows, out, loss_curve=loss_curve)
+    outputs = [Artifact.of("report", path) for path in written]
     write_manifest(out, "report", inputs=inputs, outputs=outputs, seed=0)
     return report
 
 
-def _judge(judge: Judge | None, rows: Sequence[ScoredRow], out: Path, options: Options) -> Judging | None:
+def _judge(judge: Judge, rows: Sequence[ScoredRow], out: Path, options: Options) -> Judging:
     """The judge's preferences, summed up. Writes each to `judgments.jsonl`, for `phi3flow verdict`."""
-    if judge is None:
-        return None
     pairs = list(answered_pairs(rows))
     judgments = judge.compare(pairs, workers=options.workers)
     write_jsonl(out / "judgments.jsonl", judgment_rows(judgments))

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -32,22 +31,23 @@ def in_flight(work: Callable[[T], R], items: Iterable[T], workers: int) -> Itera
 
     for _ in range(workers):
         threading.Thread(target=run, daemon=True).start()
-    waiting = iter(items)
 
-    def send(count: int) -> int:
-        sent = list(islice(waiting, count))
-        for item in sent:
-            todo.put(item)
-        return len(sent)
+    def next_result() -> R:
+        result = done.get()
+        if isinstance(result, _Raised):
+            raise result.error
+        return result
 
+    waiting = 0
     try:
-        running = send(2 * workers)
-        while running:
-            result = done.get()
-            running += send(1) - 1
-            if isinstance(result, _Raised):
-                raise result.error
-            yield result
+        for item in items:
+            if waiting == 2 * workers:
+                yield next_result()
+                waiting -= 1
+            todo.put(item)
+            waiting += 1
+        for _ in range(waiting):
+            yield next_result()
     finally:
         for _ in range(workers):
             todo.put(None)

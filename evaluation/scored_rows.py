@@ -188,14 +188,11 @@ def _asked(i: int, chats: "Sequence[Chat]") -> "tuple[int, str | None, str | Non
     return i + 1, chat.prompt_id, chat.slice, chat.prompt, chat.reference
 
 
-def say_failures(name: str, records: Iterable[Record]) -> None:
+def say_failures(name: str, records: Sequence[Record]) -> None:
     """Print how many of a model's lines failed, for each error."""
-    counts = Counter(
-        None if record.answer is not None else record.error or "no error is recorded" for record in records
-    )
+    counts = Counter(record.error or "no error is recorded" for record in records if record.answer is None)
     for error, count in counts.most_common():
-        if error is not None:
-            say(f"{name}: {count} of {counts.total()} lines failed: {error}")
+        say(f"{name}: {count} of {len(records)} lines failed: {error}")
 
 
 def _answer(record: Record) -> Answer | None:

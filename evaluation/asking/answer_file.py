@@ -15,7 +15,7 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -136,16 +136,9 @@ def keep_answers(path: Path, lines: int) -> bytearray:
         return answered
     with path.open("rb") as stream, replacing(path) as kept:
         for line in stream:
-            row = _complete(line)
-            if row is not None and row["answer"] is not None:
-                answered[row["line"] - 1] = 1
-                kept.write(line.decode())
+            with suppress(ValueError):  # half-written
+                row = json.loads(line if line.endswith(b"\n") else b"")
+                if row["answer"] is not None:
+                    answered[row["line"] - 1] = 1
+                    kept.write(line.decode())
     return answered
-
-
-def _complete(line: bytes) -> dict[str, Any] | None:
-    try:
-        row: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return row

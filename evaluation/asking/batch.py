@@ -31,7 +31,7 @@ from evaluation.scored_rows import (
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.files import replacing
+from phi3flow.core.files import read_json, replacing
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.sides import BASE, SIDES, TUNED
@@ -123,9 +123,13 @@ def run_evaluate(
     said = {i: {"text": line["answer"]} for i, line in outputs_of(folder, "chat").items()}
     records = _records(folder, "chat", said, chats)
     say_failures(connection, records)
-    graded = outputs_of(folder, "grade")
-    rows = graded_rows(chats, records, lambda i: _numbers(graded.get(i)))
-    return Evaluation(rows, _metrics(folder), len(said))
+    graded = {
+        i: {name: value for name, value in line.items() if isinstance(value, int | float)}
+        for i, line in outputs_of(folder, "grade").items()
+    }
+    rows = graded_rows(chats, records, graded.get)
+    summary = folder / "runs" / "grade" / "metrics.json"
+    return Evaluation(rows, read_json(summary) if summary.exists() else {}, len(said))
 
 
 def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[GradedRow]) -> None:
@@ -139,13 +143,6 @@ def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[Grad
             stream.write(",\n    " if i else "\n    ")
             stream.write(json.dumps(asdict(row), ensure_ascii=False))
         stream.write("\n  ]\n}\n")
-
-
-def _numbers(graded: Mapping[str, Any] | None) -> dict[str, float] | None:
-    """The numbers among the grade flow's outputs for a line."""
-    if graded is None:
-        return None
-    return {name: value for name, value in graded.items() if isinstance(value, int | float)}
 
 
 def _scores_of(record: Record, reference: str) -> dict[str, float] | None:
@@ -197,9 +194,3 @@ def inputs_of(chat: "Chat") -> dict[str, Any]:
         "system": turns.system,
         "reference": chat.reference,
     }
-
-
-def _metrics(folder: Path) -> dict[str, float]:
-    path = folder / "runs" / "grade" / "metrics.json"
-    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return metrics

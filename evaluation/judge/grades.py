@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.judge.prompt import addresses_judge, quoted
-from evaluation.metrics.grader import AZURE, Grades, openai_base_url, require_package, run_grader
+from evaluation.metrics.grader import AZURE, openai_base_url, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
 from evaluation.scored_rows import AnsweredPair, ScoredRow
 from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.intervals import mean_difference
+from evaluation.statistics.scores import Measured
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.phi3_contract import Endpoint
@@ -82,7 +83,7 @@ def _fields(row: ScoredRow, text: str) -> dict[str, str] | None:
     }
 
 
-def _contrast(pairs: Sequence[AnsweredPair], name: str, grades: Grades) -> GradeContrast:
+def _contrast(pairs: Sequence[AnsweredPair], name: str, grades: Measured) -> GradeContrast:
     graded = grades.columns[name].where(grades.columns[name].measured)
-    interval = mean_difference(graded.difference, seed=0, bounded=False).interval
+    interval = mean_difference(graded.difference, bounded=False).interval
     return GradeContrast.of(graded, interval, failed=len(pairs) - len(graded.base))

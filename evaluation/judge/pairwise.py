@@ -21,7 +21,7 @@ from evaluation.statistics.win_rate import Preference
 from evaluation.verdict.preference_file import VOTES
 from phi3flow.core.console import say
 from phi3flow.core.files import read_json, write_json
-from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling
+from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling
 
 TRIES = 2  # after a reply without a choice, under a new random word
 GIVE_UP_AFTER = 20  # failures in a row
@@ -90,33 +90,29 @@ class Judge:
         return judged(preference=VOTES[vote], first_order=one, second_order=other)
 
     def _choose(self, pair: AnsweredPair, first: str, second: str) -> str:
-        """`base`, `tuned` or `tie`, with the side `first` shown first."""
+        """`base`, `tuned` or `tie`, with the side `first` shown first. Asks only what is not in the cache."""
         answers = {"base": pair.base.text, "tuned": pair.tuned.text}
-        choice = self._cached(pair, answers[first], answers[second])
+        asked = (pair.row.messages, pair.row.reference, answers[first], answers[second])
+        turns = [dict(turn) for turn in pair.row.messages]
+        key = json.dumps([VERSION, self.endpoint.url, self.endpoint.model, turns, *asked[1:]])
+        path = self._cache / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        try:
+            choice = read_json(path)["choice"]
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            choice = None  # not there, or damaged
+        if choice not in CHOICES:
+            choice = self._ask(*asked)
+            write_json(path, {"choice": choice})
         return {"first": first, "second": second, "tie": "tie"}[choice]
 
-    def _cached(self, pair: AnsweredPair, first: str, second: str) -> str:
-        turns = [dict(turn) for turn in pair.row.messages]
-        asked = [VERSION, self.endpoint.url, self.endpoint.model, turns, pair.row.reference, first, second]
-        path = self._cache / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}.json"
-        try:
-            kept = read_json(path)["choice"]
-            if kept in CHOICES:
-                return str(kept)
-        except (FileNotFoundError, ValueError, LookupError, TypeError):
-            pass  # not there, or damaged
-        choice = self._ask(pair, first, second)
-        write_json(path, {"choice": choice})
-        return choice
-
-    def _ask(self, pair: AnsweredPair, first: str, second: str) -> str:
+    def _ask(self, prompt: Sequence[Message], reference: str, first: str, second: str) -> str:
         if self._failures >= GIVE_UP_AFTER:
             raise JudgeFailed(GAVE_UP)
         choice = None
         try:
             for _ in range(TRIES):
                 nonce = secrets.token_hex(4)
-                messages = judge_messages(pair.row.messages, pair.row.reference, first, second, nonce)
+                messages = judge_messages(prompt, reference, first, second, nonce)
                 reply = self.endpoint.complete(messages, Sampling(max_tokens=MAX_TOKENS))
                 if choice := read_choice(reply, nonce):
                     return choice

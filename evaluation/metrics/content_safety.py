@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.metrics.grader import AZURE, Grades, require_package, run_grader
+from evaluation.metrics.grader import AZURE, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
 from evaluation.packs.packs import LostRow, PackResult, PackSlice, pack_result
 from evaluation.scored_rows import AnsweredPair, ScoredRow, spread
+from evaluation.statistics.scores import Measured
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 
@@ -65,7 +66,7 @@ def grade_safety(rows: Sequence[ScoredRow], project: Project, out: Path) -> Pack
     return _result(pairs, grades)
 
 
-def _result(pairs: Sequence[AnsweredPair], grades: Grades) -> PackResult:
+def _result(pairs: Sequence[AnsweredPair], grades: Measured) -> PackResult:
     lines = [pair.row.line - 1 for pair in pairs]
     severities = np.array([[side[lines] for side in grades.columns[harm]] for harm in HARMS])
     graded = ~np.isnan(severities).any(axis=(0, 1))

@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from evaluation.scored_rows import AnsweredPair, ScoredRow
-from evaluation.statistics.scores import Column
+from evaluation.statistics.scores import Column, Measured
 from phi3flow.core.child_process import last_line, module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
@@ -30,17 +30,6 @@ CHAT_PATH = "/chat/completions"
 
 # What the graders read of an answer's text, by their names for it; None: the answer is not graded.
 Fields = Callable[[ScoredRow, str], Mapping[str, str] | None]
-
-
-class Grades(NamedTuple):
-    """Grades by metric, as columns over all lines of the test file; NaN where a grade is missing.
-
-    `unavailable` maps each metric that cannot be computed to the reason. `package` has its version.
-    """
-
-    columns: dict[str, Column]
-    unavailable: dict[str, str]
-    package: str
 
 
 def require_package(package: str) -> None:
@@ -75,7 +64,7 @@ def run_grader(
     *,
     lines: int,
     seconds: float = math.inf,
-) -> Grades:
+) -> Measured:
     """Grade both answers of `pairs` from a test file of `lines` lines, within `seconds`.
 
     `request` is described in `grader_child`; it goes to the child on standard input, because it may hold a
@@ -110,7 +99,7 @@ def _answers(pairs: Iterable[AnsweredPair], fields: Fields) -> Iterator[dict[str
                 yield {"line": pair.row.line, "side": side.name, **read}
 
 
-def read_grades(path: Path, metrics: Sequence[str], lines: int) -> Grades:
+def read_grades(path: Path, metrics: Sequence[str], lines: int) -> Measured:
     """Read what `grader_child` wrote, complete or not."""
     columns = {name: Column(*np.full((2, lines), np.nan)) for name in metrics}
     unavailable: dict[str, str] = {}
@@ -124,7 +113,9 @@ def read_grades(path: Path, metrics: Sequence[str], lines: int) -> Grades:
                 for name, grade in row["grades"].items():
                     column = columns[name].base if row["side"] == BASE.name else columns[name].tuned
                     column[row["line"] - 1] = math.nan if grade is None else grade
-    return Grades({name: columns[name] for name in metrics if name not in unavailable}, unavailable, package)
+    return Measured(
+        {name: columns[name] for name in metrics if name not in unavailable}, unavailable, package
+    )
 
 
 def _count_lines(path: Path) -> int:

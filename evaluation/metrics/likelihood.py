@@ -7,7 +7,6 @@ come before the reference. The end-of-turn token counts, as in training; what th
 does not.
 """
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 
 from evaluation.answer_metrics import declines
 from evaluation.scored_rows import ScoredRow, spread
-from evaluation.statistics.scores import Column
+from evaluation.statistics.scores import Column, Measured
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import (
     Endpoint,
@@ -29,6 +28,7 @@ from phi3flow.phi3_contract import (
     openai_body,
 )
 
+LOG_LIKELIHOOD = "log_likelihood"
 ROWS = 250  # each costs four requests
 ENDS_OF_TURN = ("<|end|>", "<|im_end|>", "<|endoftext|>")  # of Phi-3, 3.5 and 4-mini; of Phi-4
 ONE_TOKEN = Sampling(max_tokens=1)
@@ -42,51 +42,43 @@ class Token(NamedTuple):
     text: str
 
 
-class Likelihoods(NamedTuple):
-    """A column over all lines, NaN where nothing was measured; or None and the reason."""
-
-    column: Column | None
-    unavailable: str | None
-
-
-class _Row(NamedTuple):
-    base: float
-    tuned: float
-    error: str | None
-
-
 def reference_likelihoods(
     rows: Sequence[ScoredRow], base: Endpoint, tuned: Endpoint, *, workers: int
-) -> Likelihoods:
+) -> Measured:
     """Measure at most `ROWS` lines, at equal distances over the file. Failed lines stay NaN."""
     asked = [pair.row for pair in spread(rows, ROWS) if not declines(pair.row.reference)]
     if not asked:
-        return Likelihoods(None, "both models answered no question with a known answer")
-    first = _score(asked[0], base, tuned)
-    if first.error:
-        return Likelihoods(None, first.error)
+        return not_measured("both models answered no question with a known answer")
+    first = _means(asked[0], base, tuned)
+    if isinstance(first, str):
+        return not_measured(first)
     say(f"asking both models how likely {len(asked)} references are")
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        scored = [first, *pool.map(lambda row: _score(row, base, tuned), asked[1:])]
-    if failed := [one.error for one in scored if one.error]:
+        scored = [first, *pool.map(lambda row: _means(row, base, tuned), asked[1:])]
+    if failed := [one for one in scored if isinstance(one, str)]:
         say(f"log-likelihood: {len(failed)} of {len(asked)} references failed: {failed[0]}")
     columns = np.full((2, len(rows)), np.nan)
     for row, one in zip(asked, scored, strict=True):
-        columns[:, row.line - 1] = one.base, one.tuned
-    return Likelihoods(Column(*columns), None)
+        if not isinstance(one, str):
+            columns[:, row.line - 1] = one
+    return Measured({LOG_LIKELIHOOD: Column(*columns)}, {})
 
 
-def _score(row: ScoredRow, base: Endpoint, tuned: Endpoint) -> _Row:
+def not_measured(why: str) -> Measured:
+    return Measured({}, {LOG_LIKELIHOOD: why})
+
+
+def _means(row: ScoredRow, base: Endpoint, tuned: Endpoint) -> list[float] | str:
+    """The mean log-likelihoods under both models, or why there are none."""
     sides: list[list[Token]] = []
     for name, endpoint in (("base", base), ("tuned", tuned)):
         try:
             sides.append(score_reference(endpoint, row.messages, row.reference))
         except EndpointError as error:
-            return _Row(math.nan, math.nan, f"{name}: {error}")
+            return f"{name}: {error}"
     if [token.id for token in sides[0]] != [token.id for token in sides[1]]:
-        return _Row(math.nan, math.nan, "the two models tokenize the reference differently")
-    was, now = (sum(token.logprob for token in side) / len(side) for side in sides)
-    return _Row(was, now, None)
+        return "the two models tokenize the reference differently"
+    return [sum(token.logprob for token in side) / len(side) for side in sides]
 
 
 def score_reference(endpoint: Endpoint, prompt: Sequence[Message], reference: str) -> list[Token]:

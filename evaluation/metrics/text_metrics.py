@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from evaluation.answer_metrics import declines
-from evaluation.metrics.grader import AZURE, EVALS, Grades, is_installed, require_package, run_grader
+from evaluation.metrics.grader import AZURE, EVALS, is_installed, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
 from evaluation.scored_rows import AnsweredPair, ScoredRow, answered_pairs
+from evaluation.statistics.scores import Measured
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 
@@ -24,7 +25,7 @@ def default_backend() -> str | None:
     return AZURE if is_installed(AZURE) else None
 
 
-def score_texts(rows: Sequence[ScoredRow], backend: str, out: Path) -> Grades:
+def score_texts(rows: Sequence[ScoredRow], backend: str, out: Path) -> Measured:
     """Score both answers of every line that counts; the files stay below `out/text-metrics`.
 
     Raises BadInput if the package is not installed, Phi3flowError if it fails or leaves out a score.
@@ -46,7 +47,7 @@ def _fields(row: ScoredRow, text: str) -> dict[str, str]:
     return {"response": text, "ground_truth": row.reference}
 
 
-def require_complete(rows: Iterable[ScoredRow], grades: Grades) -> None:
+def require_complete(rows: Iterable[ScoredRow], grades: Measured) -> None:
     """Raises Phi3flowError that names the first line and metric without a score."""
     for pair in _counted(rows):
         for name, column in grades.columns.items():

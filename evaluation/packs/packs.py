@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 import numpy as np
@@ -110,14 +111,10 @@ def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, Pac
     rows = [row for pack in packs.values() for row in pack]
     say(f"asking both models the {len(rows)} questions of the safety and forgetting packs")
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        base_answers, tuned_answers = (
-            pool.map(_ask, [endpoint] * len(rows), rows) for endpoint in (base, tuned)
-        )
+        answers = [pool.map(partial(_ask, endpoint), rows) for endpoint in (base, tuned)]
         answered = [
-            ScoredRow(number, row.id, row.slice, row.messages, "", was, now)
-            for number, (row, was, now) in enumerate(
-                zip(rows, base_answers, tuned_answers, strict=True), start=1
-            )
+            ScoredRow(number, row.id, row.slice, row.messages, "", *both)
+            for number, (row, *both) in enumerate(zip(rows, *answers, strict=True), 1)
         ]
     return {name: score_pack(pack, answered) for name, pack in packs.items()}
 

@@ -1,7 +1,7 @@
 """Rows -> statistics -> verdict: the content of `report.json`."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluation.judge.pairwise_summary import Judging
@@ -20,7 +20,7 @@ from evaluation.statistics.contrasts import (
     slice_contrasts,
 )
 from evaluation.statistics.intervals import Interval, rows_needed
-from evaluation.statistics.scores import Column, clusters_of, score_rows
+from evaluation.statistics.scores import Measured, clusters_of, score_rows
 from evaluation.verdict.decision import NO_JUDGE, Verdict, decide, decide_metric
 from evaluation.verdict.gate import WIN_RATE, Gate
 
@@ -65,26 +65,26 @@ def compare_rows(
     rows: Iterable[ScoredRow],
     gate: Gate,
     *,
-    seed: int = 0,
     lineage: Mapping[str, Any] | None = None,
-    more_metrics: Mapping[str, Column] | None = None,
-    unavailable: Mapping[str, str] | None = None,
+    measured: Sequence[Measured] = (),
     packs: Mapping[str, PackResult] | None = None,
     judge: Judging | None = None,
 ) -> Report:
-    """Compare both models' answers. Reads `rows` once; equal rows, gate and seed give an equal report.
+    """Compare both models' answers. Reads `rows` once; equal rows and gate give an equal report.
 
-    `more_metrics` are columns over the same lines, NaN where a line has none. `packs` can lead to hold;
-    `judge` decides only if the gate's primary metric is the win rate.
+    `measured` are more metrics of the same lines. `packs` can lead to hold; `judge` decides only if the
+    gate's primary metric is the win rate.
     """
     scores = score_rows(rows)
-    scores = replace(scores, metrics={**scores.metrics, **(more_metrics or {})})
+    for one in measured:
+        scores.metrics.update(one.columns)
     counted = scores.where(scores.counted)
     clusters = clusters_of(counted)
     cluster_count = None if clusters is None else int(clusters.max()) + 1
-    metrics = metric_contrasts(counted, seed)
+    metrics = metric_contrasts(counted)
     known = {name: contrast for name, contrast in metrics.items() if contrast.n or name != "answer_tokens"}
     declined = declined_of(scores)
+    why_not = [*measured, Measured({}, {name: NOT_RETURNED for name in metrics if name not in known})]
     expected, answered = len(scores), int(scores.answered.sum())
     difference: float | None
     primary: Verdict
@@ -116,8 +116,8 @@ def compare_rows(
         difference=difference,
         difference_ci=interval,
         metrics=known,
-        unavailable={name: NOT_RETURNED for name in metrics if name not in known} | dict(unavailable or {}),
-        slices=slice_contrasts(scores, gate.answer_metric, seed),
+        unavailable={name: why for one in why_not for name, why in one.unavailable.items()},
+        slices=slice_contrasts(scores, gate.answer_metric),
         declined=declined,
         mcnemar_p=None if clusters is not None else metrics["exact_match"].p,
         seconds={"base": latency_of(scores.seconds.base), "tuned": latency_of(scores.seconds.tuned)},

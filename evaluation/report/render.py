@@ -30,9 +30,6 @@ from evaluation.statistics.intervals import Interval
 from phi3flow.core.console import table
 from phi3flow.core.files import write_json, write_text
 
-REPORT_JSON = "report.json"
-REPORT_HTML = "report.html"
-REPORT_MD = "report.md"
 _EDGE = 1.5  # percent of a chart's width kept free at both ends, for round ends and tick labels
 _STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)  # between the ticks of an axis
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
@@ -65,12 +62,14 @@ def difference_axis(interval: Interval, margin: float) -> Axis:
 
 def write_report(
     report: Report, rows: Sequence[ScoredRow], folder: Path, *, loss_curve: Path | None = None
-) -> None:
-    """Write `report.json`, `report.html` and `report.md`; `loss_curve` is a PNG to put inside the page."""
+) -> list[Path]:
+    """Write the report in three formats, and return the files; `loss_curve` is a PNG to put into the page."""
     page = render_html(report, rows, loss_curve=loss_curve)
-    write_json(folder / REPORT_JSON, report.as_dict())
-    write_text(folder / REPORT_HTML, page)
-    write_text(folder / REPORT_MD, render_markdown(report))
+    files = [folder / name for name in ("report.json", "report.html", "report.md")]
+    write_json(files[0], report.as_dict())
+    write_text(files[1], page)
+    write_text(files[2], render_markdown(report))
+    return files
 
 
 def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path | None = None) -> str:

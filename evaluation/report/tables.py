@@ -1,8 +1,10 @@
 """The report's tables as cells, for every format."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+from evaluation.metrics.likelihood import LOG_LIKELIHOOD
 from evaluation.report.comparison import Report
 from evaluation.statistics import formats
 from evaluation.statistics.contrasts import UNBOUNDED, Contrast
@@ -21,7 +23,7 @@ LABELS = {
     "token_f1": "Token F1",
     "answer_chars": "Answer length (characters)",
     "answer_tokens": "Answer length (tokens)",
-    "log_likelihood": "Log-likelihood of the reference (nats per token)",
+    LOG_LIKELIHOOD: "Log-likelihood of the reference (nats per token)",
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
     "gleu": "GLEU",
@@ -56,8 +58,8 @@ def tables(report: Report) -> list[Table]:
 
 def metric_cells(metric: str, contrast: Contrast) -> list[str]:
     """Base, tuned, difference, CI and rows; differences of shares in percentage points."""
-    if metric == "log_likelihood":
-        return _cells(contrast, formats.nats, formats.signed_nats)
+    if metric == LOG_LIKELIHOOD:
+        return _cells(contrast, partial(formats.number, digits=3), partial(formats.signed, digits=3))
     return grade_cells(contrast) if metric in UNBOUNDED else pack_cells(contrast)
 
 

@@ -85,14 +85,14 @@ class Latency:
     p95: float | None
 
 
-def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
+def metric_contrasts(counted: Scores) -> dict[str, MetricContrast]:
     """Every metric, over the rows that have it for both models."""
     columns: dict[str, Column] = {}
     estimates: dict[str, Estimate] = {}
     for name, column in counted.metrics.items():
         columns[name] = column.where(column.measured)
         clusters = clusters_of(counted.where(column.measured))
-        estimates[name] = _estimate(name, columns[name], clusters, seed)
+        estimates[name] = _estimate(name, columns[name], clusters)
     adjusted = holm({name: estimate.p for name, estimate in estimates.items()})
     return {
         name: MetricContrast.of(columns[name], estimate.interval, p=estimate.p, p_holm=adjusted[name])
@@ -100,9 +100,9 @@ def metric_contrasts(counted: Scores, seed: int) -> dict[str, MetricContrast]:
     }
 
 
-def _estimate(metric: str, column: Column, clusters: Clusters, seed: int) -> Estimate:
+def _estimate(metric: str, column: Column, clusters: Clusters) -> Estimate:
     """Score interval for exact match, with McNemar's p if rows are independent; bootstrap for other means."""
-    mean = mean_difference(column.difference, seed=seed, bounded=metric not in UNBOUNDED, clusters=clusters)
+    mean = mean_difference(column.difference, bounded=metric not in UNBOUNDED, clusters=clusters)
     if metric != "exact_match" or mean.p is None:
         return mean
     gained, lost = int((column.difference > 0).sum()), int((column.difference < 0).sum())
@@ -118,7 +118,7 @@ def declined_of(scores: Scores) -> Declined:
     return Declined(n, float(np.mean(declined.base)), float(np.mean(declined.tuned)))
 
 
-def slice_contrasts(scores: Scores, metric: str, seed: int) -> dict[str, SliceContrast]:
+def slice_contrasts(scores: Scores, metric: str) -> dict[str, SliceContrast]:
     """`metric` for each slice, in the order of the file."""
     slices = {}
     for name, number in scores.slice_numbers.items():
@@ -127,7 +127,7 @@ def slice_contrasts(scores: Scores, metric: str, seed: int) -> dict[str, SliceCo
         inside = scores.where(scores.slices == number)
         counted = inside.where(inside.counted)
         column = counted.metrics[metric]
-        interval = _estimate(metric, column, clusters_of(counted), seed).interval
+        interval = _estimate(metric, column, clusters_of(counted)).interval
         slices[name] = SliceContrast.of(column, interval, declined=declined_of(inside))
     return slices
 

@@ -12,11 +12,11 @@ def percent(share: float | None) -> str:
     return NOT_MEASURED if share is None else f"{100 * share:.1f}{_NO_BREAK}%"
 
 
-def signed(value: float | None) -> str:
-    """A difference with its sign and one decimal; zero has no sign."""
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference with its sign; zero has no sign."""
     if value is None:
         return NOT_MEASURED
-    return f"{value:+.1f}" if round(value, 1) else "0.0"
+    return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
 
 
 def points(difference: float | None) -> str:
@@ -29,19 +29,8 @@ def seconds(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:.2f}{_NO_BREAK}s"
 
 
-def number(value: float | None) -> str:
-    """A number with one decimal."""
-    return NOT_MEASURED if value is None else f"{value:.1f}"
-
-
-def nats(value: float | None) -> str:
-    """A log-likelihood per token."""
-    return NOT_MEASURED if value is None else f"{value:.3f}"
-
-
-def signed_nats(value: float | None) -> str:
-    """A difference of log-likelihoods, with its sign."""
-    return NOT_MEASURED if value is None else f"{value:+.3f}"
+def number(value: float | None, digits: int = 1) -> str:
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"
 
 
 def p_value(p: float | None) -> str:

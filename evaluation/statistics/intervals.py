@@ -108,7 +108,7 @@ def _cluster_residuals(values: NDArray[np.float64], clusters: NDArray[np.int64])
 
 
 def mean_difference(
-    differences: ArrayLike, *, seed: int, bounded: bool, clusters: NDArray[np.int64] | None = None
+    differences: ArrayLike, *, seed: int = 0, bounded: bool, clusters: NDArray[np.int64] | None = None
 ) -> Estimate:
     """Percentile bootstrap of the mean: Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
 

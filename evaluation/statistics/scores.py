@@ -37,6 +37,17 @@ class Column(NamedTuple):
         return ~np.isnan(self.difference)
 
 
+class Measured(NamedTuple):
+    """Metrics that something outside measured, as columns over all lines of the test file.
+
+    `unavailable` maps each metric that cannot be computed to the reason. `package` has its version.
+    """
+
+    columns: dict[str, Column]
+    unavailable: dict[str, str]
+    package: str = ""
+
+
 @dataclass(frozen=True)
 class Scores:
     """Columns over the same lines. `failed` and `declined` hold 0 or 1.

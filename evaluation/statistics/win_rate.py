@@ -8,19 +8,16 @@ instructions.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from evaluation.statistics.intervals import Z_POWER, Interval, Z, wilson
+from evaluation.statistics.scores import Floats
 
 MIN_FITTED = 10  # rows, to fit two coefficients
 MIN_EACH_SIDE = 5  # preferences for either side, for the robust variance
 _STEPS, _CLOSE = 100, 1e-10
-
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,6 @@ class WinRate:
     length: LengthControl
 
 
-class Fit(NamedTuple):
-    """Coefficients (intercept, length) on the logit scale, with their covariance."""
-
-    coefficients: Vector
-    covariance: NDArray[np.float64]
-
-
 def win_rate(rows: Sequence[Preference]) -> WinRate:
     """Both win rates of the rows that have a preference."""
     rows = [row for row in rows if row.preference is not None]
@@ -81,7 +71,7 @@ def win_rate(rows: Sequence[Preference]) -> WinRate:
     return WinRate(n, float(preferences.mean()), overall, error, _length_control(rows, preferences, overall))
 
 
-def win_rate_interval(preferences: Vector) -> Interval:
+def win_rate_interval(preferences: Floats) -> Interval:
     """Wilson's score interval with the effective number of rows, which ties and shades raise.
 
     Wilson 1927, JASA 22, 209-212; effective size as in Korn and Graubard 1998, Survey Methodology 24,
@@ -115,7 +105,7 @@ def _scaled(n: int, distance: float, error: float) -> int | None:
     return math.ceil(n * ((Z + Z_POWER) * error / distance) ** 2) if distance > 0 else None
 
 
-def _length_control(rows: Sequence[Preference], preferences: Vector, overall: Interval) -> LengthControl:
+def _length_control(rows: Sequence[Preference], preferences: Floats, overall: Interval) -> LengthControl:
     longer_by = np.array([row.tuned_chars - row.base_chars for row in rows], dtype=float)
     if not longer_by.any():
         return LengthControl(float(preferences.mean()), overall, None, None, "all answers are equally long")
@@ -127,8 +117,8 @@ def _length_control(rows: Sequence[Preference], preferences: Vector, overall: In
         return _not_fitted("length alone would explain every preference")
     # As in AlpacaEval 2: in standard deviations, not centred (0 is equal length), outliers bent by tanh.
     length = np.tanh(longer_by / longer_by.std(ddof=1))
-    fit = _fit(np.column_stack([np.ones(len(rows)), length]), preferences)
-    (intercept, effect), errors = fit.coefficients, np.sqrt(np.diag(fit.covariance))
+    (intercept, effect), covariance = _fit(np.column_stack([np.ones(len(rows)), length]), preferences)
+    errors = np.sqrt(np.diag(covariance))
     around = expit([intercept, intercept - Z * errors[0], intercept + Z * errors[0]])
     return LengthControl(
         float(around[0]),
@@ -139,7 +129,7 @@ def _length_control(rows: Sequence[Preference], preferences: Vector, overall: In
     )
 
 
-def _separated(preferences: Vector, longer_by: Vector) -> bool:
+def _separated(preferences: Floats, longer_by: Floats) -> bool:
     """Whether some length parts those preferred from those not, so that the regression has no solution.
 
     Where all preferences agree, that is so unless they hold for longer and for shorter answers alike.
@@ -154,8 +144,10 @@ def _not_fitted(why: str) -> LengthControl:
     return LengthControl(None, None, None, None, why)
 
 
-def _fit(design: NDArray[np.float64], preferences: Vector) -> Fit:
-    """Logistic regression of preferences between 0 and 1: Papke and Wooldridge 1996, J. Appl. Econometrics.
+def _fit(design: Floats, preferences: Floats) -> tuple[Floats, Floats]:
+    """Coefficients (intercept, length) on the logit scale, and their covariance.
+
+    Logistic regression of preferences between 0 and 1: Papke and Wooldridge 1996, J. Appl. Econometrics.
 
     With Firth's correction (1993, Biometrika 80, 27-38), which stays finite where length, or nothing at all,
     separates the preferences: Heinze and Schemper 2002, Statistics in Medicine 21, 2409-2419.
@@ -172,6 +164,6 @@ def _fit(design: NDArray[np.float64], preferences: Vector) -> Fit:
             break
     seen = min(int((preferences < 0.5).sum()), int((preferences > 0.5).sum()))
     if seen < MIN_EACH_SIDE:
-        return Fit(coefficients, inverse)  # the binomial model's own variance: wider, and never nothing
+        return coefficients, inverse  # the binomial model's own variance: wider, and never nothing
     residuals = (preferences - expected) / (1 - leverage)  # HC3: MacKinnon and White 1985, J. Econometrics 29
-    return Fit(coefficients, inverse @ (design.T * residuals**2 @ design) @ inverse)
+    return coefficients, inverse @ (design.T * residuals**2 @ design) @ inverse

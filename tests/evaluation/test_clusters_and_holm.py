@@ -14,7 +14,7 @@ from evaluation.statistics.intervals import (
     rows_needed,
     wilson,
 )
-from evaluation.statistics.scores import Column
+from evaluation.statistics.scores import Column, Measured
 from evaluation.verdict.gate import load_gate
 
 RIGHT, WRONG = "It is in Paris.", "It is in Rome."
@@ -70,7 +70,7 @@ def test_further_metrics_have_intervals_of_their_own():
     base[0] = tuned[0] = np.nan  # the line whose base failed
     rows = judged([0] * 50, [1] * 50)
     rows[0] = replace(rows[0], base=None)
-    report = compare_rows(rows, load_gate(), more_metrics={"bleu": Column(base, tuned)})
+    report = compare_rows(rows, load_gate(), measured=[Measured({"bleu": Column(base, tuned)}, {})])
     bleu = report.metrics["bleu"]
     assert (bleu.n, bleu.difference) == (49, pytest.approx(np.nanmean(tuned - base)))
     assert bleu.difference_ci.low < bleu.difference < bleu.difference_ci.high

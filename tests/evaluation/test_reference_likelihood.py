@@ -134,10 +134,10 @@ def test_other_contracts_carry_none(at):
 
 def test_the_metric_stands_in_the_report_with_its_interval(at, capsys):
     made = rows(40, failing=(3, 7))
-    column, why = reference_likelihoods(made, at("3"), at("1"), workers=4)
-    assert why is None
+    measured = reference_likelihoods(made, at("3"), at("1"), workers=4)
+    assert measured.unavailable == {}
     assert "2 of 40 references failed" in capsys.readouterr().err
-    report = compare_rows(made, load_gate(), more_metrics={"log_likelihood": column})
+    report = compare_rows(made, load_gate(), measured=[measured])
     metric = report.metrics["log_likelihood"]
     words = [6 if i % 2 == 0 else 4 for i in range(40) if i not in (3, 7)]
     assert metric.n == 38
@@ -150,7 +150,7 @@ def test_the_metric_stands_in_the_report_with_its_interval(at, capsys):
 
 
 def test_long_files_are_sampled_evenly(at):
-    column, _ = reference_likelihoods(rows(600), at("3"), at("3"), workers=8)
+    column = reference_likelihoods(rows(600), at("3"), at("3"), workers=8).columns["log_likelihood"]
     measured = [i for i in range(600) if column.measured[i]]
     assert measured == list(range(0, 600, 3))
 
@@ -165,10 +165,11 @@ def test_long_files_are_sampled_evenly(at):
 )
 def test_what_an_endpoint_does_not_tell_is_said_and_fails_nothing(at, base, tuned, why):
     made = rows(5)
-    column, said = reference_likelihoods(made, at(base), at(tuned), workers=2)
-    assert column is None
+    measured = reference_likelihoods(made, at(base), at(tuned), workers=2)
+    assert measured.columns == {}
+    said = measured.unavailable["log_likelihood"]
     assert said.startswith(why)
-    report = compare_rows(made, load_gate(), unavailable={"log_likelihood": said})
+    report = compare_rows(made, load_gate(), measured=[measured])
     assert f"not available: {why}" in render_html(report, made)
     assert f"not available: {why}" in summary_table(report)
     assert "log_likelihood" not in report.metrics

@@ -118,7 +118,7 @@ def test_metrics_without_their_data_are_not_available_and_the_others_come_all_th
             assert np.array_equal(mine, yours, equal_nan=True)
     assert (evals.columns, set(evals.unavailable)) == ({}, set(TEXT_METRICS))
     command = "python -m nltk.downloader punkt punkt_tab perluniprops wordnet"
-    report = compare_rows(rows(), load_gate(), more_metrics=azure.columns, unavailable=azure.unavailable)
+    report = compare_rows(rows(), load_gate(), measured=[azure])
     page = render_html(report, rows())
     assert f"BLEU, GLEU, METEOR: not available: NLTK's data is missing: {command}" in summary_table(report)
     assert f"BLEU, GLEU, METEOR: not available: NLTK&#39;s data is missing: {command}" in page
