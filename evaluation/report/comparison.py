@@ -84,7 +84,7 @@ def compare_rows(
     metrics = metric_contrasts(counted)
     known = {name: contrast for name, contrast in metrics.items() if contrast.n or name != "answer_tokens"}
     declined = declined_of(scores)
-    why_not = [*measured, Measured({}, {name: NOT_RETURNED for name in metrics if name not in known})]
+    why_not = [Measured({}, {name: NOT_RETURNED for name in metrics if name not in known}), *measured]
     expected, answered = len(scores), int(scores.answered.sum())
     difference: float | None
     primary: Verdict
