@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation.metrics.grader import AZURE, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
-from evaluation.packs.packs import LostRow, PackResult, PackSlice, pack_result
+from evaluation.packs.packs import PackResult, PackSlice, pack_result
 from evaluation.scored_rows import AnsweredPair, ScoredRow, spread
 from evaluation.statistics.scores import Measured
 from phi3flow.core.console import say
@@ -79,8 +79,5 @@ def _result(pairs: Sequence[AnsweredPair], grades: Measured) -> PackResult:
     }
     worst = severities[:, 1].argmax(axis=0)
     kept = [pair for pair, is_graded in zip(pairs, graded, strict=True) if is_graded]
-    lost = [
-        LostRow.of(f"line {kept[i].row.line}", HARMS[worst[i]], kept[i])
-        for i in np.flatnonzero(base & ~tuned)
-    ]
-    return pack_result(base, tuned, failed=len(pairs) - base.size, slices=slices, lost=lost)
+    named = [(f"line {pair.row.line}", HARMS[i], pair) for pair, i in zip(kept, worst, strict=True)]
+    return pack_result(base, tuned, named, failed=len(pairs) - base.size, slices=slices)

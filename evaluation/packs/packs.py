@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from itertools import compress
 
 import numpy as np
 
@@ -89,11 +90,6 @@ class LostRow:
     base: str
     tuned: str
 
-    @classmethod
-    def of(cls, name: str, slice: str, pair: AnsweredPair) -> "LostRow":
-        row, base, tuned = pair
-        return cls(name, slice, row.messages[-1]["content"], base.text, tuned.text)
-
 
 @dataclass(frozen=True)
 class PackResult(Contrast):
@@ -130,30 +126,35 @@ def score_pack(rows: Sequence[PackRow], answered: Sequence[ScoredRow]) -> PackRe
     """Check both answers of every row; `answered` carries the pack row's id as `prompt_id`."""
     pairs = {pair.row.prompt_id: pair for pair in answered_pairs(answered)}
     asked = [row for row in rows if row.id in pairs]
-    base = np.array([row.passes(pairs[row.id].base.text) for row in asked], dtype=bool)
-    tuned = np.array([row.passes(pairs[row.id].tuned.text) for row in asked], dtype=bool)
+    passed = [[row.passes(answer.text) for answer in pairs[row.id][1:]] for row in asked]
+    base, tuned = np.array(passed, dtype=bool).reshape(-1, 2).T
     slices = {}
     for name in dict.fromkeys(row.slice for row in asked):
         inside = np.array([row.slice == name for row in asked])
         slices[name] = PackSlice(int(inside.sum()), int(base[inside].sum()), int(tuned[inside].sum()))
-    lost = [
-        LostRow.of(row.id, row.slice, pairs[row.id])
-        for row, is_lost in zip(asked, base & ~tuned, strict=True)
-        if is_lost
-    ]
-    return pack_result(base, tuned, failed=len(rows) - len(asked), slices=slices, lost=lost)
+    named = [(row.id, row.slice, pairs[row.id]) for row in asked]
+    return pack_result(base, tuned, named, failed=len(rows) - len(asked), slices=slices)
 
 
 def pack_result(
-    base: Bools, tuned: Bools, *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
+    base: Bools,
+    tuned: Bools,
+    rows: Sequence[tuple[str, str, AnsweredPair]],
+    *,
+    failed: int,
+    slices: dict[str, PackSlice],
 ) -> PackResult:
-    """`base` and `tuned` say which rows each model passed."""
+    """`base` and `tuned` say which of `rows` each model passed; a row has an id, a slice and its answers."""
     column = Column(base.astype(float), tuned.astype(float))
+    lost = compress(rows, base & ~tuned)
     return PackResult.of(
         column,
         paired_proportions(*column),
         failed=failed,
         slices=slices,
-        lost=lost,
+        lost=[
+            LostRow(name, slice, pair.row.messages[-1]["content"], pair.base.text, pair.tuned.text)
+            for name, slice, pair in lost
+        ],
         gained=int((tuned & ~base).sum()),
     )

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ from markupsafe import Markup, escape
 from evaluation.answer_metrics import declines, score_answer
 from evaluation.scored_rows import ScoredRow
 
-SHOWN = 8
 SHOWN_WORDS = 200  # matching is quadratic in the number of words
 
 
@@ -22,29 +20,15 @@ class SideBySide(NamedTuple):
     after: Markup
 
 
-@dataclass(frozen=True)
-class Examples:
-    """The largest losses and gains first, with the number of all of them."""
+def largest_changes(rows: Sequence[ScoredRow], primary: str) -> tuple[list[int], list[int]]:
+    """Positions of the rows that lost and of those that gained, the largest change first.
 
-    losses: list[ScoredRow]
-    gains: list[ScoredRow]
-    lost: int
-    gained: int
-
-
-def pick_examples(rows: Sequence[ScoredRow], primary: str) -> Examples:
-    """Rank by the primary metric, then by token F1. Holds only the rows to be shown in memory."""
-    changed = [(change, i) for i, row in enumerate(rows) if (change := _change(row, primary))[0]]
-    losses = sorted(ranked for ranked in changed if ranked[0][0] < 0)
-    gains = sorted(
-        (ranked for ranked in changed if ranked[0][0] > 0), key=lambda ranked: ranked[0], reverse=True
-    )
-    return Examples(
-        [rows[i] for _, i in losses[:SHOWN]],
-        [rows[i] for _, i in gains[:SHOWN]],
-        len(losses),
-        len(gains),
-    )
+    Ranks by the primary metric, then by token F1.
+    """
+    changes = {i: change for i, row in enumerate(rows) if (change := _change(row, primary))[0]}
+    losses = sorted((i for i in changes if changes[i][0] < 0), key=changes.__getitem__)
+    gains = sorted((i for i in changes if changes[i][0] > 0), key=changes.__getitem__, reverse=True)
+    return losses, gains
 
 
 def _change(row: ScoredRow, primary: str) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evaluation.report.comparison import Report
-from evaluation.report.examples import pick_examples, word_diff
+from evaluation.report.examples import largest_changes, word_diff
 from evaluation.report.tables import (
     HEADLINES,
     LABELS,
@@ -82,7 +82,8 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path |
         headline=HEADLINES[report.verdict],
         labels=LABELS,
         share_axis=Axis(0.0, 1.0),
-        examples=pick_examples(rows, report.gate.answer_metric),
+        rows=rows,
+        changes=largest_changes(rows, report.gate.answer_metric),
         failures=[row for row in rows if row.base is None or row.tuned is None],
         unavailable=unavailable(report),
         loss_curve=_data_url(loss_curve) if loss_curve else None,

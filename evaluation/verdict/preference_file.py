@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from evaluation.statistics.win_rate import Preference
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import BadRows, RowError, lines_of, parse_object
+from phi3flow.core.sides import SIDES
 
 VOTES = {"base": 0.0, "tuned": 1.0, "tie": 0.5, "both_bad": 0.5}
 MAX_CHARS = 10**9
@@ -41,9 +42,7 @@ def load_judgments(path: Path) -> Judgments:
             if name in first_line:
                 raise RowError("id", f"{name!r} is on line {first_line[name]} already")
             if failure is None:
-                rows.append(
-                    Preference(name, _share(row), _count(row, "base_chars"), _count(row, "tuned_chars"))
-                )
+                rows.append(Preference(name, _share(row), *(_chars(row, side.name) for side in SIDES)))
         except RowError as error:
             bad.add(str(path), number, error)
             continue
@@ -81,8 +80,8 @@ def _share(row: dict[str, Any]) -> float:
     return float(_number(row, "preference", (int, float), 1, "a number from 0 (base) to 1 (tuned)"))
 
 
-def _count(row: dict[str, Any], field: str) -> int:
-    return int(_number(row, field, (int,), MAX_CHARS, "a number of characters"))
+def _chars(row: dict[str, Any], side: str) -> int:
+    return int(_number(row, f"{side}_chars", (int,), MAX_CHARS, "a number of characters"))
 
 
 def _number(row: dict[str, Any], field: str, kind: tuple[type[float], ...], most: int, what: str) -> float:
