@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 SCHEMA = "phi3flow/direct-run/1"
 PATIENCE_SECONDS = 900.0  # without any answer for this long, a line fails although the endpoint asks to wait
 
-IDENTIFYING = ("url", "contract", "model", "deployment")
-
 Ask = Callable[[Endpoint, list[Message], Sampling], dict[str, Any]]
 
 
@@ -146,14 +144,8 @@ def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
 
 def _identity(asked: Mapping[str, Endpoint], data: Path) -> dict[str, Any]:
     """What the answers depend on. URLs are hashed, because a URL may carry a secret."""
-    described = {
-        name: json.dumps([getattr(endpoint, field) for field in IDENTIFYING])
-        for name, endpoint in asked.items()
+    endpoints = {
+        name: hashlib.sha256(json.dumps([at.url, at.contract, at.model, at.deployment]).encode()).hexdigest()
+        for name, at in asked.items()
     }
-    endpoints = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in described.items()}
-    return {
-        "schema": SCHEMA,
-        "data": sha256_of(data),
-        "endpoints": endpoints,
-        "sampling": asdict(Sampling()),
-    }
+    return {"schema": SCHEMA, "data": sha256_of(data), "endpoints": endpoints, "sampling": asdict(Sampling())}

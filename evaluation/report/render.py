@@ -86,7 +86,7 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path |
         changes=largest_changes(rows, report.gate.answer_metric),
         failures=[row for row in rows if row.base is None or row.tuned is None],
         unavailable=unavailable(report),
-        loss_curve=_data_url(loss_curve) if loss_curve else None,
+        loss_curve=base64.b64encode(loss_curve.read_bytes()).decode() if loss_curve else None,
     )
 
 
@@ -131,7 +131,3 @@ def _environment(*, escape_html: bool) -> Environment:
 def _escaped_markdown(text: str) -> str:
     """Text escaped for Markdown, on one line."""
     return " ".join(text.translate(_MARKDOWN).split())
-
-
-def _data_url(png: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode("ascii")
