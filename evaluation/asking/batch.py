@@ -109,12 +109,8 @@ def run_evaluate(
     if runner == DIRECT:
         asked = {"answers": endpoints[TUNED.connection]}
         found = run_direct(chats, asked, streamed_answer, out / "direct", data=data, workers=workers)
-        answers = found["answers"]
-        say_failures(connection, answers)
-        rows = graded_rows(chats, answers, lambda i: _scores_of(answers[i], chats[i].reference))
-        answered = sum(answer.answer is not None for answer in answers)
-        metrics = mean_scores(row.scores for row in rows if row.scores is not None)
-        return Evaluation(rows, metrics | ({"lines": float(answered)} if answered else {}), answered)
+        say_failures(connection, found["answers"])
+        return _graded_here(chats, found["answers"])
     columns: Columns = {
         "chat": QUESTION | {"max_tokens": MAX_TOKENS},
         "grade": REFERENCE | {"question": "${data.question}", "answer": "${run.outputs.answer}"},
@@ -123,13 +119,29 @@ def run_evaluate(
     said = {i: {"text": line["answer"]} for i, line in outputs_of(folder, "chat").items()}
     records = _records(folder, "chat", said, chats)
     say_failures(connection, records)
+    return _graded_by_flow(chats, records, folder)
+
+
+def _graded_here(chats: "Sequence[Chat]", records: Sequence[Record]) -> Evaluation:
+    def scores(i: int) -> dict[str, float] | None:
+        text = records[i].answer
+        return None if text is None else score_answer(text, chats[i].reference)
+
+    rows = graded_rows(chats, records, scores)
+    answered = sum(record.answer is not None for record in records)
+    means = mean_scores(row.scores for row in rows if row.scores is not None)
+    return Evaluation(rows, means | ({"lines": float(answered)} if answered else {}), answered)
+
+
+def _graded_by_flow(chats: "Sequence[Chat]", records: Sequence[Record], folder: Path) -> Evaluation:
     graded = {
         i: {name: value for name, value in line.items() if isinstance(value, int | float)}
         for i, line in outputs_of(folder, "grade").items()
     }
-    rows = graded_rows(chats, records, graded.get)
     summary = folder / "runs" / "grade" / "metrics.json"
-    return Evaluation(rows, read_json(summary) if summary.exists() else {}, len(said))
+    answered = sum(record.answer is not None for record in records)
+    metrics = read_json(summary) if summary.exists() else {}
+    return Evaluation(graded_rows(chats, records, graded.get), metrics, answered)
 
 
 def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[GradedRow]) -> None:
@@ -143,10 +155,6 @@ def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[Grad
             stream.write(",\n    " if i else "\n    ")
             stream.write(json.dumps(asdict(row), ensure_ascii=False))
         stream.write("\n  ]\n}\n")
-
-
-def _scores_of(record: Record, reference: str) -> dict[str, float] | None:
-    return None if record.answer is None else score_answer(record.answer, reference)
 
 
 def ready(connection: str) -> Endpoint:

@@ -146,15 +146,9 @@ def pack_result(
 ) -> PackResult:
     """`base` and `tuned` say which of `rows` each model passed; a row has an id, a slice and its answers."""
     column = Column(base.astype(float), tuned.astype(float))
-    lost = compress(rows, base & ~tuned)
-    return PackResult.of(
-        column,
-        paired_proportions(*column),
-        failed=failed,
-        slices=slices,
-        lost=[
-            LostRow(name, slice, pair.row.messages[-1]["content"], pair.base.text, pair.tuned.text)
-            for name, slice, pair in lost
-        ],
-        gained=int((tuned & ~base).sum()),
-    )
+    lost = [
+        LostRow(name, slice, pair.row.messages[-1]["content"], pair.base.text, pair.tuned.text)
+        for name, slice, pair in compress(rows, base & ~tuned)
+    ]
+    counts = {"failed": failed, "gained": int((tuned & ~base).sum())}
+    return PackResult.of(column, paired_proportions(*column), slices=slices, lost=lost, **counts)
