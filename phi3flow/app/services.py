@@ -19,6 +19,8 @@ from phi3flow.phi3_contract import Endpoint
 # What the children below import, said before any of them starts.
 ENDPOINT_MODULES = ("uvicorn", "fastapi", "prometheus_client", "torch", "transformers")
 PAGE_MODULES = ("streamlit",)
+# A child gets the secrets that it needs; others, which this shell or .env may hold, are set to nothing.
+ENDPOINT_KEY, ENCRYPTION_KEY = "PHI3FLOW_ENDPOINT_KEY", "PF_ENCRYPTION_KEY"
 
 
 def require_modules(*names: str) -> None:
@@ -45,7 +47,7 @@ def scoring_endpoint(model: Path, side: Side, settings: Settings, log: Path) -> 
         ready_path="/health/ready",
         setting=side.endpoint_port,
         log=log,
-        environment={"PHI3FLOW_ENDPOINT_KEY": settings.endpoint_key},
+        environment={ENDPOINT_KEY: settings.endpoint_key, ENCRYPTION_KEY: ""},
     )
 
 
@@ -88,7 +90,13 @@ def served_flow(folder: Path, side: Side, settings: Settings, log: Path) -> Serv
     """`pf flow serve` of a resolved flow, in the Prompt flow home that this process has entered."""
     port = getattr(settings, side.flow_port)
     return Service(
-        f"chat flow of {folder.name}", serve_command(folder, port), port, "/health", side.flow_port, log
+        name=f"chat flow of {folder.name}",
+        command=serve_command(folder, port),
+        port=port,
+        ready_path="/health",
+        setting=side.flow_port,
+        log=log,
+        environment={ENDPOINT_KEY: ""},  # the connection holds it
     )
 
 
@@ -104,7 +112,7 @@ def chat_page(
     flags = [f"--server.address={host}", f"--server.port={settings.ui_port}"]
     pages = [str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena]
     ports = {f"PHI3FLOW_{side.flow_port.upper()}": str(getattr(settings, side.flow_port)) for side in SIDES}
-    no_keys = {"PHI3FLOW_ENDPOINT_KEY": "", "PF_ENCRYPTION_KEY": ""}
+    no_keys = {ENDPOINT_KEY: "", ENCRYPTION_KEY: ""}
     return Service(
         name="chat page",
         command=module_command("streamlit", "run", *flags, *pages),
@@ -112,5 +120,5 @@ def chat_page(
         ready_path="/_stcore/health",
         setting="ui_port",
         log=log,
-        environment={**ports, **no_keys},  # this shell or .env may hold keys; the page needs none
+        environment={**ports, **no_keys},
     )

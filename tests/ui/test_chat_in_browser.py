@@ -128,14 +128,16 @@ def test_the_report_page_shows_the_verdict_and_the_lineage(page):
     expect(page.get_by_text("command: phi3flow train")).to_be_visible()
 
 
-def test_the_page_listens_on_loopback_alone_and_holds_no_key(up):
+def test_services_listen_on_loopback_alone_and_hold_the_keys_that_they_need(up):
     import psutil
 
-    pids = listeners(up.values())
-    assert sorted(pids.values()) == sorted(up.values())
-    for pid, port in pids.items():
-        process = psutil.Process(pid)
-        key = process.environ().get("PHI3FLOW_ENDPOINT_KEY", "")
-        assert bool(key) == (port != up["ui"])
-        assert not key or key not in " ".join(process.cmdline())
+    endpoint, flow = {"PHI3FLOW_ENDPOINT_KEY"}, {"PF_ENCRYPTION_KEY"}
+    needed = {"endpoint": endpoint, "base": endpoint, "flow": flow, "base_flow": flow, "ui": set()}
+    pid_of = {port: pid for pid, port in listeners(up.values()).items()}
+    assert sorted(pid_of) == sorted(up.values())
+    for name, port in up.items():
+        process = psutil.Process(pid_of[port])
+        keys = {key: value for key in endpoint | flow if (value := process.environ().get(key))}
+        assert keys.keys() == needed[name]
+        assert not any(key in " ".join(process.cmdline()) for key in keys.values())
         assert {c.laddr.ip for c in process.net_connections("tcp") if c.status == "LISTEN"} == {"127.0.0.1"}
