@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from deploy.azure.shared.assets import staged
@@ -49,9 +50,8 @@ def resolved(asked: str) -> Iterator[LocalFlow]:
             resolve_flow(asked, folder)
         else:
             resolve_folder(Path(asked), folder)
-        flow = LocalFlow(name, folder)
-        # The share's folder is called after this one and the second: two contents must not meet there.
-        yield LocalFlow(name, folder.rename(folder.with_name(f"{name}-{flow.content[:8]}")))
+        # The share's folder is called after this one and the second: two uploads must not meet there.
+        yield LocalFlow(name, folder.rename(folder.with_name(f"{name}-{token_hex(4)}")))
 
 
 def flow_type(folder: Path) -> str:

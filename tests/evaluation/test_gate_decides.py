@@ -205,7 +205,8 @@ def test_a_real_model_trained_without_replay_forgot_and_is_held(demo_run, tmp_pa
     assert report["verdict"] == "hold"
     assert report["difference_ci"][0] > 0.3
     assert any(reason.startswith("Forgetting: tuned passes") for reason in report["reasons"])
-    assert report["packs"]["forgetting"]["slices"]["small talk"]["tuned"] == 0
+    small_talk = report["packs"]["forgetting"]["slices"]["small talk"]  # 11 of 11; 0 or 1 by the rounding
+    assert small_talk["base"] == small_talk["n"] and small_talk["tuned"] <= small_talk["n"] / 10
     assert report["metrics"]["log_likelihood"]["difference_ci"][0] > 0
 
 
