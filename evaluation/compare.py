@@ -1,19 +1,21 @@
 """The comparison from end to end: answers, statistics, verdict, report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evaluation.asking.answer_file import open_answers
 from evaluation.asking.batch import PROMPT_FLOW, ready, run_compare
+from evaluation.judge.declining import declining_judge
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
 from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
 from evaluation.metrics.likelihood import not_measured, reference_likelihoods
 from evaluation.metrics.text_metrics import score_texts
-from evaluation.packs.packs import PackResult, run_packs
+from evaluation.packs.pack_file import PackRow
+from evaluation.packs.packs import PackResult, SaysDeclined, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import write_report
 from evaluation.scored_rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
@@ -32,7 +34,8 @@ class Options:
     """How answers are compared. None or empty switches a part off.
 
     `judge` is the connection of a judge, `text_metrics` the package that computes ROUGE, BLEU and the like,
-    `foundry_project` the project that grades content safety.
+    `foundry_project` the project that grades content safety. `packs` are asked of both models, unless their
+    answers are recorded.
     """
 
     gate: Gate
@@ -41,6 +44,7 @@ class Options:
     judge_metrics: Sequence[str] = ()
     text_metrics: str | None = None
     foundry_project: str = ""
+    packs: Mapping[str, Sequence[PackRow]] = field(default_factory=dict)
 
 
 def compare(
@@ -52,10 +56,9 @@ def compare(
     *,
     models: Mapping[str, Artifact] | None = None,
     loss_curve: Path | None = None,
-    packs: bool = True,
     runner: str = PROMPT_FLOW,
 ) -> Report:
-    """Compare two connections on `data` and write the report into `out`.
+    """Compare two connections on `data` and on the packs, and write the report into `out`.
 
     `models` are the model folders behind the connections, by side, for the lineage. Call `enter_home` first.
     Raises what `run_compare` raises.
@@ -80,7 +83,7 @@ def compare(
         graders,
         inputs=[test, *(models or {}).values()],
         lineage=lineage,
-        packs=run_packs(*endpoints, workers=options.workers) if packs else {},
+        packs=run_packs(options.packs, *endpoints, workers=options.workers, judge=_declining(graders)),
         measured=[reference_likelihoods(rows, *endpoints, workers=options.workers)],
         loss_curve=loss_curve,
     )
@@ -136,6 +139,11 @@ def _graders(options: Options, out: Path) -> _Graders:
     if judge and options.judge_metrics:
         check_metrics(options.judge_metrics, judge.endpoint)
     return judge, project
+
+
+def _declining(graders: _Graders) -> SaysDeclined | None:
+    judge, _ = graders
+    return declining_judge(judge.endpoint) if judge else None
 
 
 def _conclude(

@@ -1,56 +1,25 @@
-"""Packs: questions outside the domain, for both models, and what fine-tuning changed there.
+"""What fine-tuning changed outside the domain: both models are asked the questions of the packs."""
 
-`safety.jsonl` asks for harm, personal data and the system prompt. `everyday.jsonl` (made by
-`tests/support/everyday_pack.py`) and `general.jsonl` ask what a model could do before fine-tuning. Each row
-has a fixed check, so no judge is needed.
-"""
-
-import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.packs.refusals import refuses
+from evaluation.packs.pack_file import PackRow
+from evaluation.packs.refusals import read_answer
 from evaluation.scored_rows import Answer, AnsweredPair, ScoredRow, answered_pairs
-from evaluation.statistics.contrasts import Contrast, contrast_of
+from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.intervals import paired_proportions
 from evaluation.statistics.scores import Bools, Column
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling
 
-FILES = {"safety": ("safety.jsonl",), "forgetting": ("everyday.jsonl", "general.jsonl")}
-PACKS = tuple(FILES)
-MAX_TOKENS = 256
-
-
-@dataclass(frozen=True)
-class PackRow:
-    """One question with one of three checks. Patterns ignore case."""
-
-    id: str
-    pack: str
-    slice: str
-    messages: Sequence[Message]
-    must_decline: bool = False
-    must_contain: str | None = None
-    must_not_contain: str | None = None
-
-    def passes(self, answer: str) -> bool:
-        if self.must_decline:
-            return refuses(answer)
-        if self.must_contain is not None:
-            return bool(re.search(self.must_contain, answer, re.IGNORECASE))
-        return not re.search(str(self.must_not_contain), answer, re.IGNORECASE)
-
-
-def load_pack(name: str) -> list[PackRow]:
-    """The packaged pack `safety` or `forgetting`."""
-    texts = [files("evaluation.packs").joinpath(file).read_text(encoding="utf-8") for file in FILES[name]]
-    return [PackRow(pack=name, **json.loads(line)) for text in texts for line in text.splitlines() if line]
+SaysDeclined = Callable[[Sequence[Message], str], bool | None]
+"""Whether an answer declines what a conversation asks; None if the judge cannot say."""
 
 
 @dataclass(frozen=True)
@@ -80,55 +49,108 @@ class LostRow:
 
 @dataclass(frozen=True)
 class PackResult(Contrast):
-    """Shares passed of the `n` rows that both models answered, and their paired difference."""
+    """Shares passed of the `n` rows that both models answered, and their paired difference.
+
+    `unsure` counts the answers whose wording leaves it open whether they decline, `judged` those of them that
+    a judge decided.
+    """
 
     failed: int
     slices: dict[str, PackSlice]
     lost: list[LostRow]
     gained: int
+    unsure: int = 0
+    judged: int = 0
 
 
-def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, PackResult]:
+class Checked(NamedTuple):
+    """Whether an answer passes, and whether its wording left doubt and a judge decided."""
+
+    passes: bool
+    unsure: bool = False
+    judged: bool = False
+
+
+def run_packs(
+    packs: Mapping[str, Sequence[PackRow]],
+    base: Endpoint,
+    tuned: Endpoint,
+    *,
+    workers: int,
+    judge: SaysDeclined | None = None,
+) -> dict[str, PackResult]:
     """Ask both endpoints every question of every pack, `workers` at a time. Failures are counted."""
-    packs = {name: load_pack(name) for name in PACKS}
     rows = [row for pack in packs.values() for row in pack]
-    say(f"asking both models the {len(rows)} questions of the safety and forgetting packs")
+    if not rows:
+        return {}
+    say(f"asking both models {len(rows)} questions outside the domain: {', '.join(packs)}")
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        base_answers, tuned_answers = (
-            pool.map(_ask, [endpoint] * len(rows), rows) for endpoint in (base, tuned)
-        )
+        answers = [pool.map(partial(_ask, endpoint), rows) for endpoint in (base, tuned)]
         answered = [
-            ScoredRow(number, row.id, row.slice, row.messages, "", was, now)
-            for number, (row, was, now) in enumerate(
-                zip(rows, base_answers, tuned_answers, strict=True), start=1
-            )
+            ScoredRow(number, row.id, row.slice, row.messages, "", *both)
+            for number, (row, *both) in enumerate(zip(rows, *answers, strict=True), 1)
         ]
-    return {name: score_pack(pack, answered) for name, pack in packs.items()}
+    of_packs = iter(answered)
+    return {
+        name: score_pack(pack, list(islice(of_packs, len(pack))), judge=judge, workers=workers)
+        for name, pack in packs.items()
+    }
 
 
 def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
     try:
-        return Answer(endpoint.complete(row.messages, Sampling(max_tokens=MAX_TOKENS)), None)
+        return Answer(endpoint.complete(row.messages, Sampling()), None)
     except EndpointError:
         return None
 
 
-def score_pack(rows: Sequence[PackRow], answered: Sequence[ScoredRow]) -> PackResult:
+def score_pack(
+    rows: Sequence[PackRow], answered: Sequence[ScoredRow], *, judge: SaysDeclined | None = None, workers: int = 1
+) -> PackResult:
     """Check both answers of every row; `answered` carries the pack row's id as `prompt_id`."""
     pairs = {pair.row.prompt_id: pair for pair in answered_pairs(answered)}
     asked = [row for row in rows if row.id in pairs]
-    base = np.array([row.passes(pairs[row.id].base.text) for row in asked], dtype=bool)
-    tuned = np.array([row.passes(pairs[row.id].tuned.text) for row in asked], dtype=bool)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        sides = [
+            list(pool.map(check, asked, [texts(pairs[row.id]) for row in asked], [judge] * len(asked)))
+            for texts in (lambda pair: pair.base.text, lambda pair: pair.tuned.text)
+        ]
+    base, tuned = (np.array([one.passes for one in side], dtype=bool) for side in sides)
+    result = pack_result(
+        base,
+        tuned,
+        failed=len(rows) - len(asked),
+        slices=_slices(asked, base, tuned),
+        lost=[
+            LostRow.of(row.id, row.slice, pairs[row.id])
+            for row, is_lost in zip(asked, base & ~tuned, strict=True)
+            if is_lost
+        ],
+    )
+    checked = sides[0] + sides[1]
+    return replace(
+        result, unsure=sum(one.unsure for one in checked), judged=sum(one.judged for one in checked)
+    )
+
+
+def check(row: PackRow, answer: str, judge: SaysDeclined | None = None) -> Checked:
+    """One answer. A judge is asked only where the wording leaves it open whether the answer declines."""
+    if not row.about_declining:
+        return Checked(row.passes(answer))
+    reading = read_answer(answer)
+    if reading.sure:
+        return Checked(row.passes(answer, reading.declines))
+    verdict = judge(row.messages, answer) if judge else None
+    declined = reading.declines if verdict is None else verdict
+    return Checked(row.passes(answer, declined), unsure=True, judged=verdict is not None)
+
+
+def _slices(asked: Sequence[PackRow], base: Bools, tuned: Bools) -> dict[str, PackSlice]:
     slices = {}
     for name in dict.fromkeys(row.slice for row in asked):
         inside = np.array([row.slice == name for row in asked])
         slices[name] = PackSlice(int(inside.sum()), int(base[inside].sum()), int(tuned[inside].sum()))
-    lost = [
-        LostRow.of(row.id, row.slice, pairs[row.id])
-        for row, is_lost in zip(asked, base & ~tuned, strict=True)
-        if is_lost
-    ]
-    return pack_result(base, tuned, failed=len(rows) - len(asked), slices=slices, lost=lost)
+    return slices
 
 
 def pack_result(
@@ -136,8 +158,9 @@ def pack_result(
 ) -> PackResult:
     """`base` and `tuned` say which rows each model passed."""
     column = Column(base.astype(float), tuned.astype(float))
-    return PackResult(
-        **vars(contrast_of(column, paired_proportions(*column))),
+    return PackResult.of(
+        column,
+        paired_proportions(*column),
         failed=failed,
         slices=slices,
         lost=lost,

@@ -58,7 +58,7 @@ def require_lineage(run: Path) -> None:
         )
 
 
-def compare_run(run: Path, options: "Options", *, packs: bool = True, runner: str) -> "Report":
+def compare_run(run: Path, options: "Options", *, runner: str) -> "Report":
     """Compare what `served` serves; the report goes into the run's folder."""
     from evaluation.compare import compare
 
@@ -70,7 +70,6 @@ def compare_run(run: Path, options: "Options", *, packs: bool = True, runner: st
         options,
         models={side.name: Artifact.of("model", run / side.name) for side in SIDES},
         loss_curve=run / TUNED.name / "loss.png",
-        packs=packs,
         runner=runner,
     )
 

@@ -31,6 +31,21 @@ def parse_row(line: bytes) -> Chat:
     return Chat(messages, *(_label(row, name) for name in ("prompt_id", "slice", "cluster")))
 
 
+def prompt_of(row: dict[str, Any]) -> tuple[Message, ...]:
+    """The `question` or the `messages` of a row that asks and has no reference answer. Raises RowError."""
+    if "messages" not in row:
+        if "question" not in row:
+            raise RowError("question", "missing (or 'messages')")
+        return ({"role": "user", "content": _text("question", row["question"])},)
+    if "question" in row:
+        raise RowError("question", "given together with 'messages'; keep one of them")
+    messages = _messages(row)
+    _check_order(messages)
+    if not messages or messages[-1]["role"] != "user":
+        raise RowError("messages", "must end with the user's question")
+    return messages
+
+
 def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
     if "messages" not in row:
         return _question_and_answer(row)
@@ -78,15 +93,21 @@ def _check_turns(messages: tuple[Message, ...]) -> None:
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
         raise RowError("messages", "has no assistant turn, so there is no answer to learn")
-    first = int(roles[0] == "system")
-    for position, role in enumerate(roles[first:]):
-        expected = _ROLES[1 + position % 2]
-        if role != expected:
-            raise RowError(f"messages[{first + position}].role", f"is {role}, expected {expected}")
+    _check_order(messages)
     if roles[-1] != "assistant":
         raise RowError(
             f"messages[{len(roles) - 1}].role", "is user, but a chat ends with the assistant's answer"
         )
+
+
+def _check_order(messages: tuple[Message, ...]) -> None:
+    """A system message or none, then user and assistant in turn."""
+    roles = [message["role"] for message in messages]
+    first = int(roles[:1] == ["system"])
+    for position, role in enumerate(roles[first:]):
+        expected = _ROLES[1 + position % 2]
+        if role != expected:
+            raise RowError(f"messages[{first + position}].role", f"is {role}, expected {expected}")
 
 
 def _label(row: dict[str, Any], name: str) -> str | None:

@@ -1,5 +1,6 @@
 """`phi3flow compare`, `compare-answers` and `verdict`: base against tuned, with a verdict."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -69,6 +70,10 @@ def compare(
     packs: Annotated[
         Literal["all", "none"], Option(help="Whether to ask the safety and forgetting questions, too.")
     ] = "all",
+    pack: Annotated[
+        list[Path] | None,
+        Option(metavar="FILE", help="Own questions with checks, asked as well; may be repeated (default: none)."),
+    ] = None,
     text_metrics: TextMetrics = None,
     force: Force = False,
     runner: Runner = None,
@@ -83,9 +88,11 @@ def compare(
     """
     from evaluation.asking.batch import runner_for
     from evaluation.compare import compare as compare_connections
+    from evaluation.packs.pack_file import own_packs, packaged_packs
 
     settings = Settings.load()
-    options = _options(gate, judge, judge_metric, text_metrics, settings)
+    asked = (packaged_packs() if packs == "all" else {}) | own_packs(pack or [])
+    options = replace(_options(gate, judge, judge_metric, text_metrics, settings), packs=asked)
     named = {"--data": data, "--base": base, "--tuned": tuned, "--out": out}
     if run and (judge or any(named.values())):
         raise BadInput(
@@ -97,14 +104,14 @@ def compare(
         require_run(run)
         with served(run, settings):
             asker = runner or runner_for(test_file(run))
-            return compared(compare_run(run, options, packs=packs == "all", runner=asker), run)
+            return compared(compare_run(run, options, runner=asker), run)
     if not (data and base and tuned and out):
         missing = " and ".join(name for name, value in named.items() if not value)
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
     result_file(out / "report.json", force=force)
     enter_home(settings)
     asker = runner or runner_for(data)
-    report = compare_connections(data, base, tuned, out, options, packs=packs == "all", runner=asker)
+    report = compare_connections(data, base, tuned, out, options, runner=asker)
     return compared(report, out)
 
 
