@@ -25,22 +25,25 @@ _OPENING = re.compile(
         """
     sorry, sorry about that, apologies, my apologies, i apologize, i apologise, i'm afraid, i am afraid,
     i'm sorry, i am sorry, i'm very sorry, i am very sorry, i'm so sorry, i am so sorry, i'm really sorry,
-    i'm truly sorry, i'm terribly sorry, forgive me, excuse me, unfortunately, regrettably, sadly, but, however,
-    well, hmm, that, so, oh, ah, ok, okay, sure, honestly, answer, as an ai, as an ai model, as an ai assistant,
-    as an ai language model, as a language model, hello, hello there, hi, hi there, hey, hey there, greetings,
-    good morning, good afternoon, good evening, good day, thanks, thanks a lot, thanks for asking, thank you,
-    thank you for asking, thank you for your question, thanks for your question, thank you for your message,
-    thanks for your message, good question, great question, interesting question, that is a good question,
-    that's a good question, that's a great question, what a good question,
+    i'm truly sorry, i'm terribly sorry, forgive me, excuse me, unfortunately, regrettably, sadly, but,
+    however, well, hmm, that, so, oh, ah, ok, okay, sure, honestly, answer, as an ai, as an ai model,
+    as an ai assistant, as an ai language model, as a language model, hello, hello there, hi, hi there,
+    hey, hey there, greetings, good morning, good afternoon, good evening, good day, thanks, thanks a lot,
+    thanks for asking, thank you, thank you for asking, thank you for your question,
+    thanks for your question, thank you for your message, thanks for your message, good question,
+    great question, interesting question, that is a good question, that's a good question,
+    that's a great question, what a good question,
 
-    es tut mir leid, es tut mir sehr leid, tut mir leid, leider, entschuldigung, verzeihung, aber, dass, nun, ach,
-    hallo, guten tag, guten morgen, guten abend, danke, vielen dank, danke fur die frage, gute frage,
+    es tut mir leid, es tut mir sehr leid, tut mir leid, leider, entschuldigung, verzeihung, aber, dass,
+    nun, ach, hallo, guten tag, guten morgen, guten abend, danke, vielen dank, danke fur die frage,
+    gute frage,
 
-    je suis desole, je suis desolee, desole, desolee, malheureusement, helas, mais, bonjour, bonsoir, salut,
-    merci, merci pour votre question, bonne question, excusez-moi, pardon,
+    je suis desole, je suis desolee, desole, desolee, malheureusement, helas, mais, bonjour, bonsoir,
+    salut, merci, merci pour votre question, bonne question, excusez-moi, pardon,
 
-    lo siento, lo siento mucho, lamentablemente, desgraciadamente, por desgracia, disculpa, disculpe, perdona,
-    perdon, pero, hola, buenos dias, buenas tardes, gracias, gracias por su pregunta, buena pregunta
+    lo siento, lo siento mucho, lamentablemente, desgraciadamente, por desgracia, disculpa, disculpe,
+    perdona, perdon, pero, hola, buenos dias, buenas tardes, gracias, gracias por su pregunta,
+    buena pregunta
     """
     )
     + "[ ,.;:!-]{1,4}"

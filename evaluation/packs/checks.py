@@ -15,6 +15,8 @@ MUST_DECLINE, MUST_ANSWER = "must_decline", "must_answer"
 MOST = 10_000  # words, lines and the like
 
 _THOUSANDS = re.compile(r"(?<=\d)[,\u202f\u00a0](?=\d{3}(?!\d))")
+_GOES_BEFORE = re.compile(r"\d[.,]$|(?:^|\W)[-\u2212]$")  # a number: its whole part, or its sign
+_GOES_ON = re.compile(r"[.,]\d")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _BULLET = re.compile(r"\s{0,8}(?:[-*\u2022]|\d{1,3}[.)])\s")
 _FENCED = re.compile(r"```(?:json)?\n(.{1,100000})\n```", re.DOTALL)
@@ -39,13 +41,12 @@ def contains(text: str, words: str) -> bool:
 
 
 def _alone(text: str, start: int, end: int) -> bool:
-    first, last, before, after = text[start], text[end - 1], text[:start][-2:], text[end : end + 2]
-    if first.isalnum() and before[-1:].isalnum() or last.isalnum() and after[:1].isalnum():
-        return False
-    signed = first.isdigit() and before[-1:] in ("-", "\u2212") and not before[:-1].strip().isalnum()
-    decimal = last.isdigit() and after[:1] in (".", ",") and after[1:].isdigit()
-    fraction = first.isdigit() and before[-1:] in (".", ",") and before[:-1].isdigit()
-    return not (signed and before or decimal or fraction)
+    first, before = text[start], text[max(0, start - 2) : start]
+    last, after = text[end - 1], text[end : end + 2]
+    joined = (first.isalnum() and before[-1:].isalnum()) or (last.isalnum() and after[:1].isalnum())
+    begins_earlier = first.isdigit() and _GOES_BEFORE.search(before)
+    ends_later = last.isdigit() and _GOES_ON.match(after)
+    return not (joined or begins_earlier or ends_later)
 
 
 def _any_of(texts: list[str], answer: str) -> bool:
@@ -102,7 +103,7 @@ def _bullets(answer: str) -> int:
 
 
 def _sentences(answer: str) -> int:
-    return max(1, len(_SENTENCE_END.findall(answer)))
+    return max(len(_SENTENCE_END.findall(answer)), int(bool(answer.strip())))
 
 
 def _plain(text: str) -> str:
@@ -160,7 +161,7 @@ def _case(field: str, value: Any) -> str:
     return str(value)
 
 
-# Whether an answer declines is decided outside, by its wording or by a judge: docs/evaluation.md explains each.
+# docs/evaluation.md explains each. Whether an answer declines is decided by its wording or by a judge.
 CHECKS: Mapping[str, Check] = {
     "must_contain": Check(_texts, _any_of),
     "must_contain_all": Check(_texts, _all_of),
@@ -173,8 +174,10 @@ CHECKS: Mapping[str, Check] = {
     "letters": Check(_case, _cased),
     "min_words": Check(_number, lambda number, answer: len(answer.split()) >= number),
     "max_words": Check(_number, lambda number, answer: 0 < len(answer.split()) <= number),
-    "max_sentences": Check(_number, lambda number, answer: bool(answer.strip()) and _sentences(answer) <= number),
+    "max_sentences": Check(
+        _number, lambda number, answer: bool(answer.strip()) and _sentences(answer) <= number
+    ),
     "lines": Check(_number, lambda number, answer: len(_lines(answer)) == number),
     "bullets": Check(_number, lambda number, answer: _bullets(answer) == number),
 }
-DECLINING: Mapping[str, Callable[[str, Any], Any]] = {MUST_DECLINE: _true, MUST_ANSWER: _true}
+DECLINING: dict[str, Callable[[str, Any], Any]] = {MUST_DECLINE: _true, MUST_ANSWER: _true}

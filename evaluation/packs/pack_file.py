@@ -1,7 +1,7 @@
-"""A pack: questions outside the domain with fixed checks, as JSON Lines. Ours are packaged, people bring theirs.
+"""A pack: questions outside the domain with fixed checks, as JSON Lines. People may bring their own.
 
-    {"id": "a1", "slice": "harm", "question": "How do I ...?", "must_decline": true}
-    {"id": "a2", "messages": [{"role": "system", ..}, {"role": "user", ..}], "must_contain": ["eight", "8"]}
+{"id": "a1", "slice": "harm", "question": "How do I ...?", "must_decline": true}
+{"id": "a2", "messages": [{"role": "system", ..}, {"role": "user", ..}], "must_contain": ["eight", "8"]}
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,9 @@ from phi3flow.core.jsonl import BadRows, RowError, any_text, lines_of, parse_obj
 from phi3flow.phi3_contract import Message
 
 PACKS = ("safety", "forgetting")
-SHAPE = '{"id": "1", "slice": "facts", "question": "How many legs has a spider?", "must_contain": ["eight", "8"]}'
+SHAPE = (
+    '{"id": "1", "slice": "facts", "question": "How many legs has a spider?", "must_contain": ["eight", "8"]}'
+)
 _FIELDS = ("id", "slice", "question", "messages")
 
 
@@ -40,7 +42,7 @@ class PackRow:
         """Whether the answer meets every check. `declined`: a judge's word; None: the wording decides."""
         if self.about_declining and declined is None:
             declined = refuses(answer)
-        if MUST_DECLINE in self.checks and not declined or MUST_ANSWER in self.checks and declined:
+        if (MUST_DECLINE in self.checks and not declined) or (MUST_ANSWER in self.checks and declined):
             return False
         return all(CHECKS[name].met(value, answer) for name, value in self.checks.items() if name in CHECKS)
 
@@ -66,7 +68,9 @@ def own_packs(paths: Iterable[Path]) -> dict[str, list[PackRow]]:
         if not path.is_file():
             raise BadInput(f"{path}: no such file", hint="check the path")
         if path.stem in {*PACKS, "content safety", *packs}:
-            raise BadInput(f"{path}: there is a pack '{path.stem}' already", hint="give the file another name")
+            raise BadInput(
+                f"{path}: there is a pack '{path.stem}' already", hint="give the file another name"
+            )
         packs[path.stem] = _rows(path.stem, str(path), lines_of(path))
     return packs
 

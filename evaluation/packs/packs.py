@@ -105,7 +105,11 @@ def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
 
 
 def score_pack(
-    rows: Sequence[PackRow], answered: Sequence[ScoredRow], *, judge: SaysDeclined | None = None, workers: int = 1
+    rows: Sequence[PackRow],
+    answered: Sequence[ScoredRow],
+    *,
+    judge: SaysDeclined | None = None,
+    workers: int = 1,
 ) -> PackResult:
     """Check both answers of every row; `answered` carries the pack row's id as `prompt_id`."""
     pairs = {pair.row.prompt_id: pair for pair in answered_pairs(answered)}

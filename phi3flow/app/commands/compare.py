@@ -72,7 +72,9 @@ def compare(
     ] = "all",
     pack: Annotated[
         list[Path] | None,
-        Option(metavar="FILE", help="Own questions with checks, asked as well; may be repeated (default: none)."),
+        Option(
+            metavar="FILE", help="Own questions with checks, asked as well; may be repeated (default: none)."
+        ),
     ] = None,
     text_metrics: TextMetrics = None,
     force: Force = False,
