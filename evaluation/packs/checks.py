@@ -19,7 +19,6 @@ _GOES_BEFORE = re.compile(r"\d[.,]$|(?:^|\W)[-\u2212]$")  # a number: its whole 
 _GOES_ON = re.compile(r"[.,]\d")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _BULLET = re.compile(r"\s{0,8}(?:[-*\u2022]|\d{1,3}[.)])\s")
-_FENCED = re.compile(r"```(?:json)?\n(.{1,100000})\n```", re.DOTALL)
 _QUOTES = "\"'`*_\u2018\u2019\u201c\u201d\u00ab\u00bb"
 
 
@@ -82,9 +81,9 @@ def _ends(texts: list[str], answer: str) -> bool:
 
 def _is_json(keys: list[str], answer: str) -> bool:
     """Whether the answer is a JSON object with these keys; it may stand in a block of code."""
-    fenced = _FENCED.search(answer)
+    parts = answer.split("```", 2)
     try:
-        found = json.loads(fenced.group(1) if fenced else answer)
+        found = json.loads(parts[1].removeprefix("json") if len(parts) == 3 else answer)
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and set(keys) <= set(found)
