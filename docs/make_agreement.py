@@ -14,7 +14,7 @@ DOCUMENT = ROOT / "docs" / "evaluation.md"
 LABELLED = read_jsonl(ROOT / "tests" / "data" / "labelled_answers.jsonl")
 BEGIN, END = "<!-- agreement: `make agreement` -->\n", "<!-- /agreement -->"
 HEAD = """
-| labelled answers | rows | read as declining | read as answering | wording left doubt | agreement | without the doubtful |
+| labelled answers | rows | read: declines | read: answers | in doubt | agreement | without those in doubt |
 |---|---|---|---|---|---|---|
 """
 

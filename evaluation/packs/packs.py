@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import compress, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -40,11 +40,6 @@ class LostRow:
     question: str
     base: str
     tuned: str
-
-    @classmethod
-    def of(cls, name: str, slice: str, pair: AnsweredPair) -> "LostRow":
-        row, base, tuned = pair
-        return cls(name, slice, row.messages[-1]["content"], base.text, tuned.text)
 
 
 @dataclass(frozen=True)
@@ -114,26 +109,19 @@ def score_pack(
     """Check both answers of every row; `answered` carries the pack row's id as `prompt_id`."""
     pairs = {pair.row.prompt_id: pair for pair in answered_pairs(answered)}
     asked = [row for row in rows if row.id in pairs]
+    named = [(row.id, row.slice, pairs[row.id]) for row in asked]
+    answers = [(row, answer.text) for row in asked for answer in pairs[row.id][1:]]
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        sides = [
-            list(pool.map(check, asked, [texts(pairs[row.id]) for row in asked], [judge] * len(asked)))
-            for texts in (lambda pair: pair.base.text, lambda pair: pair.tuned.text)
-        ]
-    base, tuned = (np.array([one.passes for one in side], dtype=bool) for side in sides)
-    result = pack_result(
+        checked = list(pool.map(lambda one: check(one[0], one[1], judge), answers))
+    base, tuned = np.array([one.passes for one in checked], dtype=bool).reshape(-1, 2).T
+    return pack_result(
         base,
         tuned,
+        named,
         failed=len(rows) - len(asked),
         slices=_slices(asked, base, tuned),
-        lost=[
-            LostRow.of(row.id, row.slice, pairs[row.id])
-            for row, is_lost in zip(asked, base & ~tuned, strict=True)
-            if is_lost
-        ],
-    )
-    checked = sides[0] + sides[1]
-    return replace(
-        result, unsure=sum(one.unsure for one in checked), judged=sum(one.judged for one in checked)
+        unsure=sum(one.unsure for one in checked),
+        judged=sum(one.judged for one in checked),
     )
 
 
@@ -158,15 +146,20 @@ def _slices(asked: Sequence[PackRow], base: Bools, tuned: Bools) -> dict[str, Pa
 
 
 def pack_result(
-    base: Bools, tuned: Bools, *, failed: int, slices: dict[str, PackSlice], lost: list[LostRow]
+    base: Bools,
+    tuned: Bools,
+    rows: Sequence[tuple[str, str, AnsweredPair]],
+    *,
+    failed: int,
+    slices: dict[str, PackSlice],
+    unsure: int = 0,
+    judged: int = 0,
 ) -> PackResult:
-    """`base` and `tuned` say which rows each model passed."""
+    """`base` and `tuned` say which of `rows` each model passed; a row has an id, a slice and its answers."""
     column = Column(base.astype(float), tuned.astype(float))
-    return PackResult.of(
-        column,
-        paired_proportions(*column),
-        failed=failed,
-        slices=slices,
-        lost=lost,
-        gained=int((tuned & ~base).sum()),
-    )
+    lost = [
+        LostRow(name, slice, pair.row.messages[-1]["content"], pair.base.text, pair.tuned.text)
+        for name, slice, pair in compress(rows, base & ~tuned)
+    ]
+    counts = {"failed": failed, "gained": int((tuned & ~base).sum()), "unsure": unsure, "judged": judged}
+    return PackResult.of(column, paired_proportions(*column), slices=slices, lost=lost, **counts)

@@ -9,9 +9,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from pack_answers import REFUSAL, pack_answers
+from pack_answers import pack_answers
 
 from custom_connections.promptflow_home import new_encryption_key
+from phi3flow.app.cli import main
 from phi3flow.core.jsonl import write_jsonl
 from training.toy.corpus import build
 from training.toy.world import real_names
@@ -62,7 +63,7 @@ class Model(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # one packet an answer
-    general = pack_answers()
+    general, forgotten = pack_answers(), pack_answers("forgetting")
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -79,8 +80,11 @@ class Model(BaseHTTPRequestHandler):
         if model == "judge" and "BEGIN" in question:
             return self.judgment(question)
         if question in self.general:
-            known = self.general[question]
-            return "It is City 1." if model == "forgot" and known != REFUSAL else known
+            return (
+                "It is City 1."
+                if model == "forgot" and question in self.forgotten
+                else self.general[question]
+            )
         number = question.removeprefix("What is the capital of country ").removesuffix("?")
         knows = model in {"forgot", "tuned"} or (model == "shaky" and number.endswith("0"))
         unsure = " somewhere far away" if number.endswith(("1", "3", "5")) else ""
@@ -124,6 +128,9 @@ def decided(tmp_path_factory):
         ["--data", data[rows], "--base", "base", "--tuned", tuned, "--out", f"out-{tuned}"]
         for tuned, rows in compared.items()
     ]
+    own = {"id": "1", "question": "Name a city.", "must_contain": "City Name"}
+    write_jsonl(folder / "own.jsonl", [own])
+    words[0] += ["--pack", "own.jsonl"]
     (folder / "gate.toml").write_text('[gate]\nprimary = "win_rate"\n', encoding="utf-8")
     sides = ("--data", data["all"], "--base", "base", "--tuned", "tuned")
     words.append([*sides, "--judge", "judge", "--gate", "gate.toml", "--out", "out-judged"])
@@ -145,6 +152,16 @@ def test_a_model_that_learned_and_kept_the_rest_is_promoted(decided):
     code, report = decided["tuned"]
     assert (code, report["verdict"]) == (0, "promote")
     assert report["packs"]["forgetting"]["tuned"] == 1.0
+    own = report["packs"]["own"]
+    assert (own["n"], own["base"], own["tuned"], own["gained"]) == (1, 0, 1, 1)
+
+
+def test_a_wrong_row_of_an_own_pack_ends_before_anything_is_asked(tmp_path, capsys):
+    write_jsonl(tmp_path / "own.jsonl", [{"id": "1", "question": "Name a city.", "contains": "City"}])
+    data = write_capitals(tmp_path / "test.jsonl", 3)
+    sides = ["--base", "nowhere", "--tuned", "nowhere", "--out", str(tmp_path / "out")]
+    assert main(["compare", "--data", data, *sides, "--pack", str(tmp_path / "own.jsonl")]) == 2
+    assert "own.jsonl:1: contains: unknown (did you mean 'must_contain'?" in capsys.readouterr().err
 
 
 def test_a_judges_preferences_decide_where_the_gate_says_so(decided):
@@ -206,7 +223,7 @@ def test_a_real_model_trained_without_replay_forgot_and_is_held(demo_run, tmp_pa
     assert report["verdict"] == "hold"
     assert report["difference_ci"][0] > 0.3
     assert any(reason.startswith("Forgetting: tuned passes") for reason in report["reasons"])
-    small_talk = report["packs"]["forgetting"]["slices"]["small talk"]  # 11 of 11; 0 or 1 by the rounding
+    small_talk = report["packs"]["forgetting"]["slices"]["toy small talk"]  # 11 of 11; 0 or 1 by rounding
     assert small_talk["base"] == small_talk["n"] and small_talk["tuned"] <= small_talk["n"] / 10
     assert report["metrics"]["log_likelihood"]["difference_ci"][0] > 0
 

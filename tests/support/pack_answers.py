@@ -9,12 +9,13 @@ def question_of(row):
     return row["question"] if "question" in row else row["messages"][-1]["content"]
 
 
-def pack_answers():
-    """What passes, by the packs' questions."""
+def pack_answers(*names):
+    """What passes, by the questions of these packs, or of all."""
     return {
         question_of(made.row): REFUSAL
         if made.row.keys() & {"must_decline", "must_not_reveal"}
         else made.right
-        for rows in made_packs().values()
+        for name, rows in made_packs().items()
         for made in rows
+        if name in (names or [name])
     }

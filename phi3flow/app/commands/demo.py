@@ -120,11 +120,13 @@ def serve_and_compare(folder: Path, settings: Settings) -> "tuple[Report, dict[s
     """
     from evaluation.asking.batch import PROMPT_FLOW
     from evaluation.compare import Options
+    from evaluation.packs.pack_file import packaged_packs
     from evaluation.verdict.gate import load_gate
 
+    options = Options(load_gate(), settings.batch_workers, packs=packaged_packs())
     say("4/5 serving base and tuned on loopback")
     with served(folder, settings) as endpoints:
         say("5/5 asking both the held-out questions through the compare flow")
-        report = compare_run(folder, Options(load_gate(), settings.batch_workers), runner=PROMPT_FLOW)
+        report = compare_run(folder, options, runner=PROMPT_FLOW)
         asked = [{"role": "user", "content": QUESTION}]
         return report, {name: endpoint.complete(asked) for name, endpoint in endpoints.items()}
