@@ -7,7 +7,7 @@ AZUREML := .venv-azureml/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server check reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs
+.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ check: $(INSTALLED)    ## check format, lint, types, the layers of docs/architec
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/zizmor --offline --quiet .github
+
+agreement: $(INSTALLED)  ## write the agreement with the labelled answers into docs/evaluation.md
+	$(BIN)/python docs/make_agreement.py
 
 reference: $(INSTALLED)  ## write docs/reference.md from the code
 	$(BIN)/python docs/make_reference.py
