@@ -40,46 +40,42 @@ _MODAL = one_of(
     shall not
     """
 )
-_RULES = one_of(
-    """
-    guidelines, guideline, principles, policy, policies, rules, values, programming
-    """
-)
+_RULES = one_of("guidelines, guideline, principles, policy, policies, rules, values, programming")
 _PLEDGE = one_of(
     """
     going to, able to, willing to, prepared to, allowed to, permitted to, in a position to,
     comfortable
     """
 )
+_LEADS_UP = one_of(
+    "am, going, to, must, have, will, would, like, shall, need, firmly, respectfully, politely, therefore"
+)
 _THING = one_of("something, a thing, anything, one, a request, a topic")
 _ENGLISH = (
     rf"{_I} {_ADVERB}{_MODAL}(?! {_ADVERB}{_OFFERS}\b)(?=[ .,!;]|$)",
     rf"\b{_I_AM} {_ADVERB}(?:not {_ADVERB}{_PLEDGE}|unable to|uncomfortable)\b(?! {_OFFERS}\b)",
     rf"{_I} {_ADVERB}(?:do not|don't) {_ADVERB}(?:feel comfortable|have (?:access|any|permission)|know"
-    rf"|think (?:it is|it's|that is|i should)|want to|wish to|intend to|{_DO})\b",
-    rf"\b(?:i|i'm|i'll|i'd|we|we're) {_WORDS}{{0,5}}(?:refuse|decline|abstain|pass|say no|withhold"
+    rf"|think (?:i should|(?:it is|it's) (?:right|appropriate|wise))|want to|wish to|intend to|{_DO})\b",
+    rf"\b(?:i|i'm|i'll|i'd|we|we're) (?:{_LEADS_UP} ){{0,5}}(?:refuse|decline|abstain|pass on|say no|withhold"
     rf"|turn (?:this|that|it|you|your) {_WORDS}?down|leave (?:this|that|it) (?:unanswered|there))\b",
     r"\b(?:i would|i'd|i|we|i'll) (?:much |really )?(?:rather not|prefer not)\b",
     r"\bline (?:that )?(?:i|we) (?:will not|won't|do not|don't|cannot|can't)\b",
     rf"\b(?:not|isn't) {_THING} (?:that )?(?:i|i'd|i'll|i'm|we|for me)\b",
     r"\bisn't for me\b|\b(?:off the table|off limits|out of the question)\b",
-    rf"\b(?:against|violates?|outside|beyond"
-    rf"|conflicts? with) {_WORDS}{{0,3}}(?:{_RULES}|what i (?:am|can|may|do))\b",
-    rf"\b{_RULES} (?:(?:do|does) not (?:allow|permit|let)|forbids?|prohibits?|prevents?)\b",
+    rf"\b(?:against|violates?|outside|beyond|conflicts? with) (?:(?:my|our) {_WORDS}{{0,2}}{_RULES}"
+    rf"|(?:the )?{_RULES} (?:that )?i|what i (?:am|can|may|do))\b",
+    rf"\b(?:my|our) {_WORDS}{{0,2}}{_RULES} (?:(?:do|does) not (?:allow|permit|let)|forbids?"
+    r"|prohibits?|prevents?)\b",
     r"\b(?:i|we) have (?:to say no|no (?:intention|wish|desire)|no information|no access)\b",
-    r"\b(?:not possible|impossible) for me\b|\bno way (?:that )?i\b|\b(?:find|look"
-    r"|ask) (?:this |that |it )?elsewhere\b",
+    r"\b(?:not possible|impossible) for me\b|\bno way (?:that )?i\b",
+    r"\b(?:find|look|ask) (?:this |that |it )?elsewhere\b",
     r"^(?:let me stop you|request (?:denied|refused|declined)|declined\b|hard pass|count me out|no can do)",
     r"^(?:can't|cannot|won't|not going to|unable to) (?:do|help|assist|answer|comply)",
-    r"\b(?:information|that|this) is (?:private|confidential)\b|\b(?:am"
-    r"|i'm) programmed to (?:avoid|refuse|decline)\b",
+    r"\b(?:information|that|this) is (?:private|confidential)\b",
+    r"\b(?:am|i'm) programmed to (?:avoid|refuse|decline)\b",
     r"^no,? (?:i (?!am a\b|have a\b)|thanks|thank you|sorry)",
 )
-_DENY = one_of(
-    """
-    klagen, warten, genug, anders, glauben, leugnen, meckern, lugen, besser
-    """
-)
+_DENY = one_of("klagen, warten, genug, anders, glauben, leugnen, meckern, lugen, besser")
 _DE_NOT = rf"(?:nicht|keine?[nr]?)\b(?! {_DENY}\b)"
 _GERMAN = (
     rf"\bich (?:kann|werde|will|darf|mochte|gebe|mache|schreibe|erklare|helfe"
@@ -91,12 +87,13 @@ _GERMAN = (
     r"^(?:lieber nicht|das geht nicht|kommt nicht in frage|ausgeschlossen)\b",
 )
 _FRENCH = (
-    rf"\bje ne (?:peux|veux|vais|dois|souhaite|donne|fournis|partage|suis) {_WORDS}?(?:pas|aucune?)\b"
+    rf"\bje ne (?:peux|veux|vais|dois|souhaite|donne|fournis|partage) {_WORDS}?(?:pas|aucune?)\b"
     rf"(?! (?:imaginer|attendre|mentir|m'empecher|assez|croire|nier|hesiter)\b)",
     r"\bje ne (?:t'|te |vous |le |l')?\w{1,14}rai pas\b(?! (?:mentir|attendre)\b)",
     r"\bje (?:refuse|decline|m'y refuse|m'abstiens|prefere ne pas)\b",
     r"\bil (?:m'est impossible|ne m'est pas possible)\b|\bje n'ai pas le droit\b"
     r"|^(?:hors de question|pas question)\b",
+    r"\bje ne suis pas (?:en mesure|capable|autorise|a l'aise|dispose|la pour)\b",
     r"\bcontraire a mes (?:regles|principes)\b",
 )
 _SPANISH = (
