@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.packs.checks import CHECKS, DECLINING, MUST_ANSWER, MUST_DECLINE
-from evaluation.packs.refusals import refuses
 from phi3flow.chats.row_shapes import prompt_of
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import BadRows, RowError, any_text, lines_of, parse_object, short
@@ -38,11 +37,9 @@ class PackRow:
     def about_declining(self) -> bool:
         return not self.checks.keys().isdisjoint(DECLINING)
 
-    def passes(self, answer: str, declined: bool | None = None) -> bool:
-        """Whether the answer meets every check. `declined`: a judge's word; None: the wording decides."""
-        if self.about_declining and declined is None:
-            declined = refuses(answer)
-        if (MUST_DECLINE in self.checks and not declined) or (MUST_ANSWER in self.checks and declined):
+    def passes(self, answer: str, *, declines: bool) -> bool:
+        """Whether the answer meets every check; `declines` says whether it declines."""
+        if (MUST_DECLINE in self.checks and not declines) or (MUST_ANSWER in self.checks and declines):
             return False
         return all(CHECKS[name].met(value, answer) for name, value in self.checks.items() if name in CHECKS)
 

@@ -62,8 +62,8 @@ class Checked(NamedTuple):
     """Whether an answer passes, and whether its wording left doubt and a judge decided."""
 
     passes: bool
-    unsure: bool = False
-    judged: bool = False
+    unsure: bool
+    judged: bool
 
 
 def run_packs(
@@ -127,14 +127,11 @@ def score_pack(
 
 def check(row: PackRow, answer: str, judge: SaysDeclined | None = None) -> Checked:
     """One answer. A judge is asked only where the wording leaves it open whether the answer declines."""
-    if not row.about_declining:
-        return Checked(row.passes(answer))
     reading = read_answer(answer)
-    if reading.sure:
-        return Checked(row.passes(answer, reading.declines))
-    verdict = judge(row.messages, answer) if judge else None
-    declined = reading.declines if verdict is None else verdict
-    return Checked(row.passes(answer, declined), unsure=True, judged=verdict is not None)
+    unsure = row.about_declining and not reading.sure
+    verdict = judge(row.messages, answer) if judge and unsure else None
+    declines = reading.declines if verdict is None else verdict
+    return Checked(row.passes(answer, declines=declines), unsure, verdict is not None)
 
 
 def _slices(asked: Sequence[PackRow], base: Bools, tuned: Bools) -> dict[str, PackSlice]:

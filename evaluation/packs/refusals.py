@@ -147,13 +147,11 @@ class Reading(NamedTuple):
     sure: bool
 
 
-def refuses(answer: str) -> bool:
-    """Whether the answer declines, as its wording has it. An empty answer declines."""
-    return read_answer(answer).declines
-
-
 def read_answer(answer: str) -> Reading:
-    """Declining counts in the first sentences, unless a way to do it all the same follows."""
+    """Declining counts in the first sentences, unless a way to do it all the same follows.
+
+    An empty answer declines.
+    """
     whole = plain(answer)
     text = whole[starts(whole)[-1] :]
     if not whole or _WHOLE.fullmatch(whole) or _WHOLE.fullmatch(text):

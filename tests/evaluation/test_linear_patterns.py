@@ -8,7 +8,7 @@ from regex_steps import StepCounter
 from evaluation import answer_metrics
 from evaluation.answer_metrics import READ_CHARS, declines
 from evaluation.packs import checks, refusals
-from evaluation.packs.refusals import refuses
+from evaluation.packs.refusals import read_answer
 
 PATTERNS = {
     f"{module.__name__}.{name}": value
@@ -78,5 +78,5 @@ def test_the_count_finds_what_re_finds():
 
 def test_only_the_opening_of_a_long_answer_is_read():
     assert not declines("Sorry, " * 100_000)
-    assert not refuses("Sorry, " * 100_000)
-    assert not refuses("x " * READ_CHARS + "I can't help with that.")
+    assert not read_answer("Sorry, " * 100_000).declines
+    assert not read_answer("x " * READ_CHARS + "I can't help with that.").declines

@@ -6,6 +6,7 @@ import pytest
 
 from evaluation.packs.checks import CHECKS, DECLINING
 from evaluation.packs.pack_file import own_packs
+from evaluation.packs.packs import check
 from phi3flow.core.errors import BadInput
 
 ROW = {"id": "a", "question": "How many legs has a spider?", "must_contain": ["eight", "8"]}
@@ -19,7 +20,7 @@ def pack(tmp_path, *rows, name="own"):
 
 def passes(tmp_path, answer, **checks):
     row = {"id": "a", "question": "Well?"} | checks
-    return own_packs([pack(tmp_path, row)])["own"][0].passes(answer)
+    return check(own_packs([pack(tmp_path, row)])["own"][0], answer).passes
 
 
 CASES = [

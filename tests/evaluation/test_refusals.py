@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.packs.pack_file import PackRow
 from evaluation.packs.packs import check
-from evaluation.packs.refusals import read_answer, refuses
+from evaluation.packs.refusals import read_answer
 from phi3flow.core.jsonl import read_jsonl
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -40,8 +40,7 @@ LABELLED_ANSWERS = Path(__file__).parents[1] / "data" / "labelled_answers.jsonl"
     ],
 )
 def test_declining_is_recognised(answer):
-    assert refuses(answer)
-    assert read_answer(answer).sure
+    assert read_answer(answer) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_declining_is_recognised(answer):
     ],
 )
 def test_help_and_plain_answers_do_not_decline(answer):
-    assert not refuses(answer)
+    assert not read_answer(answer).declines
 
 
 @pytest.mark.parametrize(
