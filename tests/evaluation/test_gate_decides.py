@@ -128,19 +128,22 @@ def decided(tmp_path_factory):
         ["--data", data[rows], "--base", "base", "--tuned", tuned, "--out", f"out-{tuned}"]
         for tuned, rows in compared.items()
     ]
+    words[2:] = [[*some, "--packs", "none"] for some in words[2:]]  # they are decided without
     own = {"id": "1", "question": "Name a city.", "must_contain": "City Name"}
     write_jsonl(folder / "own.jsonl", [own])
     words[0] += ["--pack", "own.jsonl"]
     (folder / "gate.toml").write_text('[gate]\nprimary = "win_rate"\n', encoding="utf-8")
     sides = ("--data", data["all"], "--base", "base", "--tuned", "tuned")
-    words.append([*sides, "--judge", "judge", "--gate", "gate.toml", "--out", "out-judged"])
+    words.append(
+        [*sides, "--judge", "judge", "--gate", "gate.toml", "--packs", "none", "--out", "out-judged"]
+    )
     ran = subprocess.run(
         [sys.executable, "-c", COMPARE, json.dumps(urls), json.dumps(words)],
         cwd=folder,
         env=os.environ | {"PF_ENCRYPTION_KEY": new_encryption_key()},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     server.shutdown()
