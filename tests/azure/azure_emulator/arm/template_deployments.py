@@ -8,7 +8,7 @@ from typing import Any
 from azure_emulator.arm import generic_resources
 from azure_emulator.arm import ids as arm
 from azure_emulator.arm.ids import GROUP, managed
-from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.operations import POLL_MILLISECONDS, Ending
 from azure_emulator.arm.resource_groups import require_open_group
 from azure_emulator.arm.store import now, resource_document
 from azure_emulator.cloud import Cloud
@@ -39,7 +39,9 @@ def put(cloud: Cloud, request: Request) -> Reply:
     deployment = resource_document(request.path, KIND, {}, old, **kept, provisioningState="Accepted")
     cloud.store.put(deployment)
     operation = cloud.operations.begin(Ending(request.path, beside=made[-1:]))
-    return arm.begun(cloud, request, operation, created=old is None, provider="Microsoft.Resources")
+    status = f"https://{request.host}{request.path}/operationStatuses/{operation}?api-version=2020-06-01"
+    headers = {"Azure-AsyncOperation": status, "x-ms-retry-after-ms": POLL_MILLISECONDS}
+    return Reply(201 if old is None else 200, cloud.store.require(request.path), headers)
 
 
 def _make_workspace(cloud: Cloud, group: str, values: dict[str, Any]) -> list[str]:

@@ -1,8 +1,10 @@
 """Online deployments: what is asked and answered about them; `containers` runs them."""
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, managed
+from azure_emulator.arm.ids import managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import DEPLOYMENTS as DEPLOYMENTS_SERVICE
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import require_settled, resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.endpoints.online_endpoints import ENDPOINT
@@ -33,7 +35,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     cloud.store.put(resource_document(request.path, KIND, body, old, **properties))
     _begin(cloud, request.path)
     operation = cloud.store.require(request.path)["properties"]["emulatorOperation"]
-    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+    return arm.begun(cloud, request, operation, created=old is None, service=DEPLOYMENTS_SERVICE)
 
 
 def _begin(cloud: Cloud, deployment_id: str) -> None:
@@ -67,7 +69,7 @@ def patch(cloud: Cloud, request: Request) -> Reply:
     deployment["properties"]["provisioningState"] = "Updating"
     cloud.store.put(deployment)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, provider=ML)
+    return arm.begun(cloud, request, operation, created=False, service=DEPLOYMENTS_SERVICE)
 
 
 def delete(cloud: Cloud, request: Request) -> Reply:
@@ -77,7 +79,7 @@ def delete(cloud: Cloud, request: Request) -> Reply:
     if any(properties.get(kind, {}).get(request["deployment"]) for kind in ("traffic", "mirrorTraffic")):
         message = f"Deployment {request['deployment']} has traffic: set it to 0 before deleting it."
         raise azure_error(400, "BadRequest", message)
-    return arm.deletion(ML)(cloud, request)
+    return arm.deletion(DEPLOYMENTS_SERVICE)(cloud, request)
 
 
 def get_logs(cloud: Cloud, request: Request) -> Reply:

@@ -3,8 +3,10 @@
 import time
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import ENDPOINTS as ENDPOINTS_SERVICE
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import require_settled, resource_document
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
@@ -37,7 +39,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     body = {**body, "location": location, "identity": _identity(cloud, body.get("identity"))}
     cloud.store.put(resource_document(request.path, KIND, body, old, **properties))
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+    return arm.begun(cloud, request, operation, created=old is None, service=ENDPOINTS_SERVICE)
 
 
 def patch(cloud: Cloud, request: Request) -> Reply:
@@ -47,11 +49,11 @@ def patch(cloud: Cloud, request: Request) -> Reply:
     endpoint["properties"]["provisioningState"] = "Updating"
     cloud.store.put(endpoint)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, provider=ML)
+    return arm.begun(cloud, request, operation, created=False, service=ENDPOINTS_SERVICE)
 
 
 def delete(cloud: Cloud, request: Request) -> Reply:
-    reply = arm.deletion(ML)(cloud, request)
+    reply = arm.deletion(ENDPOINTS_SERVICE)(cloud, request)
     cloud.forget_secrets(f"endpoint/{request.path.lower()}/")
     return reply
 
@@ -118,7 +120,7 @@ def regenerate_keys(cloud: Cloud, request: Request) -> Reply:
     slot = SLOTS[str(request.json.get("keyType", "Primary")).lower()]
     cloud.secret(f"endpoint/{endpoint['id'].lower()}/{slot}", renew=True)
     operation = cloud.operations.begin(Ending(endpoint["id"]))
-    return arm.accepted(cloud, operation, ML, endpoint["location"])
+    return arm.accepted(cloud, operation, ENDPOINTS_SERVICE, endpoint)
 
 
 def token(cloud: Cloud, request: Request) -> Reply:

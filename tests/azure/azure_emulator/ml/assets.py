@@ -1,7 +1,8 @@
 """Versioned assets: code, data, environments and models. A version never changes what it holds."""
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids import WORKSPACE, managed
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Handler, Route

@@ -1,8 +1,10 @@
 """Compute clusters. Nodes come with a job and go when it ends; an idle cluster has none."""
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import COMPUTE as COMPUTE_SERVICE
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import now, require_settled, resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
@@ -43,7 +45,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     body = {**body, "location": body.get("location") or workspace["location"]}
     cloud.store.put(resource_document(request.path, KIND, body, old, **properties, provisioningState=state))
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+    return arm.begun(cloud, request, operation, created=old is None, service=COMPUTE_SERVICE)
 
 
 def _check_size(sent: Document, old: Document | None) -> None:
@@ -61,7 +63,7 @@ def patch(cloud: Cloud, request: Request) -> Reply:
         properties["properties"] |= (request.json.get("properties") or {}).get("properties") or {}
         properties["provisioningState"] = "Updating"
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, provider=ML)
+    return arm.begun(cloud, request, operation, created=False, service=COMPUTE_SERVICE)
 
 
 ROUTES = [
@@ -69,5 +71,5 @@ ROUTES = [
     managed("GET", COMPUTE, get),
     managed("PUT", COMPUTE, put),
     managed("PATCH", COMPUTE, patch),
-    managed("DELETE", COMPUTE, arm.deletion(ML)),
+    managed("DELETE", COMPUTE, arm.deletion(COMPUTE_SERVICE)),
 ]

@@ -1,8 +1,10 @@
 """Command and fine-tuning jobs: what is asked and answered about them; `job_runner` runs them."""
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import JOBS as JOBS_SERVICE
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane
@@ -92,8 +94,7 @@ def cancel(cloud: Cloud, request: Request) -> Reply:
     with cloud.store.changing(job_id) as properties:
         properties["status"] = "CancelRequested"
     operation = cloud.operations.begin(Ending(f"{job_id}/cancel"))
-    location = cloud.store.require(arm.workspace_id(request))["location"]
-    return arm.accepted(cloud, operation, ML, location)
+    return arm.accepted(cloud, operation, JOBS_SERVICE, job)
 
 
 def details(cloud: Cloud, request: Request) -> Reply:
@@ -150,7 +151,7 @@ ROUTES = [
     managed("GET", JOBS, list_all),
     managed("GET", JOB, arm.get),
     managed("PUT", JOB, put),
-    managed("DELETE", JOB, arm.deletion(ML)),
+    managed("DELETE", JOB, arm.deletion(JOBS_SERVICE)),
     managed("POST", f"{JOB}/cancel", cancel),
     managed("POST", f"{HISTORY}/rundata", run_data, Plane.WORKSPACE),
     managed("GET", f"{HISTORY}/runs/{{job}}/details", details, Plane.WORKSPACE),

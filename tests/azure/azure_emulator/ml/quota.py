@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from azure_emulator.arm.ids import ML, SUBSCRIPTION, managed
+from azure_emulator.arm.ids import SUBSCRIPTION, managed
+from azure_emulator.arm.services import ML
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request
 

@@ -3,9 +3,10 @@
 import uuid
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import GROUP, ML, SUBSCRIPTION, WORKSPACE, managed
+from azure_emulator.arm.ids import GROUP, SUBSCRIPTION, WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
 from azure_emulator.arm.resource_groups import require_open_group
+from azure_emulator.arm.services import ML, WORKSPACES
 from azure_emulator.arm.store import require_settled, resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane, Route
@@ -59,7 +60,7 @@ def delete(cloud: Cloud, request: Request) -> Reply:
     for other in cloud.store.below("", kind=KIND):
         if str(other["properties"].get("hubResourceId")).lower() == request.path.lower():
             raise azure_error(409, "Conflict", f"The hub still has the project {other['name']}.")
-    return arm.deletion(ML)(cloud, request)
+    return arm.deletion(WORKSPACES)(cloud, request)
 
 
 def put(cloud: Cloud, request: Request) -> Reply:
@@ -68,7 +69,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     require_settled(old)
     create(cloud, request.path, request.json)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+    return arm.begun(cloud, request, operation, created=old is None, service=WORKSPACES)
 
 
 def patch(cloud: Cloud, request: Request) -> Reply:
@@ -78,7 +79,7 @@ def patch(cloud: Cloud, request: Request) -> Reply:
     workspace["properties"] |= {**(body.get("properties") or {}), "provisioningState": "Updating"}
     cloud.store.put(workspace)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, provider=ML)
+    return arm.begun(cloud, request, operation, created=False, service=WORKSPACES)
 
 
 def list_all(cloud: Cloud, request: Request) -> Reply:
