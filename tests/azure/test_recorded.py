@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from azure_emulator.emulator import Emulator, Options
@@ -13,9 +14,9 @@ RECORDINGS = load()
 KNOWN = known_deviations()
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(Options(tmp_path_factory.mktemp("recorded"))) as running:
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Emulator]:
+    with Emulator(Options(tmp_path)) as running:
         yield running
         assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
 
@@ -26,7 +27,7 @@ def test_the_emulator_answers_as_azure_did(cloud: Emulator, isolated: None, reco
     with client_of(cloud):
         replay = Replay(cloud, recording)
         found = {
-            call.name: sorted(differences(call, answer, replay.names, complete=recording.complete))
+            call.name: sorted(set(differences(call, answer, replay.names, complete=recording.complete)))
             for call, answer in replay.answers()
         }
     known = {call.name: sorted(KNOWN.get(f"{recording.name}/{call.name}", {})) for call in recording.calls}

@@ -12,7 +12,7 @@ DEVIATIONS = FOLDER / "deviations.json"
 POLLING = ("Azure-AsyncOperation", "Location", "Retry-After", "x-ms-async-operation-timeout")
 STEP = re.compile(r'\["([^"]+)"\]|([^.\[\]]+)|(\[\])')
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
-ANY = {"id": r"[\w-]+", "any": r".+"}
+ANY = {"id": r"[\w:-]+", "any": r".+"}
 Names = Mapping[str, str]
 
 
@@ -51,7 +51,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """`complete` where the source shows the whole answer; an example of a specification may leave things out."""
+    """`complete`: the source shows the whole answer; an example of a specification may leave things out."""
 
     name: str
     kind: str

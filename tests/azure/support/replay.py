@@ -22,7 +22,7 @@ SERVER = (
 )
 RUNNING = {"InProgress", "Updating", "Accepted", "Running"}
 ENDPOINT = {"location": REGION, "identity": {"type": "SystemAssigned"}, "properties": {"authMode": "Key"}}
-CLUSTER = {"vmSize": "Standard_E4s_v3", "scaleSettings": {"minNodeCount": 0, "maxNodeCount": 2}}
+CLUSTER = {"vmSize": "Standard_E4s_v3", "scaleSettings": {"minNodeCount": 0, "maxNodeCount": 1}}
 DEPLOYMENT = {
     "location": REGION,
     "sku": {"name": "Default", "capacity": 1},
@@ -84,7 +84,7 @@ class Replay:
         self._prepare()
 
     def _prepare(self) -> None:
-        """A workspace of the recording's own, with storage, vault, insights and registry, and what it needs."""
+        """A workspace with storage, vault, insights and registry, and what else the recording needs."""
         names = self.names
         providers = f"{names['group_id']}/providers"
         parts = {

@@ -83,6 +83,13 @@ def _headers(
     return cloud.operations.headers(operation, service=service, location=location, made=made, marker=marker)
 
 
+def note_operation(cloud: Cloud, resource_id: str, operation: str, service: Service) -> None:
+    """Endpoints and deployments name the operation that made them among their properties."""
+    address = _headers(cloud, operation, service, cloud.store.require(resource_id))["Azure-AsyncOperation"]
+    with cloud.store.changing(resource_id) as properties:
+        properties["properties"] = {**(properties.get("properties") or {}), "AzureAsyncOperationUri": address}
+
+
 def workspace_of(resource_id: str) -> str:
     """The workspace that a resource of Azure ML is in."""
     parts = resource_id.split("/")

@@ -15,7 +15,7 @@ NEVER = "0001-01-01T00:00:00+00:00"
 
 @dataclass(frozen=True)
 class Service:
-    """`result` is empty where an accepted deletion names no Location; `made_at` where a PUT names its resource.
+    """`result` is empty where a deletion names no Location; with `made_at`, a PUT names its resource there.
 
     `prefix` opens the operation's name, before the workspace's id.
     """

@@ -51,7 +51,19 @@ def list_tenants(cloud: Cloud, request: Request) -> Reply:
 
 
 def get_provider(cloud: Cloud, request: Request) -> Reply:
-    registration = {"namespace": request["namespace"], "registrationState": "Registered", "resourceTypes": []}
+    """Every provider is registered. Of its types one is told, in the regions that the emulator knows."""
+    kind = {
+        "resourceType": "operations",
+        "locations": [],
+        "apiVersions": ["2024-10-01"],
+        "capabilities": "None",
+    }
+    registration = {
+        "namespace": request["namespace"],
+        "registrationState": "Registered",
+        "registrationPolicy": "RegistrationRequired",
+        "resourceTypes": [kind],
+    }
     return Reply(200, {"id": request.path, **registration})
 
 

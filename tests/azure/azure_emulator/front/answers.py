@@ -25,7 +25,7 @@ BY_USER = (
 
 
 def shaped(reply: Reply, shapes: Mapping[str, Shape]) -> Reply:
-    """The reply with each resource in it, alone or in a list, in its type's shape; errors stay as they are."""
+    """The reply with each resource in it, alone or in a list, in its type's shape; errors are left alone."""
     if not isinstance(reply.body, dict) or reply.status >= 400:
         return reply
     body = copy.deepcopy(reply.body)

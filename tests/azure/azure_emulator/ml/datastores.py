@@ -8,6 +8,7 @@ from azure_emulator.arm.locations import ARTIFACTS, DEFAULT
 from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
+from azure_emulator.front.answers import BY_USER, fill, told
 from azure_emulator.front.signatures import account_key, container_signature
 from azure_emulator.front.wire import Document, Reply, Request
 from azure_emulator.storage.file_shares import share_folder
@@ -34,7 +35,7 @@ def create_default(cloud: Cloud, workspace: Document) -> None:
             "accountName": account,
             "endpoint": "core.windows.net",
             "protocol": "https",
-            "serviceDataAccessAuthIdentity": "None",
+            "serviceDataAccessAuthIdentity": "WorkspaceSystemAssignedIdentity",
             "credentials": {"credentialsType": "AccountKey"},
             "containerName" if kind == "AzureBlob" else "fileShareName": container,
         }
@@ -67,7 +68,8 @@ def start_upload(cloud: Cloud, request: Request) -> Reply:
     """A container of its own for an asset that is to be uploaded, and a signature for it."""
     workspace = cloud.store.require(arm.workspace_id(request))
     account_id = workspace["properties"]["storageAccount"]
-    account, container = account_id.rsplit("/", 1)[1], uuid.uuid4().hex
+    account = account_id.rsplit("/", 1)[1]
+    container = f"{workspace['properties']['workspaceId']}-{uuid.uuid4().hex[:26]}"
     cloud.blobs.create_container(account, container)
     url = f"https://{account}.blob.core.windows.net/{container}"
     signed = {"credentialType": "SAS", "sasUri": f"{url}?{container_signature(cloud, account, container)}"}
@@ -75,9 +77,9 @@ def start_upload(cloud: Cloud, request: Request) -> Reply:
         200,
         {
             "pendingUploadId": str(uuid.uuid4()),
-            "pendingUploadType": "TemporaryBlobReference",
+            "pendingUploadType": "None",
             "blobReferenceForConsumption": {
-                "blobUri": url,
+                "blobUri": f"https://{account}.blob.core.windows.net:443/{container}",
                 "storageAccountArmId": account_id,
                 "credential": signed,
             },
@@ -85,6 +87,16 @@ def start_upload(cloud: Cloud, request: Request) -> Reply:
     )
 
 
+def _shape(store: Document) -> None:
+    told(store, *BY_USER)
+    store["systemData"] |= {"createdByType": "Application", "lastModifiedByType": "Application"}
+    parts = store["id"].split("/")
+    place = {"subscriptionId": parts[2], "resourceGroup": parts[4]}
+    nothing = dict.fromkeys(("description", "tags", "properties", "intellectualProperty"))
+    fill(store["properties"], {**nothing, **place})
+
+
+SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", DATASTORES, list_all),
     managed("GET", f"{DATASTORES}/{{datastore}}", arm.get),

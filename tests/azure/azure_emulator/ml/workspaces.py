@@ -8,7 +8,9 @@ from azure_emulator.arm.operations import Ending
 from azure_emulator.arm.resource_groups import require_open_group
 from azure_emulator.arm.services import ML, WORKSPACES
 from azure_emulator.arm.store import require_settled, resource_document
+from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
+from azure_emulator.front.answers import BY_USER, fill, told
 from azure_emulator.front.routing import Plane, Route
 from azure_emulator.front.signatures import account_key
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
@@ -100,6 +102,42 @@ def discovery(cloud: Cloud, request: Request) -> Reply:
     )
 
 
+MODES = ["AllowInternetOutbound", "AllowOnlyApprovedOutbound"]
+EVERY = {
+    **dict.fromkeys(("keyVault", "applicationInsights", "containerRegistry", "storageAccount")),
+    **dict.fromkeys(("imageBuildCompute", "linkedModelInventoryArmId", "serverlessComputeSettings")),
+    **dict.fromkeys(("hbiWorkspace", "v1LegacyMode", "softDeleteEnabled", "storageHnsEnabled"), False),
+    **dict.fromkeys(("EnableSoftwareBillOfMaterials", "enableDataIsolation"), False),
+    "enableServiceSideCMKEncryption": False,
+    "description": "",
+    "sasGetterUri": "",
+    "tenantId": tokens.TENANT,
+    "managedNetwork": {"changeableIsolationModes": MODES, "isolationMode": "Disabled"},
+    "allowRoleAssignmentOnRG": True,
+    "privateLinkCount": 0,
+    "publicNetworkAccess": "Enabled",
+    "ipAllowlist": [],
+    "sdkTelemetryAppInsightsKey": tokens.TENANT,
+    "systemDatastoresAuthMode": "identity",
+}
+
+
+def _shape(workspace: Document) -> None:
+    """A hub or a project has more that no recording was read of; it gets what every workspace has."""
+    told(workspace, *BY_USER)
+    if (workspace.get("identity") or {}).get("principalId"):
+        workspace["identity"]["tenantId"] = tokens.TENANT
+    properties = workspace["properties"]
+    fqdn = f"ml-{workspace['name']}-{properties['workspaceId']}.{workspace['location']}.notebooks.azure.net"
+    notebooks = {"resourceId": properties["workspaceId"].replace("-", ""), "fqdn": fqdn}
+    notebooks |= {"isPrivateLinkEnabled": False, "notebookPreparationError": None}
+    own = {"creationTime": workspace["systemData"]["createdAt"], "friendlyName": workspace["name"]}
+    fill(properties, {**EVERY, **own, "notebookInfo": notebooks})
+    basic = {"sku": {"name": "Basic", "tier": "Basic"}, "kind": "Default"}
+    fill(workspace, {"tags": {}, "etag": None, **basic})
+
+
+SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", f"{GROUP}/providers/{KIND}", list_all),
     managed("GET", f"{SUBSCRIPTION}/providers/{KIND}", list_all),
