@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from azure_emulator.emulator import Emulator, Options
 from emulated import client_of
+from evidence import made
 from recorded_calls import DEVIATIONS, Recording, differences, known_deviations, load
 from replay import Replay
 
@@ -52,3 +53,8 @@ def test_no_two_calls_of_a_recording_have_one_name() -> None:
     for recording in RECORDINGS:
         names = [call.name for call in recording.calls]
         assert len(names) == len(set(names)), recording.name
+
+
+@pytest.mark.parametrize(("page", "text"), made(), ids=lambda value: getattr(value, "name", ""))
+def test_the_pages_say_what_evidence_there_is(page: Path, text: str) -> None:
+    assert page.read_text(encoding="utf-8") == text, "run: make evidence"

@@ -1,28 +1,25 @@
-"""`evidence.py`: write which evidence there is for each call into docs/azure.md and tests/azure/README.md.
+"""The evidence for each call, written into docs/azure.md and tests/azure/README.md: `make evidence`.
 
-A call is a route of the emulator. A recording is worth more than a specification's example, and that more than a
-page of documentation.
+A call is a route of the emulator. A recording is worth more than a specification's example, and that more
+than a page of documentation.
 """
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[3]
-if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
 from azure_emulator.front.route_table import ROUTES
 from azure_emulator.front.routing import Plane, Route, Router
 from azure_emulator.front.wire import Request
-from recorded_calls import FOLDER, Call, known_deviations, load
+from recorded_calls import DOCUMENTED, Call, Recording, known_deviations, load
 
+ROOT = Path(__file__).parents[3]
 DOCS, README = ROOT / "docs" / "azure.md", ROOT / "tests" / "azure" / "README.md"
-START, END = "<!-- made by tests/azure/support/evidence.py -->", "<!-- end -->"
-RANK = ("recording", "specification", "documentation", "none")
+START, END = "<!-- made by make evidence -->", "<!-- end -->"
+REFUSAL = "recorded refusal"
+RANK = ("recording", "specification", REFUSAL, "documentation", "none")
 SAMPLE = {
     "subscription": "s",
     "group": "g",
@@ -53,14 +50,21 @@ def evidence() -> dict[tuple[str, str, str], Evidence]:
     for key, source in _documented().items():
         found[key] = Evidence("documentation", source)
     router = Router(ROUTES)
+    for recording, call, polled in _calls():
+        if route := _route(router, call, polled):
+            kind = recording.kind if call.status < 400 or recording.kind != "recording" else REFUSAL
+            if RANK.index(kind) < RANK.index(found[_key(route)].kind):
+                found[_key(route)] = Evidence(kind, recording.name)
+    return found
+
+
+def _calls() -> Iterable[tuple[Recording, Call, str]]:
+    """Each call with the address that it polls, if it does."""
     for recording in load():
         polled = ""
         for call in recording.calls:
             polled = call.headers.get("Azure-AsyncOperation", polled)
-            route = _route(router, call, polled)
-            if route and RANK.index(recording.kind) < RANK.index(found[_key(route)].kind):
-                found[_key(route)] = Evidence(recording.kind, recording.name)
-    return found
+            yield recording, call, polled
 
 
 def _key(route: Route) -> tuple[str, str, str]:
@@ -68,7 +72,7 @@ def _key(route: Route) -> tuple[str, str, str]:
 
 
 def _documented() -> Mapping[tuple[str, str, str], str]:
-    listed = json.loads((FOLDER / "documented.json").read_text())
+    listed = json.loads(DOCUMENTED.read_text())
     return {(one["host"], one["path"], one["method"]): one["source"] for one in listed["calls"]}
 
 

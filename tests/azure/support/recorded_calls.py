@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "recorded"
-DEVIATIONS = FOLDER / "deviations.json"
+DEVIATIONS, DOCUMENTED = FOLDER / "deviations.json", FOLDER / "documented.json"
 POLLING = ("Azure-AsyncOperation", "Location", "Retry-After", "x-ms-async-operation-timeout")
 STEP = re.compile(r'\["([^"]+)"\]|([^.\[\]]+)|(\[\])')
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -71,7 +71,7 @@ class Answer:
 
 
 def load() -> list[Recording]:
-    return [_read(path) for path in sorted(FOLDER.glob("*.json")) if path != DEVIATIONS]
+    return [_read(path) for path in sorted(FOLDER.glob("*.json")) if path not in {DEVIATIONS, DOCUMENTED}]
 
 
 def _read(path: Path) -> Recording:
