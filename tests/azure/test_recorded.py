@@ -55,6 +55,6 @@ def test_no_two_calls_of_a_recording_have_one_name() -> None:
         assert len(names) == len(set(names)), recording.name
 
 
-@pytest.mark.parametrize(("page", "text"), made(), ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("page", "text"), list(made()), ids=lambda value: getattr(value, "name", ""))
 def test_the_pages_say_what_evidence_there_is(page: Path, text: str) -> None:
     assert page.read_text(encoding="utf-8") == text, "run: make evidence"

@@ -95,6 +95,7 @@ class Emulator:
         self.cloud.jobs.join()
         self.cloud.flow_runs.join()
         self.cloud.containers.join()
+        self.cloud.operations.close()
         self.cloud.log.close()
         self.cloud.store.close()
 

@@ -43,7 +43,15 @@ class Operations:
     def __init__(self, store: Store, phase_seconds: float) -> None:
         self._store = store
         self._phase_seconds = phase_seconds
+        self._timers: list[threading.Timer] = []
         self.next_fate: Fate | None = None
+
+    def close(self) -> None:
+        """No operation ends after this; those under way end when the emulator starts again."""
+        for timer in self._timers:
+            timer.cancel()
+        for timer in self._timers:
+            timer.join()
 
     def begin(self, ending: Ending, *, timed: bool = True) -> str:
         """The operation's id. A fault may make it hang or fail instead."""
@@ -114,6 +122,7 @@ class Operations:
         error = tuple(record["fail"]) if record["fail"] else None
         timer = threading.Timer(self._phase_seconds, self.finish, args=(name, error))
         timer.daemon = True
+        self._timers = [timer, *(one for one in self._timers if one.is_alive())]
         timer.start()
 
     def headers(

@@ -46,7 +46,17 @@ def list_subscriptions(cloud: Cloud, request: Request) -> Reply:
 
 
 def list_tenants(cloud: Cloud, request: Request) -> Reply:
-    tenant = {"id": f"/tenants/{tokens.TENANT}", "tenantId": tokens.TENANT, "displayName": "Emulated tenant"}
+    tenant = {
+        "id": f"/tenants/{tokens.TENANT}",
+        "tenantId": tokens.TENANT,
+        "countryCode": "US",
+        "displayName": "Emulated tenant",
+        "domains": ["emulator.invalid"],
+        "tenantCategory": "Home",
+        "defaultDomain": "emulator.invalid",
+        "tenantType": "AAD",
+        "tenantBrandingLogoUrl": None,
+    }
     return Reply(200, {"value": [tenant]})
 
 

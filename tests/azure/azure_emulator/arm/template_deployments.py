@@ -113,7 +113,7 @@ def _operation(deployment: Document, resource_id: str) -> Document:
     return {"id": f"{deployment['id']}/operations/{name}", "operationId": name, "properties": properties}
 
 
-def _shape(deployment: Document) -> None:
+def _shape(deployment: Document, _: str) -> None:
     """What was made is told with the outputs, once it is there."""
     deployment.pop("systemData", None)
     properties = deployment["properties"]

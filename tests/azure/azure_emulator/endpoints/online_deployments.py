@@ -129,7 +129,7 @@ EVERY = {
 }
 
 
-def _shape(deployment: Document) -> None:
+def _shape(deployment: Document, _: str) -> None:
     told(deployment, "createdAt", "createdBy", "lastModifiedAt")
     properties = deployment["properties"]
     properties["instanceType"] = properties["instanceType"].upper()

@@ -146,7 +146,7 @@ EVERY = {
 }
 
 
-def _shape(endpoint: Document) -> None:
+def _shape(endpoint: Document, _: str) -> None:
     """An endpoint has no address until it is made."""
     told(endpoint, "createdAt", "createdBy", "lastModifiedAt")
     properties = endpoint["properties"]

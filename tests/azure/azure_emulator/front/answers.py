@@ -11,7 +11,7 @@ from typing import Any
 
 from azure_emulator.front.wire import Document, Reply
 
-Shape = Callable[[Document], None]
+Shape = Callable[[Document, str], None]  # the resource, and the API version that was asked for
 OWN = "emulator"  # properties that begin so are the emulator's own
 USER = "Emulator user"
 BY_USER = (
@@ -24,7 +24,7 @@ BY_USER = (
 )
 
 
-def shaped(reply: Reply, shapes: Mapping[str, Shape]) -> Reply:
+def shaped(reply: Reply, shapes: Mapping[str, Shape], version: str) -> Reply:
     """The reply with each resource in it, alone or in a list, in its type's shape; errors are left alone."""
     if not isinstance(reply.body, dict) or reply.status >= 400:
         return reply
@@ -33,7 +33,7 @@ def shaped(reply: Reply, shapes: Mapping[str, Shape]) -> Reply:
     for resource in [body, *(listed if isinstance(listed, list) else [])]:
         if isinstance(resource, dict) and isinstance(resource.get("properties"), dict):
             _hide_own(resource["properties"])
-            shapes.get(str(resource.get("type")).lower(), _as_it_is)(resource)
+            shapes.get(str(resource.get("type")).lower(), _as_it_is)(resource, version)
     return replace(reply, body=body)
 
 
@@ -42,7 +42,7 @@ def _hide_own(properties: Document) -> None:
         del properties[name]
 
 
-def _as_it_is(_: Document) -> None:
+def _as_it_is(_: Document, __: str) -> None:
     """For types of which no recording was read."""
 
 

@@ -131,7 +131,9 @@ class Connection(BaseHTTPRequestHandler):
                     cloud.operations.next_fate = Fate(
                         not fails, fault.code if fails else "", fault.message if fails else ""
                     )
-                return shaped(found.route.handler(cloud, found.request), self.server.emulator.shapes)
+                reply = found.route.handler(cloud, found.request)
+                version = request.query.get("api-version", "")
+                return shaped(reply, self.server.emulator.shapes, version)
         except AzureError as error:
             return error.reply
         except Exception as error:

@@ -111,7 +111,7 @@ EVERY: dict[str, Document] = {
 
 
 def _shape_of(family: str) -> Shape:
-    def shape(asset: Document) -> None:
+    def shape(asset: Document, _: str) -> None:
         properties = asset["properties"]
         fill(properties, EVERY[family])
         if family == "models":
@@ -125,7 +125,15 @@ def _shape_of(family: str) -> Shape:
     return shape
 
 
-SHAPES = {f"{ML}/workspaces/{family}/versions": _shape_of(family) for family in FAMILIES}
+def _container_shape(container: Document, _: str) -> None:
+    fill(container["properties"], dict.fromkeys(("description", "tags", "properties")))
+    told(container, "createdAt", "createdBy", "createdByType", "lastModifiedAt")
+
+
+SHAPES: dict[str, Shape] = {
+    **{f"{ML}/workspaces/{family}": _container_shape for family in FAMILIES},
+    **{f"{ML}/workspaces/{family}/versions": _shape_of(family) for family in FAMILIES},
+}
 
 
 def _routes(family: str) -> list[Route]:

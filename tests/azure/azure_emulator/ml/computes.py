@@ -81,7 +81,7 @@ INNER = {
 }
 
 
-def _shape(compute: Document) -> None:
+def _shape(compute: Document, _: str) -> None:
     """Nodes are not told of while a cluster is made or changed, nor a password ever."""
     compute.pop("systemData", None)
     properties = compute["properties"]

@@ -82,7 +82,7 @@ EVERY = {
 }
 
 
-def _shape(connection: Document) -> None:
+def _shape(connection: Document, _: str) -> None:
     told(connection, *BY_USER)
     fill(connection, {"tags": None, "location": None})
     properties = connection["properties"]

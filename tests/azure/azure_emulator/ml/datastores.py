@@ -60,7 +60,7 @@ def list_secrets(cloud: Cloud, request: Request) -> Reply:
     store = cloud.store.require(request.path.rsplit("/", 1)[0])["properties"]
     if request.json.get("expirableSecret") and store["datastoreType"] == "AzureBlob":
         token = container_signature(cloud, store["accountName"], store["containerName"])
-        return Reply(200, {"secretsType": "Sas", "sasToken": token})
+        return Reply(200, {"secretsType": "Sas", "sasToken": f"?{token}"})
     return Reply(200, {"secretsType": "AccountKey", "key": account_key(cloud, store["accountName"])})
 
 
@@ -87,15 +87,19 @@ def start_upload(cloud: Cloud, request: Request) -> Reply:
     )
 
 
-def _shape(store: Document) -> None:
-    told(store, *BY_USER)
-    store["systemData"] |= {"createdByType": "Application", "lastModifiedByType": "Application"}
+def _shape(store: Document, version: str) -> None:
+    """From 2024-07 on it is not told who made it."""
+    told(store, *(MADE if version >= "2024-07" else BY_USER))
+    by = {"createdByType": "Application", "lastModifiedByType": "Application"}
+    store["systemData"] |= {name: kind for name, kind in by.items() if name in store["systemData"]}
     parts = store["id"].split("/")
     place = {"subscriptionId": parts[2], "resourceGroup": parts[4]}
-    nothing = dict.fromkeys(("description", "tags", "properties", "intellectualProperty"))
-    fill(store["properties"], {**nothing, **place})
+    fill(store["properties"], {**dict.fromkeys(("description", "tags", "properties")), **place})
+    if version < "2024-07":
+        fill(store["properties"], {"intellectualProperty": None})
 
 
+MADE = ("createdAt", "lastModifiedAt", "lastModifiedBy", "lastModifiedByType")
 SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", DATASTORES, list_all),

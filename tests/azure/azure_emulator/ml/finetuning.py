@@ -12,8 +12,26 @@ TRAINER = Path(__file__).with_name("catalog_trainer.py")
 WANTED = "learning_rate"
 
 
-def shape(properties: Document) -> None:
+def shape(properties: Document, version: str) -> None:
     """As Azure shows a fine-tuning job: the command that stands for its trainer is ours alone."""
+    _shape(properties)
+    if version < "2024-10":
+        _as_before(properties)
+
+
+def _as_before(properties: Document) -> None:
+    """The form of the API versions before 2024-10, which knew nothing of instance types."""
+    for name in ("resources", "queueSettings"):
+        properties.pop(name, None)
+    properties |= {"computeId": None, "secretsConfiguration": None}
+    details = properties["fineTuningDetails"]
+    for name in ("trainingData", "validationData", "model"):
+        details[name]["pathOnCompute"] = None
+    for one in properties["outputs"].values():
+        fill(one, dict.fromkeys(("assetVersion", "pathOnCompute", "autoDeleteSetting")))
+
+
+def _shape(properties: Document) -> None:
     details = properties["fineTuningDetails"]
     model = details["model"]["uri"]
     for name in ("command", "inputs", "environmentId", "codeId"):

@@ -182,13 +182,13 @@ RUN_FILES = {
 }
 
 
-def _shape(job: Document) -> None:
+def _shape(job: Document, version: str) -> None:
     told(job, "createdAt", "createdBy", "createdByType")
     properties = job["properties"]
     for name in ("startTimeUtc", "endTimeUtc"):
         properties.pop(name, None)
     if properties["jobType"] == "FineTuning":
-        finetuning.shape(properties)
+        finetuning.shape(properties, version)
         return
     fill(properties, EVERY)
     if properties["status"] != "Starting":

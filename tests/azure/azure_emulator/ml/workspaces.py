@@ -122,7 +122,7 @@ EVERY = {
 }
 
 
-def _shape(workspace: Document) -> None:
+def _shape(workspace: Document, _: str) -> None:
     """A hub or a project has more that no recording was read of; it gets what every workspace has."""
     told(workspace, *BY_USER)
     if (workspace.get("identity") or {}).get("principalId"):
