@@ -110,9 +110,8 @@ class Replay:
         found = self._ask("GET", store).json()["properties"]
         names["blobs"] = f"https://{found['accountName']}.blob.core.windows.net/{found['containerName']}"
         names["workspace_marker"] = found["containerName"].removeprefix("azureml-blobstore-")
-        self._signature = self._ask("POST", f"{store}/listSecrets", {"expirableSecret": True}).json()[
-            "sasToken"
-        ]
+        told = self._ask("POST", f"{store}/listSecrets", {"expirableSecret": True}).json()
+        self._signature = told["sasToken"].lstrip("?")
         self._put_blob(f"{names['blobs']}/tiny/model.bin?{self._signature}", "weights", {})
 
     def answers(self) -> Iterator[tuple[Call, Answer]]:
