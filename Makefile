@@ -7,7 +7,7 @@ AZUREML := .venv-azureml/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs
+.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ agreement: $(INSTALLED)  ## write the agreement with the labelled answers into d
 
 reference: $(INSTALLED)  ## write docs/reference.md from the code
 	$(BIN)/python docs/make_reference.py
+
+evidence: $(INSTALLED)  ## write the table of Azure's calls and their evidence
+	PYTHONPATH=tests/azure:tests/azure/support $(BIN)/python tests/azure/support/evidence.py
 
 bench-demo: $(INSTALLED)  ## run the demo with seeds 0, 1 and 2
 	$(BIN)/python bench/demo.py

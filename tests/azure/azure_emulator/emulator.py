@@ -21,7 +21,7 @@ from azure_emulator.front.certificates import Certificates
 from azure_emulator.front.faults import Schedule
 from azure_emulator.front.proxy import Server
 from azure_emulator.front.request_log import RequestLog
-from azure_emulator.front.route_table import ROUTES
+from azure_emulator.front.route_table import ROUTES, SHAPES
 from azure_emulator.front.routing import Router
 from azure_emulator.ml import jobs
 from azure_emulator.ml.job_runner import JobRunner
@@ -48,6 +48,7 @@ class Emulator:
         self.folder = folder
         self.certificates = Certificates(folder)
         self.router = Router(ROUTES)
+        self.shapes = SHAPES
         store = Store(folder / "state.sqlite")
         blobs, workers = BlobStore(store, folder / "blobs"), Workers()
         operations = Operations(store, options.phase_seconds)
@@ -94,6 +95,7 @@ class Emulator:
         self.cloud.jobs.join()
         self.cloud.flow_runs.join()
         self.cloud.containers.join()
+        self.cloud.operations.close()
         self.cloud.log.close()
         self.cloud.store.close()
 

@@ -37,6 +37,7 @@ def put_identity(cloud: Cloud, request: Request) -> Reply:
     if old:
         ids = {name: old["properties"][name] for name in ids}
     identity = resource_document(request.path, IDENTITY, request.json, old, **ids)
+    identity["id"] = identity["id"].replace("/resourceGroups/", "/resourcegroups/")  # this service's way
     cloud.store.put(identity)
     return Reply(200 if old else 201, identity)
 

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import ML, Service
 from azure_emulator.arm.store import require_settled
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Handler, Plane, Route
-from azure_emulator.front.wire import Reply, Request, require_token
+from azure_emulator.front.wire import Document, Reply, Request, require_token
 
 SUBSCRIPTION = "/subscriptions/{subscription}"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/{{group}}"
-ML = "Microsoft.MachineLearningServices"
 WORKSPACE = f"{GROUP}/providers/{ML}/workspaces/{{workspace}}"
 
 
@@ -46,7 +46,7 @@ def listing(kind: str) -> Handler:
     return handler
 
 
-def deletion(provider: str) -> Handler:
+def deletion(service: Service) -> Handler:
     """DELETE as a long-running operation; 204 where there is nothing."""
 
     def handler(cloud: Cloud, request: Request) -> Reply:
@@ -57,20 +57,48 @@ def deletion(provider: str) -> Handler:
         with cloud.store.changing(request.path) as properties:
             properties["provisioningState"] = "Deleting"
         operation = cloud.operations.begin(Ending(request.path, delete=True))
-        return accepted(cloud, operation, provider, resource.get("location", ""))
+        return accepted(cloud, operation, service, resource)
 
     return handler
 
 
-def accepted(cloud: Cloud, operation: str, provider: str, location: str) -> Reply:
-    return Reply(202, None, cloud.operations.headers(operation, provider=provider, location=location))
+def accepted(cloud: Cloud, operation: str, service: Service, resource: Document) -> Reply:
+    """202 for an operation on a resource."""
+    return Reply(202, None, _headers(cloud, operation, service, resource))
 
 
-def begun(cloud: Cloud, request: Request, operation: str, *, created: bool, provider: str) -> Reply:
+def begun(cloud: Cloud, request: Request, operation: str, *, created: bool, service: Service) -> Reply:
     """The answer to a PUT that goes on: the resource as it is now, and where to follow the operation."""
     resource = cloud.store.require(request.path)
-    headers = cloud.operations.headers(operation, provider=provider, location=resource.get("location", ""))
+    headers = _headers(cloud, operation, service, resource, made=request.path)
     return Reply(201 if created else 200, resource, headers)
+
+
+def _headers(
+    cloud: Cloud, operation: str, service: Service, resource: Document, made: str = ""
+) -> dict[str, str]:
+    workspace = cloud.store.get(workspace_of(resource["id"])) or resource
+    location = resource.get("location") or workspace.get("location", "")
+    marker = str(workspace["properties"].get("workspaceId", ""))
+    return cloud.operations.headers(operation, service=service, location=location, made=made, marker=marker)
+
+
+def note_operation(cloud: Cloud, resource_id: str, operation: str, service: Service) -> None:
+    """Endpoints and deployments name the operation that made them among their properties."""
+    address = _headers(cloud, operation, service, cloud.store.require(resource_id))["Azure-AsyncOperation"]
+    with cloud.store.changing(resource_id) as properties:
+        properties["properties"] = {**(properties.get("properties") or {}), "AzureAsyncOperationUri": address}
+
+
+def workspace_of(resource_id: str) -> str:
+    """The workspace that a resource of Azure ML is in."""
+    parts = resource_id.split("/")
+    return "/".join(parts[: parts.index("workspaces") + 2]) if "workspaces" in parts else resource_id
+
+
+def created_at(request: Request) -> dict[str, str]:
+    """The header that says where something new is."""
+    return {"Location": f"https://{request.host}{request.path}"}
 
 
 def at(request: Request, path: str) -> Request:

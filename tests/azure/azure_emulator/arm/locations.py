@@ -9,9 +9,20 @@ from azure_emulator.front.wire import azure_error
 DEFAULT = "workspaceblobstore"
 ARTIFACTS = "workspaceartifactstore"
 BLOB_URL = re.compile(
-    r"https://(?P<account>[^.]+)\.blob\.core\.windows\.net/(?P<container>[^/]+)/?(?P<path>.*)"
+    r"https://(?P<account>[^.]+)\.blob\.core\.windows\.net(?::443)?/(?P<container>[^/]+)/?(?P<path>.*)"
 )
 STORE_URI = re.compile(r"azureml://.*?datastores/(?P<store>[^/]+)/(?:paths/)?(?P<path>.*)")
+
+
+def long_uri(workspace: str, uri: str, kind: str) -> str:
+    """A datastore's URI with subscription, group and workspace in it; a folder's ends with a slash."""
+    match = STORE_URI.fullmatch(uri)
+    if match is None:
+        return uri
+    parts = workspace.split("/")
+    place = f"azureml://subscriptions/{parts[2]}/resourcegroups/{parts[4]}/workspaces/{parts[-1]}"
+    end = "/" if kind == "uri_folder" and not match["path"].endswith("/") else ""
+    return f"{place}/datastores/{match['store']}/paths/{match['path']}{end}"
 
 
 class Place(NamedTuple):

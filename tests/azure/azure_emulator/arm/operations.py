@@ -1,21 +1,19 @@
 """Long-running operations: begun by a request, polled by the client, finished by time or by a worker."""
 
 import threading
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from azure_emulator.arm.store import Store
+from azure_emulator.arm.services import STATUSES, Service
+from azure_emulator.arm.store import Store, now
 from azure_emulator.client.tokens import SUBSCRIPTION
-from azure_emulator.front.routing import Plane, Route
+from azure_emulator.front.routing import Handler, Plane, Route
 from azure_emulator.front.wire import Document, Reply, Request, not_found
 
 POLL_MILLISECONDS = "50"  # a Retry-After of 0 makes the SDK sleep 30 s
 LOCATION = f"/subscriptions/{SUBSCRIPTION}/providers/{{provider}}/locations/{{location}}"
-STATUS = f"{LOCATION}/operationsStatus/{{operation}}"
-RESULT = f"{LOCATION}/operationResults/{{operation}}"
+DEPLOYMENT = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Resources/deployments"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,15 @@ class Operations:
     def __init__(self, store: Store, phase_seconds: float) -> None:
         self._store = store
         self._phase_seconds = phase_seconds
+        self._timers: list[threading.Timer] = []
         self.next_fate: Fate | None = None
+
+    def close(self) -> None:
+        """No operation ends after this; those under way end when the emulator starts again."""
+        for timer in self._timers:
+            timer.cancel()
+        for timer in self._timers:
+            timer.join()
 
     def begin(self, ending: Ending, *, timed: bool = True) -> str:
         """The operation's id. A fault may make it hang or fail instead."""
@@ -53,7 +59,7 @@ class Operations:
         name = str(uuid.uuid4())
         record = {
             "status": "InProgress",
-            "started": time.time(),
+            "began": now(),
             "ending": vars(ending),
             "hung": bool(fate and fate.hang),
             "timed": timed,
@@ -95,7 +101,7 @@ class Operations:
             if record is None or record["status"] != "InProgress":
                 return
             ending = Ending(**record["ending"])
-            record["status"] = "Failed" if error else "Succeeded"
+            record |= {"status": "Failed" if error else "Succeeded", "ended": now()}
             if error:
                 record["error"] = {"code": error[0], "message": error[1]}
             self._apply(ending, failed=bool(error))
@@ -116,30 +122,37 @@ class Operations:
         error = tuple(record["fail"]) if record["fail"] else None
         timer = threading.Timer(self._phase_seconds, self.finish, args=(name, error))
         timer.daemon = True
+        self._timers = [timer, *(one for one in self._timers if one.is_alive())]
         timer.start()
 
-    def headers(self, name: str, *, provider: str, location: str) -> dict[str, str]:
-        """Both of ARM's ways to follow an operation."""
-        places = {"provider": provider, "location": location or "global", "operation": name}
-        base = f"https://{Plane.MANAGEMENT.value}"
-        return {
-            "Azure-AsyncOperation": base + STATUS.format(**places) + "?api-version=2024-04-01",
-            "Location": base + RESULT.format(**places) + "?api-version=2024-04-01",
+    def headers(
+        self, name: str, *, service: Service, location: str, made: str = "", marker: str = ""
+    ) -> dict[str, str]:
+        """Where to follow an operation, as its service says it.
+
+        `made` is the address of the resource that a PUT makes; `marker` the id of its workspace.
+        """
+        place = LOCATION.format(provider=service.provider, location=location or "global")
+        called = f"{service.prefix}:{marker}:{name}" if service.prefix else name
+        result = _address(f"{place}/{service.result}/{called}") if service.result else ""
+        headers = {
+            "Azure-AsyncOperation": _address(f"{place}/{service.status}/{called}"),
+            "Location": _address(made) if made and service.made_at else result,
+            "x-ms-async-operation-timeout": service.timeout,
             "x-ms-retry-after-ms": POLL_MILLISECONDS,
         }
+        return {header: value for header, value in headers.items() if value}
 
-    def status(self, request: Request) -> Reply:
+    def status(self, request: Request, service: Service) -> Reply:
         record = self._record(request)
-        answer: dict[str, Any] = {
-            "id": request.path,
-            "name": request["operation"],
-            "status": record["status"],
-        }
-        if record["status"] == "InProgress":
-            return Reply(200, answer, {"x-ms-retry-after-ms": POLL_MILLISECONDS})
-        if "error" in record:
-            answer["error"] = record["error"]
-        return Reply(200, answer)
+        headers = {"x-ms-retry-after-ms": POLL_MILLISECONDS} if record["status"] == "InProgress" else {}
+        return Reply(200, service.answer(request["operation"], request.path, record), headers)
+
+    def deployment_status(self, request: Request) -> Reply:
+        """ARM's deployments say nothing but the status, and why they failed."""
+        record = self._record(request)
+        told = {"status": record["status"], **({"error": record["error"]} if "error" in record else {})}
+        return Reply(200, told, {"x-ms-retry-after-ms": POLL_MILLISECONDS})
 
     def result(self, request: Request) -> Reply:
         record = self._record(request)
@@ -152,23 +165,40 @@ class Operations:
         return Reply(200, resource) if resource else Reply(204)
 
     def _record(self, request: Request) -> Document:
-        record = self._store.read("operations", request["operation"])
+        record = self._store.read("operations", request["operation"].rsplit(":", 1)[-1])
         if record is None:
             raise not_found(request.path)
         return record
 
 
+def _address(path: str) -> str:
+    return f"https://{Plane.MANAGEMENT.value}{path}?api-version=2024-04-01"
+
+
+def _status_of(service: Service) -> Handler:
+    return lambda cloud, request: cloud.operations.status(request, service)
+
+
+_PLACE = LOCATION.replace(SUBSCRIPTION, "{subscription}").replace("{{", "{").replace("}}", "}")
 ROUTES = [
-    Route(
-        "GET",
-        Plane.MANAGEMENT,
-        STATUS.replace(SUBSCRIPTION, "{subscription}"),
-        lambda c, r: c.operations.status(r),
+    *(
+        Route("GET", Plane.MANAGEMENT, f"{_PLACE}/{one.status}/{{operation}}", _status_of(one))
+        for one in STATUSES
+    ),
+    *(
+        Route(
+            "GET",
+            Plane.MANAGEMENT,
+            f"{_PLACE}/{one.result}/{{operation}}",
+            lambda c, r: c.operations.result(r),
+        )
+        for one in STATUSES
+        if one.result
     ),
     Route(
         "GET",
         Plane.MANAGEMENT,
-        RESULT.replace(SUBSCRIPTION, "{subscription}"),
-        lambda c, r: c.operations.result(r),
+        f"{DEPLOYMENT}/{{deployment}}/operationStatuses/{{operation}}",
+        lambda c, r: c.operations.deployment_status(r),
     ),
 ]

@@ -1,10 +1,12 @@
 """Resource groups, and what lies in them."""
 
 import re
+from dataclasses import replace
 
 from azure_emulator.arm import ids as arm
 from azure_emulator.arm.ids import GROUP, SUBSCRIPTION, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import GENERIC
 from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
@@ -12,6 +14,7 @@ from azure_emulator.storage.key_vaults import soft_delete
 from azure_emulator.storage.storage_accounts import forget_accounts
 
 KIND = "Microsoft.Resources/resourceGroups"
+GROUPS = replace(GENERIC, provider="Microsoft.Resources")
 TAG_FILTER = re.compile(
     r"tagName eq '(?P<name>[^']*)'(?: and tagValue eq '(?P<value>[^']*)')?", re.IGNORECASE
 )
@@ -65,7 +68,7 @@ def delete(cloud: Cloud, request: Request) -> Reply:
     soft_delete(cloud, request.path)
     forget_accounts(cloud, request.path)
     operation = cloud.operations.begin(Ending(request.path, delete=True))
-    headers = cloud.operations.headers(operation, provider="Microsoft.Resources", location=group["location"])
+    headers = cloud.operations.headers(operation, service=GROUPS, location=group["location"])
     del headers["Azure-AsyncOperation"]  # this one is followed by its Location alone
     return Reply(202, None, headers)
 

@@ -46,12 +46,34 @@ def list_subscriptions(cloud: Cloud, request: Request) -> Reply:
 
 
 def list_tenants(cloud: Cloud, request: Request) -> Reply:
-    tenant = {"id": f"/tenants/{tokens.TENANT}", "tenantId": tokens.TENANT, "displayName": "Emulated tenant"}
+    tenant = {
+        "id": f"/tenants/{tokens.TENANT}",
+        "tenantId": tokens.TENANT,
+        "countryCode": "US",
+        "displayName": "Emulated tenant",
+        "domains": ["emulator.invalid"],
+        "tenantCategory": "Home",
+        "defaultDomain": "emulator.invalid",
+        "tenantType": "AAD",
+        "tenantBrandingLogoUrl": None,
+    }
     return Reply(200, {"value": [tenant]})
 
 
 def get_provider(cloud: Cloud, request: Request) -> Reply:
-    registration = {"namespace": request["namespace"], "registrationState": "Registered", "resourceTypes": []}
+    """Every provider is registered. Of its types one is told, in the regions that the emulator knows."""
+    kind = {
+        "resourceType": "operations",
+        "locations": [],
+        "apiVersions": ["2024-10-01"],
+        "capabilities": "None",
+    }
+    registration = {
+        "namespace": request["namespace"],
+        "registrationState": "Registered",
+        "registrationPolicy": "RegistrationRequired",
+        "resourceTypes": [kind],
+    }
     return Reply(200, {"id": request.path, **registration})
 
 

@@ -3,12 +3,14 @@
 The template itself is not evaluated: its parameters say which resources are new and what they are called.
 """
 
+import uuid
+import zlib
 from typing import Any
 
 from azure_emulator.arm import generic_resources
 from azure_emulator.arm import ids as arm
 from azure_emulator.arm.ids import GROUP, managed
-from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.operations import POLL_MILLISECONDS, Ending
 from azure_emulator.arm.resource_groups import require_open_group
 from azure_emulator.arm.store import now, resource_document
 from azure_emulator.cloud import Cloud
@@ -35,11 +37,25 @@ def put(cloud: Cloud, request: Request) -> Reply:
         raise azure_error(409, "DeploymentActive", message)
     values = {name: item.get("value") for name, item in (sent.get("parameters") or {}).items()}
     made = _make_workspace(cloud, group["id"], values) if values.get("workspaceName") else []
-    kept = {"mode": sent.get("mode"), "timestamp": now(), "outputs": {}, "duration": "PT1S", "made": made}
+    kept = {
+        "mode": str(sent.get("mode", "Incremental")).capitalize(),
+        "timestamp": now(),
+        "outputs": {},
+        "duration": "PT1S",
+        "made": made,
+        "templateHash": str(zlib.crc32(request.body)),
+        "parameters": _parameters(sent),
+        "correlationId": str(uuid.uuid4()),
+        "providers": [],
+        "dependencies": [],
+    }
     deployment = resource_document(request.path, KIND, {}, old, **kept, provisioningState="Accepted")
     cloud.store.put(deployment)
     operation = cloud.operations.begin(Ending(request.path, beside=made[-1:]))
-    return arm.begun(cloud, request, operation, created=old is None, provider="Microsoft.Resources")
+    path = request.path.replace("/resourceGroups/", "/resourcegroups/")  # as the SDK writes it
+    status = f"https://{request.host}{path}/operationStatuses/{operation}?api-version=2020-06-01"
+    headers = {"Azure-AsyncOperation": status, "x-ms-retry-after-ms": POLL_MILLISECONDS}
+    return Reply(201 if old is None else 200, cloud.store.require(request.path), headers)
 
 
 def _make_workspace(cloud: Cloud, group: str, values: dict[str, Any]) -> list[str]:
@@ -97,6 +113,28 @@ def _operation(deployment: Document, resource_id: str) -> Document:
     return {"id": f"{deployment['id']}/operations/{name}", "operationId": name, "properties": properties}
 
 
+def _shape(deployment: Document, _: str) -> None:
+    """What was made is told with the outputs, once it is there."""
+    deployment.pop("systemData", None)
+    properties = deployment["properties"]
+    for name in ("made", *(("outputs",) if properties["provisioningState"] == "Accepted" else ())):
+        properties.pop(name, None)
+
+
+def _parameters(sent: Document) -> Document:
+    """The values that count: those sent, else the template's defaults, with their types."""
+    declared = (sent.get("template") or {}).get("parameters") or {}
+    values = sent.get("parameters") or {}
+    return {
+        name: {
+            "type": str(one.get("type", "string")).capitalize(),
+            "value": (values.get(name) or {}).get("value", one.get("defaultValue")),
+        }
+        for name, one in declared.items()
+    }
+
+
+SHAPES = {KIND: _shape}
 ROUTES = [
     managed("PUT", TEMPLATE, put),
     managed("GET", TEMPLATE, arm.get),

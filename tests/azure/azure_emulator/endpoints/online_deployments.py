@@ -1,12 +1,15 @@
 """Online deployments: what is asked and answered about them; `containers` runs them."""
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, managed
+from azure_emulator.arm.ids import managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import DEPLOYMENTS as DEPLOYMENTS_SERVICE
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import require_settled, resource_document
 from azure_emulator.cloud import Cloud
 from azure_emulator.endpoints.online_endpoints import ENDPOINT
-from azure_emulator.front.wire import Document, Reply, Request, azure_error
+from azure_emulator.front.answers import fill, told
+from azure_emulator.front.wire import Document, Reply, Request, front_error
 from azure_emulator.ml import quota
 
 KIND = f"{ML}/workspaces/onlineEndpoints/deployments"
@@ -33,7 +36,8 @@ def put(cloud: Cloud, request: Request) -> Reply:
     cloud.store.put(resource_document(request.path, KIND, body, old, **properties))
     _begin(cloud, request.path)
     operation = cloud.store.require(request.path)["properties"]["emulatorOperation"]
-    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+    arm.note_operation(cloud, request.path, operation, DEPLOYMENTS_SERVICE)
+    return arm.begun(cloud, request, operation, created=old is None, service=DEPLOYMENTS_SERVICE)
 
 
 def _begin(cloud: Cloud, deployment_id: str) -> None:
@@ -52,11 +56,11 @@ def _begin(cloud: Cloud, deployment_id: str) -> None:
 def _check(cloud: Cloud, sent: Document) -> None:
     """Raise 400 for what the service refuses at once."""
     size = sent.get("instanceType")
-    if size not in quota.SIZES:
-        raise azure_error(400, "BadRequest", f"The instance type {size} is not available in this region.")
+    if quota.size_of(size) is None:
+        raise front_error(400, "BadRequest", f"The instance type {size} is not available in this region.")
     model = sent.get("model")
     if isinstance(model, str) and model.startswith("/") and cloud.store.get(model) is None:
-        raise azure_error(400, "BadRequest", f"The model {model.split('/models/')[-1]} does not exist.")
+        raise front_error(400, "BadRequest", f"The model {model.split('/models/')[-1]} does not exist.")
 
 
 def patch(cloud: Cloud, request: Request) -> Reply:
@@ -67,7 +71,7 @@ def patch(cloud: Cloud, request: Request) -> Reply:
     deployment["properties"]["provisioningState"] = "Updating"
     cloud.store.put(deployment)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, provider=ML)
+    return arm.begun(cloud, request, operation, created=False, service=DEPLOYMENTS_SERVICE)
 
 
 def delete(cloud: Cloud, request: Request) -> Reply:
@@ -76,8 +80,8 @@ def delete(cloud: Cloud, request: Request) -> Reply:
     properties = (endpoint or {}).get("properties", {})
     if any(properties.get(kind, {}).get(request["deployment"]) for kind in ("traffic", "mirrorTraffic")):
         message = f"Deployment {request['deployment']} has traffic: set it to 0 before deleting it."
-        raise azure_error(400, "BadRequest", message)
-    return arm.deletion(ML)(cloud, request)
+        raise front_error(400, "BadRequest", message)
+    return arm.deletion(DEPLOYMENTS_SERVICE)(cloud, request)
 
 
 def get_logs(cloud: Cloud, request: Request) -> Reply:
@@ -104,6 +108,38 @@ def resume(cloud: Cloud) -> None:
             cloud.containers.start(deployment["id"], operation)
 
 
+PROBE = {
+    "failureThreshold": 30,
+    "successThreshold": 1,
+    "timeout": "PT2S",
+    "period": "PT10S",
+    "initialDelay": "PT10S",
+}
+REQUESTS = {"maxQueueWait": "PT0S", "requestTimeout": "PT5S", "maxConcurrentRequestsPerInstance": 1}
+EVERY = {
+    **dict.fromkeys(("description", "codeConfiguration", "environmentId", "model", "modelMountPath")),
+    "dataCollector": None,
+    "properties": {},
+    "environmentVariables": {},
+    "requestSettings": REQUESTS,
+    "appInsightsEnabled": False,
+    "livenessProbe": PROBE,
+    "readinessProbe": PROBE,
+    "egressPublicNetworkAccess": "Enabled",
+}
+
+
+def _shape(deployment: Document, _: str) -> None:
+    told(deployment, "createdAt", "createdBy", "lastModifiedAt")
+    properties = deployment["properties"]
+    properties["instanceType"] = properties["instanceType"].upper()
+    for name in ("livenessProbe", "readinessProbe", "requestSettings"):
+        properties[name] = properties.get(name) or {}
+    fill(properties, EVERY)
+    fill(deployment, {"tags": {}, "kind": "Managed", "sku": {"name": "Default", "tier": "Standard"}})
+
+
+SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", DEPLOYMENTS, arm.listing(KIND)),
     managed("GET", DEPLOYMENT, arm.get),

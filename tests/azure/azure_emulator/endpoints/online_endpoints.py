@@ -3,12 +3,15 @@
 import time
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import ENDPOINTS as ENDPOINTS_SERVICE
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import require_settled, resource_document
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
-from azure_emulator.front.wire import Document, Reply, Request, azure_error
+from azure_emulator.front.answers import fill, told
+from azure_emulator.front.wire import Document, Reply, Request, front_error
 
 KIND = f"{ML}/workspaces/onlineEndpoints"
 ENDPOINTS = f"{WORKSPACE}/onlineEndpoints"
@@ -37,7 +40,8 @@ def put(cloud: Cloud, request: Request) -> Reply:
     body = {**body, "location": location, "identity": _identity(cloud, body.get("identity"))}
     cloud.store.put(resource_document(request.path, KIND, body, old, **properties))
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+    arm.note_operation(cloud, request.path, operation, ENDPOINTS_SERVICE)
+    return arm.begun(cloud, request, operation, created=old is None, service=ENDPOINTS_SERVICE)
 
 
 def patch(cloud: Cloud, request: Request) -> Reply:
@@ -47,11 +51,11 @@ def patch(cloud: Cloud, request: Request) -> Reply:
     endpoint["properties"]["provisioningState"] = "Updating"
     cloud.store.put(endpoint)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, provider=ML)
+    return arm.begun(cloud, request, operation, created=False, service=ENDPOINTS_SERVICE)
 
 
 def delete(cloud: Cloud, request: Request) -> Reply:
-    reply = arm.deletion(ML)(cloud, request)
+    reply = arm.deletion(ENDPOINTS_SERVICE)(cloud, request)
     cloud.forget_secrets(f"endpoint/{request.path.lower()}/")
     return reply
 
@@ -59,12 +63,12 @@ def delete(cloud: Cloud, request: Request) -> Reply:
 def _check_name(cloud: Cloud, resource_id: str, name: str, location: str) -> None:
     """An endpoint's name is a host name of its region. Raise 400 where it is unfit or taken."""
     if not 3 <= len(name) <= 32:
-        raise azure_error(400, "BadRequest", f"Endpoint name {name} must have 3 to 32 characters.")
+        raise front_error(400, "BadRequest", f"Endpoint name {name} must have 3 to 32 characters.")
     for other in cloud.store.below("", kind=KIND):
         same = other["name"].lower() == name.lower() and other["location"] == location
         if same and other["id"].lower() != resource_id.lower():
             message = f"Endpoint name {name} is already in use in this region. Choose another."
-            raise azure_error(400, "BadRequest", message)
+            raise front_error(400, "BadRequest", message)
 
 
 def _check_traffic(cloud: Cloud, resource_id: str, traffic: Document, mirror: Document) -> None:
@@ -72,32 +76,29 @@ def _check_traffic(cloud: Cloud, resource_id: str, traffic: Document, mirror: Do
     for name in [*traffic, *mirror]:
         deployment = cloud.store.get(f"{resource_id}/deployments/{name}")
         if deployment is None:
-            raise azure_error(
+            raise front_error(
                 400, "BadRequest", f"Traffic is given to deployment {name}, which does not exist."
             )
         state = deployment["properties"]["provisioningState"]
         if state != "Succeeded" and (traffic.get(name) or mirror.get(name)):
             message = f"Traffic is given to deployment {name}, which is {state}."
-            raise azure_error(400, "BadRequest", message)
+            raise front_error(400, "BadRequest", message)
     if sum(traffic.values()) not in {0, 100}:
-        raise azure_error(400, "BadRequest", f"Traffic adds up to {sum(traffic.values())}, not to 0 or 100.")
+        raise front_error(400, "BadRequest", f"Traffic adds up to {sum(traffic.values())}, not to 0 or 100.")
     if sum(mirror.values()) > 50:
-        raise azure_error(400, "BadRequest", "Mirror traffic is more than 50 per cent.")
+        raise front_error(400, "BadRequest", "Mirror traffic is more than 50 per cent.")
 
 
 def _identity(cloud: Cloud, declared: Document | None) -> Document:
     """With the ids that Azure fills in for each user-assigned identity. Raise 400 for one that is missing."""
     if not declared or not declared.get("userAssignedIdentities"):
-        return declared or {
-            "type": "SystemAssigned",
-            "principalId": tokens.OBJECT_ID,
-            "tenantId": tokens.TENANT,
-        }
+        own = {"principalId": tokens.OBJECT_ID, "tenantId": tokens.TENANT}
+        return {"type": "SystemAssigned", **(declared or {}), **own}
     filled = {}
     for identity_id in declared["userAssignedIdentities"]:
         found = cloud.store.get(identity_id)
         if found is None:
-            raise azure_error(400, "BadRequest", f"The identity {identity_id} does not exist.")
+            raise front_error(400, "BadRequest", f"The identity {identity_id} does not exist.")
         filled[identity_id] = {name: found["properties"][name] for name in ("principalId", "clientId")}
     return {**declared, "userAssignedIdentities": filled}
 
@@ -109,7 +110,7 @@ def keys(cloud: Cloud, endpoint_id: str) -> dict[str, str]:
 def list_keys(cloud: Cloud, request: Request) -> Reply:
     endpoint = cloud.store.require(request.path.rsplit("/", 1)[0])
     if endpoint["properties"].get("authMode", "Key").lower() != "key":
-        raise azure_error(400, "BadRequest", "Keys are listed for endpoints with key authentication only.")
+        raise front_error(400, "BadRequest", "Keys are listed for endpoints with key authentication only.")
     return Reply(200, keys(cloud, endpoint["id"]))
 
 
@@ -118,7 +119,7 @@ def regenerate_keys(cloud: Cloud, request: Request) -> Reply:
     slot = SLOTS[str(request.json.get("keyType", "Primary")).lower()]
     cloud.secret(f"endpoint/{endpoint['id'].lower()}/{slot}", renew=True)
     operation = cloud.operations.begin(Ending(endpoint["id"]))
-    return arm.accepted(cloud, operation, ML, endpoint["location"])
+    return arm.accepted(cloud, operation, ENDPOINTS_SERVICE, endpoint)
 
 
 def token(cloud: Cloud, request: Request) -> Reply:
@@ -135,6 +136,30 @@ def token(cloud: Cloud, request: Request) -> Reply:
     )
 
 
+EVERY = {
+    **dict.fromkeys(("description", "compute", "scoringUri", "swaggerUri")),
+    "properties": {},
+    "authMode": "Key",
+    "traffic": {},
+    "mirrorTraffic": {},
+    "publicNetworkAccess": "Enabled",
+}
+
+
+def _shape(endpoint: Document, _: str) -> None:
+    """An endpoint has no address until it is made."""
+    told(endpoint, "createdAt", "createdBy", "lastModifiedAt")
+    properties = endpoint["properties"]
+    if properties["provisioningState"] == "Creating":
+        properties |= {"scoringUri": None, "swaggerUri": None}
+    fill(endpoint, {"tags": {}, "kind": "Managed"})
+    fill(properties, EVERY)
+    group, _, rest = endpoint["id"].replace("/resourceGroups/", "/resourcegroups/").partition("/providers/")
+    head, name = rest.lower().rsplit("/", 1)
+    properties["properties"]["azureml.onlineendpointid"] = f"{group}/providers/{head}/{name}"
+
+
+SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", ENDPOINTS, arm.listing(KIND)),
     managed("GET", ENDPOINT, arm.get),

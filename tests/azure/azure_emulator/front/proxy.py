@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from azure_emulator.arm.operations import Fate
 from azure_emulator.arm.store import now
 from azure_emulator.client.client_process import signal_client
+from azure_emulator.front.answers import shaped
 from azure_emulator.front.faults import Fault
 from azure_emulator.front.routing import Found, Plane
 from azure_emulator.front.wire import AzureError, Reply, Request, error_body
@@ -130,7 +131,9 @@ class Connection(BaseHTTPRequestHandler):
                     cloud.operations.next_fate = Fate(
                         not fails, fault.code if fails else "", fault.message if fails else ""
                     )
-                return found.route.handler(cloud, found.request)
+                reply = found.route.handler(cloud, found.request)
+                version = request.query.get("api-version", "")
+                return shaped(reply, self.server.emulator.shapes, version)
         except AzureError as error:
             return error.reply
         except Exception as error:

@@ -1,9 +1,11 @@
 """A request as handlers see it, and what they answer."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from azure_emulator.client import tokens
@@ -80,14 +82,33 @@ def azure_error(status: int, code: str, message: str, headers: Mapping[str, str]
     return AzureError(Reply(status, error_body(code, message), {"x-ms-error-code": code, **(headers or {})}))
 
 
+def front_error(status: int, code: str, message: str, inner: str = "BadArgument") -> AzureError:
+    """As Azure ML's front end words errors about jobs, assets, endpoints and deployments."""
+    facts = {
+        "ComponentName": "managementfrontend",
+        "Correlation": {"operation": uuid.uuid4().hex, "request": uuid.uuid4().hex[:16]},
+        "Environment": "emulator",
+        "Location": "emulator",
+        "Time": datetime.now(UTC).isoformat(),
+        "InnerError": {"code": inner, "innerError": None},
+    }
+    more = [{"type": name, "info": {"value": value}} for name, value in facts.items()]
+    told = {"code": code, "message": message, "details": [], "additionalInfo": more}
+    return AzureError(Reply(status, {"error": told}))
+
+
 def kind_of(resource_id: str) -> str:
     """`Provider/type` of a top-level resource."""
     return "/".join(resource_id.rsplit("/providers/", 1)[-1].split("/")[:2])
 
 
 def not_found(resource_id: str) -> AzureError:
+    """ARM's own 404, with the resource group where there is one."""
     name = f"{kind_of(resource_id)}/{resource_id.rsplit('/', 1)[-1]}"
-    return azure_error(404, "ResourceNotFound", f"The Resource '{name}' was not found.")
+    group = re.search(r"/resourceGroups/([^/]+)/", resource_id)
+    where = f" under resource group '{group[1]}'" if group else ""
+    more = "For more details please go to https://aka.ms/ARMResourceNotFoundFix"
+    return azure_error(404, "ResourceNotFound", f"The Resource '{name}'{where} was not found. {more}")
 
 
 def require_token(request: Request) -> None:

@@ -3,10 +3,12 @@
 import uuid
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.locations import ARTIFACTS, DEFAULT
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
+from azure_emulator.front.answers import BY_USER, fill, told
 from azure_emulator.front.signatures import account_key, container_signature
 from azure_emulator.front.wire import Document, Reply, Request
 from azure_emulator.storage.file_shares import share_folder
@@ -33,7 +35,7 @@ def create_default(cloud: Cloud, workspace: Document) -> None:
             "accountName": account,
             "endpoint": "core.windows.net",
             "protocol": "https",
-            "serviceDataAccessAuthIdentity": "None",
+            "serviceDataAccessAuthIdentity": "WorkspaceSystemAssignedIdentity",
             "credentials": {"credentialsType": "AccountKey"},
             "containerName" if kind == "AzureBlob" else "fileShareName": container,
         }
@@ -58,7 +60,7 @@ def list_secrets(cloud: Cloud, request: Request) -> Reply:
     store = cloud.store.require(request.path.rsplit("/", 1)[0])["properties"]
     if request.json.get("expirableSecret") and store["datastoreType"] == "AzureBlob":
         token = container_signature(cloud, store["accountName"], store["containerName"])
-        return Reply(200, {"secretsType": "Sas", "sasToken": token})
+        return Reply(200, {"secretsType": "Sas", "sasToken": f"?{token}"})
     return Reply(200, {"secretsType": "AccountKey", "key": account_key(cloud, store["accountName"])})
 
 
@@ -66,7 +68,8 @@ def start_upload(cloud: Cloud, request: Request) -> Reply:
     """A container of its own for an asset that is to be uploaded, and a signature for it."""
     workspace = cloud.store.require(arm.workspace_id(request))
     account_id = workspace["properties"]["storageAccount"]
-    account, container = account_id.rsplit("/", 1)[1], uuid.uuid4().hex
+    account = account_id.rsplit("/", 1)[1]
+    container = f"{workspace['properties']['workspaceId']}-{uuid.uuid4().hex[:26]}"
     cloud.blobs.create_container(account, container)
     url = f"https://{account}.blob.core.windows.net/{container}"
     signed = {"credentialType": "SAS", "sasUri": f"{url}?{container_signature(cloud, account, container)}"}
@@ -74,9 +77,9 @@ def start_upload(cloud: Cloud, request: Request) -> Reply:
         200,
         {
             "pendingUploadId": str(uuid.uuid4()),
-            "pendingUploadType": "TemporaryBlobReference",
+            "pendingUploadType": "None",
             "blobReferenceForConsumption": {
-                "blobUri": url,
+                "blobUri": f"https://{account}.blob.core.windows.net:443/{container}",
                 "storageAccountArmId": account_id,
                 "credential": signed,
             },
@@ -84,6 +87,20 @@ def start_upload(cloud: Cloud, request: Request) -> Reply:
     )
 
 
+def _shape(store: Document, version: str) -> None:
+    """From 2024-07 on it is not told who made it."""
+    told(store, *(MADE if version >= "2024-07" else BY_USER))
+    by = {"createdByType": "Application", "lastModifiedByType": "Application"}
+    store["systemData"] |= {name: kind for name, kind in by.items() if name in store["systemData"]}
+    parts = store["id"].split("/")
+    place = {"subscriptionId": parts[2], "resourceGroup": parts[4]}
+    fill(store["properties"], {**dict.fromkeys(("description", "tags", "properties")), **place})
+    if version < "2024-07":
+        fill(store["properties"], {"intellectualProperty": None})
+
+
+MADE = ("createdAt", "lastModifiedAt", "lastModifiedBy", "lastModifiedByType")
+SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", DATASTORES, list_all),
     managed("GET", f"{DATASTORES}/{{datastore}}", arm.get),

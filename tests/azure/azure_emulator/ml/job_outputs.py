@@ -3,7 +3,7 @@
 import re
 
 from azure_emulator.arm.store import Store
-from azure_emulator.front.wire import Document, azure_error
+from azure_emulator.front.wire import Document, front_error
 
 OUTPUT_URI = re.compile(
     r"azureml://(?:.*/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths/?)?(?P<path>.*)"
@@ -29,10 +29,10 @@ def resolve_job_output(store: Store, workspace: str, uri: str) -> str:
         return uri
     job = store.require(f"{workspace}/jobs/{match['job']}")
     if job["properties"]["status"] != "Completed":
-        raise azure_error(400, "UserError", f"The job {match['job']} has not completed: it has no outputs.")
+        raise front_error(400, "UserError", f"The job {match['job']} has not completed: it has no outputs.")
     declared = job["properties"]["outputs"].get(match["output"])
     if declared is None:
         if match["output"] != "artifacts":
-            raise azure_error(400, "UserError", f"The job has no output {match['output']}.")
+            raise front_error(400, "UserError", f"The job has no output {match['output']}.")
         declared = {"uri": output_uri(match["job"], "default", {})}
     return f"{declared['uri'].rstrip('/')}/{match['path']}".rstrip("/")

@@ -98,7 +98,7 @@ class JobRunner:
     def _take_nodes(self, job_id: str) -> bool:
         with self._store.lock:
             job = self._require(job_id)
-            compute = self._store.get(job["properties"].get("computeId") or "")
+            compute = self._store.get(compute_of(job))
             if compute:
                 scale = compute["properties"]["properties"].get("scaleSettings") or {}
                 limit, wanted = int(scale.get("maxNodeCount", 1)), nodes_of(job)
@@ -117,8 +117,7 @@ class JobRunner:
         return sum(
             nodes_of(job)
             for job in jobs
-            if (job["properties"].get("computeId") or "").lower() == compute_id.lower()
-            and job["properties"]["status"] in ACTIVE
+            if compute_of(job).lower() == compute_id.lower() and job["properties"]["status"] in ACTIVE
         )
 
     def _execute(self, job_id: str) -> None:
@@ -218,3 +217,9 @@ class JobRunner:
                 return
             with self._store.changing(job_id) as kept:
                 kept.update(properties, status=status)
+
+
+def compute_of(job: Document) -> str:
+    """The cluster's id, also where the job gives its name alone; empty without a cluster."""
+    given = job["properties"].get("computeId") or ""
+    return given if given.startswith("/") or not given else f"{split(job['id'])[0]}/computes/{given}"

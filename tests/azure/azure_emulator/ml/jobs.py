@@ -1,13 +1,16 @@
 """Command and fine-tuning jobs: what is asked and answered about them; `job_runner` runs them."""
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import ML, WORKSPACE, managed
+from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.services import JOBS as JOBS_SERVICE
+from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import resource_document
 from azure_emulator.cloud import Cloud
+from azure_emulator.front.answers import fill, told
 from azure_emulator.front.routing import Plane
 from azure_emulator.front.signatures import container_signature
-from azure_emulator.front.wire import Document, Reply, Request, azure_error
+from azure_emulator.front.wire import AzureError, Document, Reply, Request, front_error
 from azure_emulator.ml import finetuning
 from azure_emulator.ml.job_outputs import output_uri
 from azure_emulator.ml.job_runner import FINAL
@@ -36,33 +39,40 @@ def put(cloud: Cloud, request: Request) -> Reply:
         "default",
         {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": output_uri(name, "default", {})},
     )
+    studio = f"{STUDIO}/{name}?wsid={_short(workspace['id'])}"
     tracking = f"azureml://{workspace['location']}.api.azureml.ms/mlflow/v1.0{workspace['id']}?"
     job = resource_document(
         request.path,
         KIND,
         body,
         None,
-        status="NotStarted",
+        status="Starting",
         experimentName=sent.get("experimentName") or "Default",
         displayName=sent.get("displayName") or name,
         outputs=outputs,
         services={
             "Tracking": {"jobServiceType": "Tracking", "endpoint": tracking},
-            "Studio": {"jobServiceType": "Studio", "endpoint": f"{STUDIO}/{name}?wsid={workspace['id']}"},
+            "Studio": {"jobServiceType": "Studio", "endpoint": studio},
         },
     )
     cloud.store.put(job)
     cloud.jobs.start(job["id"])
-    return Reply(201, job)
+    return Reply(201, job, arm.created_at(request))
 
 
 def _check(cloud: Cloud, sent: Document) -> None:
     """Raise 400 for what the service refuses at once."""
     if sent.get("jobType") not in {"Command", "FineTuning"}:
-        raise azure_error(400, "UserError", f"Jobs of type {sent.get('jobType')} are not emulated.")
+        raise front_error(400, "UserError", f"Jobs of type {sent.get('jobType')} are not emulated.")
     for name in ("computeId", "environmentId", "codeId"):
         if sent.get(name) and sent[name].startswith("/") and cloud.store.get(sent[name]) is None:
-            raise azure_error(400, "UserError", f"{name}: {sent[name].rsplit('/', 1)[1]} was not found.")
+            raise _unknown(name, sent[name].rsplit("/", 1)[1])
+
+
+def _unknown(name: str, value: str) -> AzureError:
+    if name == "computeId":
+        return front_error(400, "UserError", f"Unknown compute target '{value}'.")
+    return front_error(400, "UserError", f"{name}: {value} was not found.")
 
 
 def _describe(cloud: Cloud, request: Request, old: Document, sent: Document) -> Reply:
@@ -71,7 +81,7 @@ def _describe(cloud: Cloud, request: Request, old: Document, sent: Document) -> 
             f"A job with this name already exists: {request['job']}. Only description, tags, displayName, "
             "properties, and isArchived can be updated."
         )
-        raise azure_error(400, "UserError", message)
+        raise front_error(400, "UserError", message)
     with cloud.store.changing(request.path) as properties:
         changeable = ("description", "tags", "displayName", "properties", "isArchived")
         properties |= {name: sent[name] for name in changeable if name in sent}
@@ -92,8 +102,7 @@ def cancel(cloud: Cloud, request: Request) -> Reply:
     with cloud.store.changing(job_id) as properties:
         properties["status"] = "CancelRequested"
     operation = cloud.operations.begin(Ending(f"{job_id}/cancel"))
-    location = cloud.store.require(arm.workspace_id(request))["location"]
-    return arm.accepted(cloud, operation, ML, location)
+    return arm.accepted(cloud, operation, JOBS_SERVICE, job)
 
 
 def details(cloud: Cloud, request: Request) -> Reply:
@@ -145,12 +154,62 @@ def resume(cloud: Cloud) -> None:
             cloud.jobs.fail(job["id"], "NodeLost", "The emulator was stopped while the job ran.")
 
 
+def _short(workspace: str) -> str:
+    """A workspace as the studio's addresses and asset URIs write it."""
+    parts = workspace.split("/")
+    return f"/subscriptions/{parts[2]}/resourcegroups/{parts[4]}/workspaces/{parts[-1]}"
+
+
+SERVICE = dict.fromkeys(("port", "status", "errorMessage", "properties", "nodes"))
+RESOURCES = {"instanceCount": 1, "shmSize": "2g"} | dict.fromkeys(
+    ("maxInstanceCount", "instanceType", "locations", "properties", "dockerArgs")
+)
+EVERY = {
+    **dict.fromkeys(("description", "computeId", "componentId", "codeId", "identity", "distribution")),
+    **dict.fromkeys(("notificationSetting", "secretsConfiguration", "autologgerSettings", "limits")),
+    "queueSettings": None,
+    "tags": {},
+    "properties": {"_azureml.ComputeTargetType": "amlctrain"},
+    "isArchived": False,
+    "environmentVariables": {},
+    "parameters": {},
+    "inputs": {},
+    "resources": RESOURCES,
+}
+RUN_FILES = {
+    "ProcessInfoFile": "azureml-logs/process_info.json",
+    "ProcessStatusFile": "azureml-logs/process_status.json",
+}
+
+
+def _shape(job: Document, version: str) -> None:
+    told(job, "createdAt", "createdBy", "createdByType")
+    properties = job["properties"]
+    for name in ("startTimeUtc", "endTimeUtc"):
+        properties.pop(name, None)
+    if properties["jobType"] == "FineTuning":
+        finetuning.shape(properties, version)
+        return
+    fill(properties, EVERY)
+    if properties["status"] != "Starting":
+        fill(properties["properties"], RUN_FILES)
+    for service in (properties.get("services") or {}).values():
+        fill(service, SERVICE)
+    for one in properties["inputs"].values():
+        fill(one, {"description": None})
+    for one in properties["outputs"].values():
+        fill(one, dict.fromkeys(("description", "assetName", "assetVersion", "autoDeleteSetting")))
+    if properties["queueSettings"]:
+        fill(properties["queueSettings"], {"priority": None})
+
+
+SHAPES = {KIND: _shape}
 HISTORY = f"/history/v1.0{WORKSPACE}"
 ROUTES = [
     managed("GET", JOBS, list_all),
     managed("GET", JOB, arm.get),
     managed("PUT", JOB, put),
-    managed("DELETE", JOB, arm.deletion(ML)),
+    managed("DELETE", JOB, arm.deletion(JOBS_SERVICE)),
     managed("POST", f"{JOB}/cancel", cancel),
     managed("POST", f"{HISTORY}/rundata", run_data, Plane.WORKSPACE),
     managed("GET", f"{HISTORY}/runs/{{job}}/details", details, Plane.WORKSPACE),

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from azure_emulator.arm.ids import ML, SUBSCRIPTION, managed
+from azure_emulator.arm.ids import SUBSCRIPTION, managed
+from azure_emulator.arm.services import ML
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.wire import Document, Reply, Request
 
@@ -23,6 +24,7 @@ SIZES = {
     "Standard_E4s_v3": Size("standardESv3Family", 4, 32),
     "Standard_E8s_v3": Size("standardESv3Family", 8, 64),
     "Standard_E16s_v3": Size("standardESv3Family", 16, 128),
+    "Standard_F2s_v2": Size("standardFSv2Family", 2, 4),
     "Standard_F4s_v2": Size("standardFSv2Family", 4, 8),
     "Standard_F8s_v2": Size("standardFSv2Family", 8, 16),
     "Standard_NC6s_v3": Size("standardNCSv3Family", 6, 112, 1),
@@ -34,6 +36,17 @@ SIZES = {
     "Standard_NC40ads_H100_v5": Size("standardNCADSH100v5Family", 40, 320, 1),
 }
 DEFAULT_CORES = 100
+PRICES = {
+    "billingCurrency": "USD",
+    "unitOfMeasure": "OneHour",
+    "values": [{"retailPrice": 1.0, "osType": "Linux", "vmTier": "Standard"}],
+}
+_BY_NAME = {name.lower(): size for name, size in SIZES.items()}
+
+
+def size_of(name: str | None) -> Size | None:
+    """Letter case does not count."""
+    return _BY_NAME.get((name or "").lower())
 
 
 def limits(cloud: Cloud) -> dict[str, int]:
@@ -56,12 +69,12 @@ def used(cloud: Cloud, family: str) -> int:
 
 
 def family_of(deployment: Document) -> str:
-    size = SIZES.get(deployment["properties"].get("instanceType", ""))
+    size = size_of(deployment["properties"].get("instanceType"))
     return size.family if size else ""
 
 
 def cores_of(deployment: Document) -> int:
-    size = SIZES.get(deployment["properties"].get("instanceType", ""))
+    size = size_of(deployment["properties"].get("instanceType"))
     return size.cores * int((deployment.get("sku") or {}).get("capacity") or 1) if size else 0
 
 
@@ -107,7 +120,10 @@ def list_sizes(cloud: Cloud, request: Request) -> Reply:
                     "memoryGB": size.memory,
                     "lowPriorityCapable": True,
                     "premiumIO": True,
-                    "supportedComputeTypes": ["AmlCompute", "ComputeInstance"],
+                    "osVhdSizeMB": 1047552,
+                    "maxResourceVolumeMB": int(size.memory * 1024) * 2,
+                    "estimatedVMPrices": PRICES,
+                    "supportedComputeTypes": ["AmlCompute", "ComputeInstance", "MIR"],
                 }
                 for name, size in SIZES.items()
             ]

@@ -3,11 +3,14 @@
 import uuid
 
 from azure_emulator.arm import ids as arm
-from azure_emulator.arm.ids import GROUP, ML, SUBSCRIPTION, WORKSPACE, managed
+from azure_emulator.arm.ids import GROUP, SUBSCRIPTION, WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
 from azure_emulator.arm.resource_groups import require_open_group
+from azure_emulator.arm.services import ML, WORKSPACES
 from azure_emulator.arm.store import require_settled, resource_document
+from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
+from azure_emulator.front.answers import BY_USER, fill, told
 from azure_emulator.front.routing import Plane, Route
 from azure_emulator.front.signatures import account_key
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
@@ -59,7 +62,7 @@ def delete(cloud: Cloud, request: Request) -> Reply:
     for other in cloud.store.below("", kind=KIND):
         if str(other["properties"].get("hubResourceId")).lower() == request.path.lower():
             raise azure_error(409, "Conflict", f"The hub still has the project {other['name']}.")
-    return arm.deletion(ML)(cloud, request)
+    return arm.deletion(WORKSPACES)(cloud, request)
 
 
 def put(cloud: Cloud, request: Request) -> Reply:
@@ -68,7 +71,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     require_settled(old)
     create(cloud, request.path, request.json)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=old is None, provider=ML)
+    return arm.begun(cloud, request, operation, created=old is None, service=WORKSPACES)
 
 
 def patch(cloud: Cloud, request: Request) -> Reply:
@@ -78,7 +81,7 @@ def patch(cloud: Cloud, request: Request) -> Reply:
     workspace["properties"] |= {**(body.get("properties") or {}), "provisioningState": "Updating"}
     cloud.store.put(workspace)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, provider=ML)
+    return arm.begun(cloud, request, operation, created=False, service=WORKSPACES)
 
 
 def list_all(cloud: Cloud, request: Request) -> Reply:
@@ -99,6 +102,42 @@ def discovery(cloud: Cloud, request: Request) -> Reply:
     )
 
 
+MODES = ["AllowInternetOutbound", "AllowOnlyApprovedOutbound"]
+EVERY = {
+    **dict.fromkeys(("keyVault", "applicationInsights", "containerRegistry", "storageAccount")),
+    **dict.fromkeys(("imageBuildCompute", "linkedModelInventoryArmId", "serverlessComputeSettings")),
+    **dict.fromkeys(("hbiWorkspace", "v1LegacyMode", "softDeleteEnabled", "storageHnsEnabled"), False),
+    **dict.fromkeys(("EnableSoftwareBillOfMaterials", "enableDataIsolation"), False),
+    "enableServiceSideCMKEncryption": False,
+    "description": "",
+    "sasGetterUri": "",
+    "tenantId": tokens.TENANT,
+    "managedNetwork": {"changeableIsolationModes": MODES, "isolationMode": "Disabled"},
+    "allowRoleAssignmentOnRG": True,
+    "privateLinkCount": 0,
+    "publicNetworkAccess": "Enabled",
+    "ipAllowlist": [],
+    "sdkTelemetryAppInsightsKey": tokens.TENANT,
+    "systemDatastoresAuthMode": "identity",
+}
+
+
+def _shape(workspace: Document, _: str) -> None:
+    """A hub or a project has more that no recording was read of; it gets what every workspace has."""
+    told(workspace, *BY_USER)
+    if (workspace.get("identity") or {}).get("principalId"):
+        workspace["identity"]["tenantId"] = tokens.TENANT
+    properties = workspace["properties"]
+    fqdn = f"ml-{workspace['name']}-{properties['workspaceId']}.{workspace['location']}.notebooks.azure.net"
+    notebooks = {"resourceId": properties["workspaceId"].replace("-", ""), "fqdn": fqdn}
+    notebooks |= {"isPrivateLinkEnabled": False, "notebookPreparationError": None}
+    own = {"creationTime": workspace["systemData"]["createdAt"], "friendlyName": workspace["name"]}
+    fill(properties, {**EVERY, **own, "notebookInfo": notebooks})
+    basic = {"sku": {"name": "Basic", "tier": "Basic"}, "kind": "Default"}
+    fill(workspace, {"tags": {}, "etag": None, **basic})
+
+
+SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", f"{GROUP}/providers/{KIND}", list_all),
     managed("GET", f"{SUBSCRIPTION}/providers/{KIND}", list_all),
