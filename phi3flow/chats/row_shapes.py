@@ -1,102 +1,271 @@
-"""Read one line of a chat file: a `Chat`, or the wrong field and the reason.
+"""The shapes of rows: a table with one entry for each, and the reader that turns a row into messages.
 
-Accepted shapes (examples in docs/data.md):
-
-    {"messages": [{"role": "system|user|assistant", "content": text}, ..], "prompt_id"?, "slice"?, "cluster"?}
-    {"prompt": ignored, "messages": as above, ..}                          ULTRACHAT
-    {"question" or "instruction", "input"?, "answer" or "output", ..}      one question, one answer
+To accept another shape, add a word to QUESTIONS or ANSWERS, or an entry to SHAPES.
 """
 
-import re
-import unicodedata
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from phi3flow.chats.chat import Chat, Message
-from phi3flow.core.jsonl import RowError, any_text, json_name, parse_object, short
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.fields import Columns, Fields, plain, unfolded
+from phi3flow.chats.repairs import Repair, repaired
+from phi3flow.chats.turns import counts_toward_loss, full_text, read_turn, text_of
+from phi3flow.core.errors import BadInput, nearest
+from phi3flow.core.jsonl import RowError, json_name, short
 
-_ROLES = ("system", "user", "assistant")
-_QUESTION, _ANSWER = ("question", "instruction"), ("answer", "output")
-_INVISIBLE = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
+CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "data")
+QUESTIONS = ("question", "instruction", "prompt", "query")
+ANSWERS = ("answer", "output", "response", "completion", "reply")
+SYSTEMS = ("system", "system_prompt", "system_message")
+LABELS = ("prompt_id", "slice", "cluster")
+BESIDE = ("input", "context", "history", "tools")  # what goes with a question, or with a chat
+PREFERENCES = ("chosen", "rejected", "preferred_output", "non_preferred_output")
+# What `--columns` can name, and what a table's header is told by.
+NAMES = (*CHATS, *QUESTIONS, *ANSWERS, *SYSTEMS, *BESIDE, *LABELS, *PREFERENCES, "answers")
 
-
-def parse_row(line: bytes) -> Chat:
-    """Read one line without its line feed. Raises RowError.
-
-    Content is normalised to NFC, so that two encodings of one character are the same text for the tokenizer
-    and for the split. Not to NFKC, which changes the content (x² -> x2, ½ -> 1/2).
-    """
-    row = parse_object(line)
-    messages = _messages(row)
-    _check_turns(messages)
-    return Chat(messages, *(_label(row, name) for name in ("prompt_id", "slice", "cluster")))
-
-
-def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
-    if "messages" not in row:
-        return _question_and_answer(row)
-    messages = row["messages"]
-    if not isinstance(messages, list):
-        raise RowError("messages", f"must be a list, not {json_name(messages)}")
-    return tuple(_message(f"messages[{i}]", message) for i, message in enumerate(messages))
+_NO_PLACE = "has no place beside {beside}; put it into a message, or choose: --columns system={name}"
+_REFUSED = {
+    "history": _NO_PLACE,
+    "context": _NO_PLACE,
+    "input": _NO_PLACE,
+    "functions": "is OpenAI's older form of tools; write tools and tool_calls",
+}
 
 
-def _message(where: str, message: Any) -> Message:
-    if not isinstance(message, dict):
-        raise RowError(where, f"must be an object, not {json_name(message)}")
-    role = message.get("role")
-    if role not in _ROLES:
-        shown = short(role) if isinstance(role, str) else json_name(role)
-        raise RowError(f"{where}.role", f"is {shown}; known: " + ", ".join(_ROLES))
-    return {"role": role, "content": _text(f"{where}.content", message.get("content"))}
+@dataclass
+class Read:
+    """A chat and what was done to its row: repairs, and names of fields that were not used."""
+
+    chat: Chat
+    repairs: list[Repair] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
 
-def _question_and_answer(row: dict[str, Any]) -> tuple[Message, ...]:
-    asked, answered = _only_one(row, _QUESTION), _only_one(row, _ANSWER)
-    if asked is None and answered is None:
-        keys = ", ".join(short(key) for key in list(row)[:8]) or "none"
-        raise RowError("row", f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})")
+class Shape(NamedTuple):
+    """`tells` names the field that shows the shape, or None; `read` takes the messages."""
+
+    tells: Callable[[Fields], str | None]
+    read: Callable[[Fields, list[str]], list[dict[str, Any]]]
+
+
+def parse_columns(given: str) -> dict[str, str]:
+    """`question=Frage,answer=Antwort` as our names and the file's. Raises BadInput."""
+    columns: dict[str, str] = {}
+    for pair in filter(None, given.split(",")):
+        ours, equals, theirs = (part.strip() for part in pair.partition("="))
+        if ours not in NAMES or ours in columns:
+            what = "stands twice" if ours in columns else f"unknown ({nearest(ours, NAMES)})"
+            raise BadInput(f"--columns: {ours}: {what}", hint="--columns question=COLUMN,answer=COLUMN")
+        if not equals or not theirs:
+            raise BadInput(f"--columns: {ours}: names no column", hint=f"--columns {ours}=COLUMN")
+        columns[ours] = theirs
+    return columns
+
+
+def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
+    """A row of any shape as a chat. Raises RowError with the wrong field and the reason."""
+    fields, unused = Fields(row, columns or {}), []  # type: tuple[Fields, list[str]]
+    _refuse_preferences(fields)
+    shape = next((shape for shape in SHAPES if shape.tells(fields)), None)
+    if shape is None:
+        raise _unknown(fields)
+    messages = shape.read(fields, unused)
+    if (system := fields.only(SYSTEMS)) is not None and fields.present(system):
+        content = full_text(fields.spelled(system), fields.take(system))
+        messages.insert(0, {"role": "system", "content": content})
+    tools = _tools(fields)
+    _check_marks(fields)
+    ids: list[Repair] = []
+    prompt_id, part, cluster = (_label(fields, name, ids) for name in LABELS)
+    _refuse_what_is_left(fields, shape)
+    messages, repairs = repaired(messages)
+    chat = Chat(tuple(messages), prompt_id, part, cluster, tools)
+    return Read(chat, ids + repairs, unused + fields.unused)
+
+
+def _chat_field(fields: Fields) -> str | None:
+    """`messages` whatever it holds; a field of another name only if it holds a list: `data` can be a date."""
+    listed = [name for name in CHATS if isinstance(unfolded(fields.peek(name)), list)]
+    return fields.only(listed) or fields.only(CHATS[:1])
+
+
+def _chat(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    name = _chat_field(fields) or CHATS[0]
+    messages = read_turns(fields.spelled(name), fields.take(name), unused)
+    first = next((turn["content"] for turn in messages if turn["role"] == "user"), None)
+    for key in ("prompt", "question", "query"):  # UltraChat repeats the first question
+        if fields.present(key) and _is_same(fields.peek(key), first):
+            fields.take(key)
+    return messages
+
+
+def _is_same(value: Any, text: str | None) -> bool:
+    return isinstance(value, str) and text is not None and value.split() == text.split()
+
+
+def read_turns(name: str, value: Any, unused: list[str]) -> list[dict[str, Any]]:
+    """A list of messages; of texts, where user and assistant speak in turn. Raises RowError."""
+    turns = unfolded(value)
+    if not isinstance(turns, list):
+        raise RowError(name, f"must be a list, not {json_name(turns)}")
+    if turns and all(isinstance(turn, str) for turn in turns):
+        turns = [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+    return [read_turn(f"{name}[{i}]", turn, unused.append) for i, turn in enumerate(turns)]
+
+
+def _question_and_answer(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    asked = fields.only(QUESTIONS) or ("input" if fields.has("input") else None)
+    answered = fields.only(ANSWERS)
     if asked is None or answered is None:
-        missing = _QUESTION if asked is None else _ANSWER
-        raise RowError(missing[0], f"missing (or '{missing[1]}')")
-    question = _text(asked, row[asked])
-    if row.get("input") not in (None, ""):
-        question += "\n\n" + _text("input", row["input"])
-    return (
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": _text(answered, row[answered])},
+        wanted = QUESTIONS if asked is None else ANSWERS
+        raise RowError(
+            wanted[0], f"missing (or {', '.join(map(repr, wanted[1:]))}; --columns names any other)"
+        )
+    history = _history(fields, unused)
+    question = _prompt(fields, asked, unused)
+    if question[-1]["role"] == "user":
+        for extra in ("input", "context"):
+            question[-1]["content"] += _extra(fields, extra) if extra != asked else ""
+    return history + question + _answer(fields, answered, unused)
+
+
+def _prompt(fields: Fields, name: str, unused: list[str]) -> list[dict[str, Any]]:
+    where, value = fields.spelled(name), fields.take(name)
+    if is_messages(value):
+        return read_turns(where, value, unused)
+    return [{"role": "user", "content": full_text(where, "" if value is None else value)}]
+
+
+def _answer(fields: Fields, name: str, unused: list[str]) -> list[dict[str, Any]]:
+    where, value = fields.spelled(name), fields.take(name)
+    if is_messages(value):
+        return read_turns(where, value, unused)
+    return [{"role": "assistant", "content": full_text(where, "" if value is None else value)}]
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a prompt or an answer is a list of messages, not of a text's parts, and not text."""
+    value = unfolded(value)
+    return isinstance(value, list) and any(
+        isinstance(turn, Mapping) and {"role", "from"} & set(map(plain, turn)) for turn in value
     )
 
 
-def _only_one(row: dict[str, Any], names: tuple[str, str]) -> str | None:
-    present = [name for name in names if name in row]
-    if len(present) > 1:
-        raise RowError(present[1], f"given together with '{present[0]}'; keep one of them")
-    return present[0] if present else None
+def _extra(fields: Fields, name: str) -> str:
+    """What stands after the question: Alpaca's input, Dolly's context, passages of a search."""
+    where, value = fields.spelled(name), fields.take(name)
+    if value is None:
+        return ""
+    texts = value if isinstance(value, list) else [value]
+    return "".join("\n\n" + text_of(where, text) for text in texts)
 
 
-def _check_turns(messages: tuple[Message, ...]) -> None:
-    roles = [message["role"] for message in messages]
-    if "assistant" not in roles:
-        raise RowError("messages", "has no assistant turn, so there is no answer to learn")
-    first = int(roles[0] == "system")
-    for position, role in enumerate(roles[first:]):
-        expected = _ROLES[1 + position % 2]
-        if role != expected:
-            raise RowError(f"messages[{first + position}].role", f"is {role}, expected {expected}")
-    if roles[-1] != "assistant":
+def _history(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    """Earlier turns: pairs of question and answer as in Alpaca, or messages."""
+    where, value = fields.spelled("history"), unfolded(fields.take("history"))
+    if value is None:
+        return []
+    if is_messages(value):
+        return read_turns(where, value, unused)
+    if not isinstance(value, list):
+        raise RowError(where, f"must be a list, not {json_name(value)}")
+    messages = []
+    for i, pair in enumerate(value):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise RowError(f"{where}[{i}]", "must be a pair of question and answer")
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            messages.append({"role": role, "content": full_text(f"{where}[{i}]", text)})
+    return messages
+
+
+def _squad(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    """SQuAD: answers with their places in a context; the first one is the reference."""
+    found = unfolded(fields.take("answers"))
+    texts = found.get("text") if isinstance(found, Mapping) else found
+    if not isinstance(texts, list) or not texts:
+        raise RowError(fields.spelled("answers"), "has no text in it: an unanswerable question")
+    first = texts[0].get("text") if isinstance(texts[0], Mapping) else texts[0]
+    if any(text != texts[0] for text in texts):
+        unused.append("answers[1:]")
+    asked = fields.only(QUESTIONS)
+    question = _prompt(fields, asked, unused) if asked else []
+    if not question:
+        raise RowError(QUESTIONS[0], "missing")
+    question[-1]["content"] += _extra(fields, "context")
+    return [*question, {"role": "assistant", "content": full_text("answers", first)}]
+
+
+def _rendered(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    where = fields.spelled("text")
+    raise RowError(where, "is a chat that a template has rendered, or plain text; give messages instead")
+
+
+def _first_of(*names: str) -> Callable[[Fields], str | None]:
+    return lambda fields: next(filter(fields.has, names), None)
+
+
+SHAPES = (
+    Shape(_chat_field, _chat),
+    Shape(_first_of(*ANSWERS), _question_and_answer),
+    Shape(_first_of("answers"), _squad),
+    Shape(_first_of(*QUESTIONS), _question_and_answer),
+    Shape(_first_of("text"), _rendered),
+)
+
+
+def _tools(fields: Fields) -> tuple[Mapping[str, Any], ...]:
+    where, value = fields.spelled("tools"), unfolded(fields.take("tools"))
+    if value in (None, []):
+        return ()
+    if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
+        raise RowError(where, f"must be a list of objects, not {json_name(value)}")
+    return tuple(value)
+
+
+def _check_marks(fields: Fields) -> None:
+    """Marks of a whole row: it is used, or refused by name."""
+    for name in ("weight", "train"):
+        where = fields.spelled(name)
+        if fields.present(name) and not counts_toward_loss(where, fields.take(name)):
+            raise RowError(where, "excludes the only answer: leave the row out, or mark single messages")
+    label = fields.take("label")
+    where = fields.spelled("label")
+    if label is False or (isinstance(label, str) and label.lower() == "false"):
         raise RowError(
-            f"messages[{len(roles) - 1}].role", "is user, but a chat ends with the assistant's answer"
+            where, "false marks a bad answer, from which prepare does not learn: leave the row out"
         )
+    if label is not None and label is not True and str(label).lower() != "true":
+        raise RowError(where, "is neither true nor false; to group rows by it: --columns slice=" + where)
 
 
-def _label(row: dict[str, Any], name: str) -> str | None:
-    return None if row.get(name) is None else _text(name, row[name])
+def _label(fields: Fields, name: str, repairs: list[Repair]) -> str | None:
+    value, where = fields.take(name), fields.spelled(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        repairs.append(Repair("numbers as ids taken", where, "is a number, not text"))
+        value = str(value)
+    return None if value is None else full_text(where, value)
 
 
-def _text(field: str, value: Any) -> str:
-    text = any_text(field, value)
-    if "\0" in text:
-        raise RowError(field, "contains a NUL character")
-    if _INVISIBLE.fullmatch(text):
-        raise RowError(field, "is empty")
-    return unicodedata.normalize("NFC", text)
+def _refuse_preferences(fields: Fields) -> None:
+    """Two answers of which one is better are no chat, unless --columns chooses one of them."""
+    if fields.mapped & {*ANSWERS, *CHATS}:
+        return
+    for name in filter(fields.present, PREFERENCES):
+        where = fields.spelled(name)
+        what = "belongs to a preference row, and prepare takes chats"
+        raise RowError(where, f"{what}; to learn from one of the answers: --columns answer={where}")
+
+
+def _refuse_what_is_left(fields: Fields, shape: Shape) -> None:
+    """Raise RowError for a field with meaning that the shape has not used."""
+    beside = fields.spelled(shape.tells(fields) or "")
+    for name, what in _REFUSED.items():
+        if fields.is_left(name):
+            where = fields.spelled(name)
+            raise RowError(where, what.format(beside=beside, name=where))
+
+
+def _unknown(fields: Fields) -> RowError:
+    keys = ", ".join(short(key) for key in fields.names[:8]) or "none"
+    return RowError("row", f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})")

@@ -15,7 +15,7 @@ from phi3flow.chats.chat import Chat
 from phi3flow.chats.row_shapes import parse_row
 from phi3flow.chats.rows import load_chats, open_source
 from phi3flow.core.errors import BadInput
-from phi3flow.core.jsonl import MAX_LINE_BYTES, RowError
+from phi3flow.core.jsonl import MAX_LINE, RowError
 
 USER = {"role": "user", "content": "Hi?"}
 ASSISTANT = {"role": "assistant", "content": "Hello."}

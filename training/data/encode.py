@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_example
+from phi3flow.chats.template_check import unrendered
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import BadRows, RowError
 
@@ -20,14 +21,16 @@ def encode_chats(
 ) -> "Dataset":
     """A dataset of `input_ids`, `labels` (only assistant tokens count toward the loss) and `line`.
 
-    Raises BadInput with each line of `source` that is longer than `max_length` tokens. Nothing is truncated:
-    a chat cut before its answer ends would teach the model not to stop.
+    Raises BadInput with each line of `source` that the model's chat template does not render whole, and each
+    that is longer than `max_length` tokens. Nothing is truncated: a chat cut before its answer ends would teach
+    the model not to stop.
     """
+    require_rendered(tokenizer, chats, source)
     from datasets import Dataset
 
     rows, bad = [], BadRows()
     for line, chat in enumerate(chats, start=1):
-        ids, mask = encode_example(tokenizer, chat.messages)
+        ids, mask = encode_example(tokenizer, chat.messages, chat.tools)
         if len(ids) > max_length:
             bad.add(
                 source, line, RowError("messages", f"{len(ids)} tokens, more than max_length {max_length}")
@@ -45,6 +48,16 @@ def encode_chats(
             "my.toml (docs/training.md, Recipes)",
         )
     return Dataset.from_list(rows)
+
+
+def require_rendered(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat], source: str) -> None:
+    """Raise BadInput with each chat whose words the model's chat template leaves out or refuses."""
+    bad = BadRows()
+    for line, chat in enumerate(chats, start=1):
+        if error := unrendered(tokenizer, chat):
+            bad.add(source, line, error)
+    if bad.total:
+        raise BadInput(bad.report(), hint="take these parts out of the chats, or start from another model")
 
 
 def packed(rows: "Dataset", max_length: int) -> "Dataset":

@@ -65,6 +65,11 @@ class Recipe:
     weight_decay: Number = Field(default=0.05, description="AdamW's weight decay")
     beta2: Share = Field(default=0.95, description="AdamW's decay of the second moment")
     max_length: Count = Field(default=512, description="longest chat in tokens; a longer one is an error")
+    system: Literal["fold", "refuse"] = Field(
+        default="fold",
+        description="system messages that the chat template leaves out: fold (into the first user turn) or "
+        "refuse, in training and serving",
+    )
     packing: Flag = Field(
         default=False, description="put several chats in a row of max_length; they do not see each other"
     )
