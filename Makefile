@@ -51,8 +51,9 @@ check: $(INSTALLED)    ## check format, lint, types, the layers of docs/architec
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/zizmor --offline --quiet .github
 
-reference: $(INSTALLED)  ## write docs/reference.md from the code
+reference: $(INSTALLED)  ## write docs/reference.md and the table in docs/data.md from the code
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python tests/chats/test_containers.py
 
 bench-demo: $(INSTALLED)  ## run the demo with seeds 0, 1 and 2
 	$(BIN)/python bench/demo.py

@@ -18,6 +18,7 @@ class Intake:
         self.unused: Counter[str] = Counter()  # rows, by field
         self.containers: dict[str, str] = {}  # of each file
         self.left_out: list[str] = []  # files and sheets
+        self.left_out_rows: Counter[str] = Counter()  # by the reason
 
     def add(self, repairs: Iterable[Repair], unused: Iterable[str]) -> None:
         """Count one row. Raises RowError for a repair with `strict`."""

@@ -105,11 +105,7 @@ def _ends_with_an_answer(messages: Messages) -> _Step:
     """Cut what follows the last answer that bears loss: nobody learns from it."""
     last = max((i for i, turn in enumerate(messages) if bears_loss(turn)), default=None)
     if last is None:
-        if not any(turn["role"] == "user" for turn in messages):
-            raise RowError("messages", "has no user turn, so there is no question")
-        if any(turn["role"] == "assistant" for turn in messages):
-            raise RowError("messages", "has no answer that counts toward the loss (weight, train)")
-        raise RowError("messages", "has no assistant turn, so there is no answer to learn")
+        raise RowError("messages", _why_nothing_is_learned({turn["role"] for turn in messages}))
     if last == len(messages) - 1:
         return _Step(messages, [])
     why = f"is {messages[-1]['role']}, but a chat ends with the assistant's answer"
@@ -117,6 +113,14 @@ def _ends_with_an_answer(messages: Messages) -> _Step:
         why = "is an answer without loss, but a chat ends with one that is learned"
     kind = "turns after the last answer cut"
     return _Step(messages[: last + 1], [Repair(kind, _role(len(messages) - 1), why)])
+
+
+def _why_nothing_is_learned(roles: set[str]) -> str:
+    if "assistant" not in roles:
+        return "has no assistant turn, so there is no answer to learn"
+    if "user" not in roles:
+        return "has no user turn, so there is no question"
+    return "has no answer that counts toward the loss (weight, train)"
 
 
 _STEPS: tuple[Callable[[Messages], _Step], ...] = (

@@ -70,14 +70,11 @@ def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
     shape = next((shape for shape in SHAPES if shape.tells(fields)), None)
     if shape is None:
         raise _unknown(fields)
-    messages = shape.read(fields, unused)
-    if (system := fields.only(SYSTEMS)) is not None and fields.present(system):
-        content = full_text(fields.spelled(system), fields.take(system))
-        messages.insert(0, {"role": "system", "content": content})
+    messages = system_of(fields) + shape.read(fields, unused)
     tools = _tools(fields)
     _check_marks(fields)
     ids: list[Repair] = []
-    prompt_id, part, cluster = (_label(fields, name, ids) for name in LABELS)
+    prompt_id, part, cluster = (read_label(fields, name, ids) for name in LABELS)
     _refuse_what_is_left(fields, shape)
     messages, repairs = repaired(messages)
     chat = Chat(tuple(messages), prompt_id, part, cluster, tools)
@@ -92,7 +89,7 @@ def _chat_field(fields: Fields) -> str | None:
 
 def _chat(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
     name = _chat_field(fields) or CHATS[0]
-    messages = read_turns(fields.spelled(name), fields.take(name), unused)
+    messages = read_turns(fields.spelled(name), _in_turn(name, fields.take(name)), unused)
     first = next((turn["content"] for turn in messages if turn["role"] == "user"), None)
     for key in ("prompt", "question", "query"):  # UltraChat repeats the first question
         if fields.present(key) and _is_same(fields.peek(key), first):
@@ -104,30 +101,50 @@ def _is_same(value: Any, text: str | None) -> bool:
     return isinstance(value, str) and text is not None and value.split() == text.split()
 
 
+def _in_turn(name: str, value: Any) -> Any:
+    """Texts alone, as in UltraChat's first `data`: user and assistant speak in turn."""
+    turns = unfolded(value)
+    if name == CHATS[0] or not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
+        return value
+    return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+
+
 def read_turns(name: str, value: Any, unused: list[str]) -> list[dict[str, Any]]:
-    """A list of messages; of texts, where user and assistant speak in turn. Raises RowError."""
+    """A list of messages. Raises RowError."""
     turns = unfolded(value)
     if not isinstance(turns, list):
         raise RowError(name, f"must be a list, not {json_name(turns)}")
-    if turns and all(isinstance(turn, str) for turn in turns):
-        turns = [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
     return [read_turn(f"{name}[{i}]", turn, unused.append) for i, turn in enumerate(turns)]
 
 
+def system_of(fields: Fields) -> list[dict[str, Any]]:
+    """The system message that stands in a field of its own, if there is one."""
+    name = fields.only(SYSTEMS)
+    if name is None or not fields.present(name):
+        return []
+    return [{"role": "system", "content": full_text(fields.spelled(name), fields.take(name))}]
+
+
 def _question_and_answer(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
-    asked = fields.only(QUESTIONS) or ("input" if fields.has("input") else None)
-    answered = fields.only(ANSWERS)
-    if asked is None or answered is None:
-        wanted = QUESTIONS if asked is None else ANSWERS
+    question, answered = question_of(fields, unused), fields.only(ANSWERS)
+    if not question or answered is None:
+        wanted = ANSWERS if question else QUESTIONS
         raise RowError(
             wanted[0], f"missing (or {', '.join(map(repr, wanted[1:]))}; --columns names any other)"
         )
-    history = _history(fields, unused)
-    question = _prompt(fields, asked, unused)
+    return question + _answer(fields, answered, unused)
+
+
+def question_of(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    """Earlier turns and the question with what belongs to it; empty if the row has no question."""
+    asked = fields.only(QUESTIONS) or ("input" if fields.has("input") else None)
+    if asked is None:
+        return []
+    history, question = _history(fields, unused), _prompt(fields, asked, unused)
     if question[-1]["role"] == "user":
         for extra in ("input", "context"):
             question[-1]["content"] += _extra(fields, extra) if extra != asked else ""
-    return history + question + _answer(fields, answered, unused)
+    return history + question
 
 
 def _prompt(fields: Fields, name: str, unused: list[str]) -> list[dict[str, Any]]:
@@ -239,7 +256,8 @@ def _check_marks(fields: Fields) -> None:
         raise RowError(where, "is neither true nor false; to group rows by it: --columns slice=" + where)
 
 
-def _label(fields: Fields, name: str, repairs: list[Repair]) -> str | None:
+def read_label(fields: Fields, name: str, repairs: list[Repair]) -> str | None:
+    """One of LABELS; a whole number becomes text."""
     value, where = fields.take(name), fields.spelled(name)
     if isinstance(value, int) and not isinstance(value, bool):
         repairs.append(Repair("numbers as ids taken", where, "is a number, not text"))

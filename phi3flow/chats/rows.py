@@ -8,10 +8,10 @@ from phi3flow.chats.chat import Chat
 from phi3flow.chats.fields import Columns
 from phi3flow.chats.intake import Intake
 from phi3flow.chats.row_shapes import NAMES, read_row
-from phi3flow.chats.sources import Source, open_sources
+from phi3flow.chats.sources import ORIGINS, Source, open_sources
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
-from phi3flow.core.jsonl import MAX_LINE, RowError, to_line
+from phi3flow.core.jsonl import MAX_LINE, RowError, read_jsonl, to_line
 
 NO_CHATS_HINT = "write one JSON object per line; docs/data.md shows the shapes"
 KNOWN = frozenset(NAMES)
@@ -50,6 +50,17 @@ def _require_writable(chat: Chat) -> None:
 def load_chats(path: Path) -> list[Chat]:
     """All chats of a file, in order. Raises BadInput for any bad row and for a file without chats."""
     return list(iterate_chats(path))
+
+
+def load_split(path: Path) -> list[Chat]:
+    """A split that `prepare` wrote; each chat's `origin` is the row in its owner's file, if that is known."""
+    chats, known = load_chats(path), path.with_name(ORIGINS)
+    if not known.is_file():
+        return chats
+    origins = [row["from"] for row in read_jsonl(known) if row["split"] == path.stem]
+    if len(origins) != len(chats):  # somebody has edited the split
+        return chats
+    return [replace(chat, origin=origin) for chat, origin in zip(chats, origins, strict=True)]
 
 
 def iterate_chats(path: Path) -> Iterator[Chat]:

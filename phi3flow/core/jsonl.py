@@ -69,6 +69,10 @@ class BadRows:
 
     def add(self, file: str, place: int | str, error: RowError) -> None:
         """`place` is the line, or a table's row."""
+        self.add_at(f"{file}:{place}", error, file)
+
+    def add_at(self, origin: str, error: RowError, file: str = "") -> None:
+        """The same for a row whose file and line are one text; `file` is needed for its repair."""
         self.total += 1
         if error.repair:
             fixed = "fixed-" + re.sub(r"\.(gz|bz2|xz|zip)$", "", Path(file).name)
@@ -76,7 +80,7 @@ class BadRows:
             command = re.sub(r"\{file\}|\{fixed\}", lambda found: names[found[0]], error.repair)
             self._repairs[command] = None
         if len(self._first) < SHOWN:
-            self._first.append(f"{file}:{place}: {error}")
+            self._first.append(f"{origin}: {error}")
 
     def report(self) -> str:
         """The number of bad rows, then `file:line: field: what`, one per line."""

@@ -1,0 +1,171 @@
+"""Chats that are longer than `max_length`: cut into windows, truncated, dropped or refused, as the recipe says.
+
+window     as many whole turns as fit; the others become further examples with the turns before them as
+           context. Each answer is learned once, and none is cut.
+truncate   cut at max_length; an answer that the cut goes through bears no loss
+drop       left out
+refuse     an error
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from phi3flow.chats.chat import Chat, Message, bears_loss
+from phi3flow.chats.chat_template import Example, encode_example, encode_prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LongChats = Literal["window", "truncate", "drop", "refuse"]
+CONTEXT_SHARE = 0.5  # of max_length, at most, for turns that a window repeats
+
+
+@dataclass
+class Lengths:
+    """What a rule did. `tokens` are those of all chats, `kept_tokens` those of the examples made of them."""
+
+    chats: int = 0
+    long_chats: int = 0
+    examples: int = 0
+    tokens: int = 0
+    kept_tokens: int = 0
+    dropped_chats: int = 0  # of which no example is left
+    unlearned_answers: int = 0  # of kept chats: cut, or too long with their question
+
+    def told(self) -> dict[str, int]:
+        return asdict(self)
+
+    def sentence(self, rule: LongChats, max_length: int) -> str:
+        """One line for people; '' if no chat is longer than `max_length`."""
+        if not self.long_chats:
+            return ""
+        text = f"{self.long_chats:,} of {self.chats:,} chats are longer than max_length {max_length}"
+        text += f' (long_chats = "{rule}"): {self.examples:,} examples, {self.kept_tokens:,} of '
+        text += f"{self.tokens:,} tokens"
+        if self.dropped_chats:
+            text += f", {self.dropped_chats:,} chats dropped"
+        if self.unlearned_answers:
+            text += f", {self.unlearned_answers:,} answers not learned"
+        return text
+
+
+class Fitted(NamedTuple):
+    """The examples of one chat, and how long it is in tokens."""
+
+    examples: list[Example]
+    tokens: int
+    answers: int  # that bear loss
+
+
+def fit(tokenizer: "PreTrainedTokenizerBase", chat: Chat, max_length: int, rule: LongChats) -> Fitted:
+    """Examples of at most `max_length` tokens; with rule "refuse" the caller looks at `tokens`."""
+    whole = encode_example(tokenizer, chat.messages, chat.tools)
+    tokens, answers = len(whole.input_ids), sum(map(bears_loss, chat.messages))
+    if tokens <= max_length:
+        return Fitted([whole], tokens, answers)
+    if rule == "window":
+        examples = list(_windows(tokenizer, chat, max_length))
+    elif rule == "truncate":
+        examples = [_truncated(whole, max_length)]
+    else:
+        examples = []
+    return Fitted([each for each in examples if any(each.assistant_mask)], tokens, answers)
+
+
+def answers_in(example: Example) -> int:
+    """How many answers of an example bear loss: runs of the mask."""
+    mask = example.assistant_mask
+    return sum(counts and not before for before, counts in zip([0, *mask], mask, strict=False))
+
+
+def _truncated(whole: Example, max_length: int) -> Example:
+    """The first tokens; an answer that goes on after them bears no loss."""
+    ids, mask = whole.input_ids[:max_length], whole.assistant_mask[:max_length]
+    if whole.assistant_mask[max_length]:
+        for position in range(max_length - 1, -1, -1):
+            if not mask[position]:
+                break
+            mask[position] = 0
+    return Example(ids, mask)
+
+
+def _windows(tokenizer: "PreTrainedTokenizerBase", chat: Chat, max_length: int) -> Iterator[Example]:
+    """Examples that together learn every answer which fits with its question."""
+    system = [turn for turn in chat.messages[:1] if turn["role"] == "system"]
+    turns = list(chat.messages[len(system) :])
+    sizes = _sizes(tokenizer, chat, system, turns)
+    answers = [i for i, turn in enumerate(turns) if bears_loss(turn)]
+    learned = -1  # the last turn that was learned, or given up
+    for answer in answers:
+        if answer <= learned:
+            continue
+        start, end = _window(turns, sizes, answer, max_length, first=learned < 0)
+        learned_before, learned = learned, answer
+        while start < answer:
+            example = _encoded(tokenizer, chat, system, turns, start, end, learned_before)
+            if len(example.input_ids) <= max_length:
+                yield example
+                learned = end
+                break
+            start, end = _smaller(turns, start, answer, end)  # the sizes were estimates
+
+
+def _sizes(
+    tokenizer: "PreTrainedTokenizerBase", chat: Chat, system: Sequence[Message], turns: Sequence[Message]
+) -> list[int]:
+    """About how many tokens each turn takes; the first has the system message and the tools as well."""
+    alone = [len(encode_prompt(tokenizer, [turn], add_generation_prompt=False)) for turn in turns]
+    head = len(encode_prompt(tokenizer, [*system, turns[0]], chat.tools, add_generation_prompt=False))
+    return [head - alone[0], *alone]
+
+
+def _window(
+    turns: Sequence[Message], sizes: Sequence[int], answer: int, max_length: int, *, first: bool
+) -> tuple[int, int]:
+    """First and last turn of a window around an answer: context before it, then as many answers as fit."""
+    fixed, *alone = sizes
+    start = _question_of(turns, answer)
+    used = fixed + sum(alone[start : answer + 1])
+    room = max_length if first else max(used, int(max_length * CONTEXT_SHARE))
+    for earlier in range(start - 1, -1, -1):
+        begins = turns[earlier]["role"] == "user" or earlier == 0  # a greeting may come first
+        if begins and fixed + sum(alone[earlier : answer + 1]) <= room:
+            start = earlier
+    end = answer
+    for later in range(answer + 1, len(turns)):
+        if fixed + sum(alone[start : later + 1]) > max_length:
+            break
+        if bears_loss(turns[later]):
+            end = later
+    return start, end
+
+
+def _question_of(turns: Sequence[Message], answer: int) -> int:
+    """The nearest user turn before an answer; tool turns between them belong to it."""
+    return next((i for i in range(answer - 1, -1, -1) if turns[i]["role"] == "user"), 0)
+
+
+def _smaller(turns: Sequence[Message], start: int, answer: int, end: int) -> tuple[int, int]:
+    """A window with one answer less behind, then with a question less before; an empty one at last."""
+    if end > answer:
+        return start, max(i for i in range(answer, end) if i == answer or bears_loss(turns[i]))
+    later = (i for i in range(start + 1, answer) if turns[i]["role"] == "user")
+    return next(later, answer), end
+
+
+def _encoded(
+    tokenizer: "PreTrainedTokenizerBase",
+    chat: Chat,
+    system: Sequence[Message],
+    turns: Sequence[Message],
+    start: int,
+    end: int,
+    learned: int,
+) -> Example:
+    """The window as an example; answers up to `learned` are context."""
+    window = [
+        {**turn, "weight": 0} if turn["role"] == "assistant" and i <= learned else turn
+        for i, turn in enumerate(turns[start : end + 1], start)
+    ]
+    return encode_example(tokenizer, [*system, *window], chat.tools)
