@@ -13,7 +13,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import MANIFEST, sha256_of
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow")
-ENDINGS += (".gz", ".bz2", ".xz", ".zip")
+PACKED = (".gz", ".bz2", ".xz", ".zip")
 ORIGINS = "origins.jsonl"  # which prepare writes beside its splits
 _NO_ROWS = {
     MANIFEST,
@@ -76,10 +76,14 @@ def files_of(source: str) -> Found:
 
 def _files_in(folder: Path) -> Found:
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
-    files = [path for path in inside if path.suffix.lower() in ENDINGS and path.name not in _NO_ROWS]
+    files = [
+        path for path in inside if path.suffix.lower() in (*ENDINGS, *PACKED) and path.name not in _NO_ROWS
+    ]
     if not files:
         hint = f"name its files: {shlex.quote(str(folder))}/*" if inside else "give a file of chats"
-        raise BadInput(f"{folder}: a folder without files of rows ({' '.join(ENDINGS)})", hint=hint)
+        raise BadInput(
+            f"{folder}: a folder without files of rows ({' '.join((*ENDINGS, *PACKED))})", hint=hint
+        )
     return Found(files, [str(path) for path in inside if path not in files and path.name not in _NO_ROWS])
 
 

@@ -1,5 +1,6 @@
 """The chat template against the text, and loss that follows the row, on token ids of the Phi-3 tokenizer."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_an_excluded_answer_is_context_without_loss_report_3(tokenizer, mark):
     assert [token for token in example.input_ids if token != NEWLINE] == [*trimmed, *YEAR, END]
     assert counted(example) == [*YEAR, END]
     assert example.assistant_mask == sorted(example.assistant_mask), "only the last turn counts"
-    rows = encode_chats(tokenizer, [chat], 64, "train.jsonl")
+    rows = encode_chats(tokenizer, [chat], 64, "refuse").rows
     assert [label for label in rows[0]["labels"] if label != IGNORED] == [*YEAR, END]
 
 
@@ -94,7 +95,9 @@ def test_a_recipe_may_refuse_what_the_template_drops_and_the_saved_model_keeps_i
             encode_prompt(each, [SYSTEM, ASKED])
         assert encode_prompt(each, [ASKED])
     with pytest.raises(BadInput, match=r"mine:2: messages: .* trained without system messages"):
-        encode_chats(tokenizer, [Chat((ASKED, RIGHT)), Chat((SYSTEM, ASKED, RIGHT))], 64, "mine")
+        encode_chats(
+            tokenizer, [Chat((ASKED, RIGHT)), Chat((SYSTEM, ASKED, RIGHT), origin="mine:2")], 64, "refuse"
+        )
     keep_system(saved, "fold")
     assert "Be brief." in render(saved, [SYSTEM, ASKED])
 
@@ -110,7 +113,12 @@ def test_a_template_that_raises_is_one_sentence_for_each_chat_report_15(tokenize
     keep_system(tokenizer)
     assert tokenizer.chat_template == ALTERNATES
     with pytest.raises(BadInput) as raised:
-        encode_chats(tokenizer, [Chat((ASKED, RIGHT)), Chat((SYSTEM, ASKED, RIGHT))], 64, "mine.jsonl")
+        encode_chats(
+            tokenizer,
+            [Chat((ASKED, RIGHT)), Chat((SYSTEM, ASKED, RIGHT), origin="mine.jsonl:2")],
+            64,
+            "refuse",
+        )
     assert str(raised.value).splitlines() == [
         "1 bad row",
         "mine.jsonl:2: messages: the model's chat template refuses these messages: roles must alternate",
@@ -129,10 +137,10 @@ def test_tools_are_rendered_by_a_template_that_knows_them_and_else_refused_by_na
     with pytest.raises(
         BadInput, match=r"train:1: messages\[1\].tool_calls\[0\]: the model's chat template leaves it out"
     ):
-        encode_chats(tokenizer, [tool_chat()], 200, "train")
-    bare = Chat((ASKED, RIGHT), tools=tool_chat().tools)
+        encode_chats(tokenizer, [replace(tool_chat(), origin="train:1")], 200, "refuse")
+    bare = Chat((ASKED, RIGHT), tools=tool_chat().tools, origin="train:1")
     with pytest.raises(BadInput, match=r"train:1: tools\[0\]: the model's chat template knows no tools"):
-        encode_chats(tokenizer, [bare], 200, "train")
+        encode_chats(tokenizer, [bare], 200, "refuse")
     tokenizer.chat_template = KNOWS_TOOLS
     example = encode_example(tokenizer, tool_chat().messages, tool_chat().tools)
     text = tokenizer.decode(counted(example))

@@ -33,8 +33,8 @@ def encode_chats(
 ) -> Encoded:
     """Only assistant tokens that bear loss have labels; `line` is the chat's number, from 1.
 
-    Raises BadInput with each chat that the model's chat template does not render whole, and with "refuse" each
-    that is longer than `max_length` tokens.
+    Raises BadInput with each chat that the model's chat template does not render whole, and with "refuse"
+    each that is longer than `max_length` tokens.
     """
     from datasets import Dataset
 

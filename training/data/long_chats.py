@@ -1,4 +1,4 @@
-"""Chats that are longer than `max_length`: cut into windows, truncated, dropped or refused, as the recipe says.
+"""Chats longer than `max_length`: cut into windows, truncated, dropped or refused, as the recipe says.
 
 window     as many whole turns as fit; the others become further examples with the turns before them as
            context. Each answer is learned once, and none is cut.
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from phi3flow.chats.chat import Chat, Message, bears_loss
-from phi3flow.chats.chat_template import Example, encode_example, encode_prompt
+from phi3flow.chats.chat_template import Example, Tools, encode_example, encode_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,80 +92,77 @@ def _truncated(whole: Example, max_length: int) -> Example:
 
 def _windows(tokenizer: "PreTrainedTokenizerBase", chat: Chat, max_length: int) -> Iterator[Example]:
     """Examples that together learn every answer which fits with its question."""
-    system = [turn for turn in chat.messages[:1] if turn["role"] == "system"]
-    turns = list(chat.messages[len(system) :])
-    sizes = _sizes(tokenizer, chat, system, turns)
-    answers = [i for i, turn in enumerate(turns) if bears_loss(turn)]
+    parts = _Parts.of(tokenizer, chat)
     learned = -1  # the last turn that was learned, or given up
-    for answer in answers:
+    for answer in parts.answers:
         if answer <= learned:
             continue
-        start, end = _window(turns, sizes, answer, max_length, first=learned < 0)
-        learned_before, learned = learned, answer
+        start, end = _window(parts, answer, max_length, first=learned < 0)
+        before, learned = learned, answer
         while start < answer:
-            example = _encoded(tokenizer, chat, system, turns, start, end, learned_before)
+            example = encode_example(tokenizer, parts.window(start, end, before), chat.tools)
             if len(example.input_ids) <= max_length:
                 yield example
                 learned = end
                 break
-            start, end = _smaller(turns, start, answer, end)  # the sizes were estimates
+            start, end = _smaller(parts, start, answer, end)  # the sizes were estimates
 
 
-def _sizes(
-    tokenizer: "PreTrainedTokenizerBase", chat: Chat, system: Sequence[Message], turns: Sequence[Message]
-) -> list[int]:
-    """About how many tokens each turn takes; the first has the system message and the tools as well."""
-    alone = [len(encode_prompt(tokenizer, [turn], add_generation_prompt=False)) for turn in turns]
-    head = len(encode_prompt(tokenizer, [*system, turns[0]], chat.tools, add_generation_prompt=False))
-    return [head - alone[0], *alone]
+class _Parts(NamedTuple):
+    """A chat's turns without its system message, and about how many tokens each takes.
+
+    `fixed` are the tokens of the system message and the tools, which every window has.
+    """
+
+    system: tuple[Message, ...]
+    turns: tuple[Message, ...]
+    sizes: list[int]
+    fixed: int
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", chat: Chat) -> "_Parts":
+        def size(messages: Sequence[Message], tools: Tools = ()) -> int:
+            return len(encode_prompt(tokenizer, messages, tools, add_generation_prompt=False))
+
+        system = tuple(turn for turn in chat.messages[:1] if turn["role"] == "system")
+        turns = chat.messages[len(system) :]
+        sizes = [size([turn]) for turn in turns]
+        return cls(system, turns, sizes, size([*system, turns[0]], chat.tools) - sizes[0])
+
+    @property
+    def answers(self) -> list[int]:
+        return [i for i, turn in enumerate(self.turns) if bears_loss(turn)]
+
+    def tokens(self, start: int, end: int) -> int:
+        """Estimate of a window from turn `start` to turn `end`."""
+        return self.fixed + sum(self.sizes[start : end + 1])
+
+    def asks(self, i: int) -> bool:
+        return bool(self.turns[i]["role"] == "user")
+
+    def window(self, start: int, end: int, learned: int) -> list[Message]:
+        """The messages of a window; answers up to turn `learned` are context."""
+        chosen = enumerate(self.turns[start : end + 1], start)
+        known = [
+            {**turn, "weight": 0} if turn["role"] == "assistant" and i <= learned else turn
+            for i, turn in chosen
+        ]
+        return [*self.system, *known]
 
 
-def _window(
-    turns: Sequence[Message], sizes: Sequence[int], answer: int, max_length: int, *, first: bool
-) -> tuple[int, int]:
+def _window(parts: _Parts, answer: int, max_length: int, *, first: bool) -> tuple[int, int]:
     """First and last turn of a window around an answer: context before it, then as many answers as fit."""
-    fixed, *alone = sizes
-    start = _question_of(turns, answer)
-    used = fixed + sum(alone[start : answer + 1])
-    room = max_length if first else max(used, int(max_length * CONTEXT_SHARE))
-    for earlier in range(start - 1, -1, -1):
-        begins = turns[earlier]["role"] == "user" or earlier == 0  # a greeting may come first
-        if begins and fixed + sum(alone[earlier : answer + 1]) <= room:
-            start = earlier
-    end = answer
-    for later in range(answer + 1, len(turns)):
-        if fixed + sum(alone[start : later + 1]) > max_length:
-            break
-        if bears_loss(turns[later]):
-            end = later
-    return start, end
+    question = next((i for i in range(answer - 1, -1, -1) if parts.asks(i)), 0)
+    needed = parts.tokens(question, answer)
+    room = max_length if first else max(needed, int(max_length * CONTEXT_SHARE))
+    starts = [i for i in range(question) if parts.asks(i) or i == 0]  # a greeting may come first
+    start = next((i for i in starts if parts.tokens(i, answer) <= room), question)
+    ends = [i for i in parts.answers if i > answer and parts.tokens(start, i) <= max_length]
+    return start, max([answer, *ends])
 
 
-def _question_of(turns: Sequence[Message], answer: int) -> int:
-    """The nearest user turn before an answer; tool turns between them belong to it."""
-    return next((i for i in range(answer - 1, -1, -1) if turns[i]["role"] == "user"), 0)
-
-
-def _smaller(turns: Sequence[Message], start: int, answer: int, end: int) -> tuple[int, int]:
+def _smaller(parts: _Parts, start: int, answer: int, end: int) -> tuple[int, int]:
     """A window with one answer less behind, then with a question less before; an empty one at last."""
     if end > answer:
-        return start, max(i for i in range(answer, end) if i == answer or bears_loss(turns[i]))
-    later = (i for i in range(start + 1, answer) if turns[i]["role"] == "user")
-    return next(later, answer), end
-
-
-def _encoded(
-    tokenizer: "PreTrainedTokenizerBase",
-    chat: Chat,
-    system: Sequence[Message],
-    turns: Sequence[Message],
-    start: int,
-    end: int,
-    learned: int,
-) -> Example:
-    """The window as an example; answers up to `learned` are context."""
-    window = [
-        {**turn, "weight": 0} if turn["role"] == "assistant" and i <= learned else turn
-        for i, turn in enumerate(turns[start : end + 1], start)
-    ]
-    return encode_example(tokenizer, [*system, *window], chat.tools)
+        return start, max(i for i in parts.answers if answer <= i < end)
+    return next((i for i in range(start + 1, answer) if parts.asks(i)), answer), end

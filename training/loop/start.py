@@ -52,6 +52,7 @@ class Result:
     weight_change: float | None = None  # |after - before| / |before| of the saved weights, adapters merged
     changed_tensors: float | None = None  # share of the weight tensors that changed
     kept_step: int | None = None  # step of the lowest validation loss, whose weights are saved
+    long_chats: dict[str, dict[str, int]] | None = None  # of each split with chats beyond max_length: Lengths
 
 
 def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase":

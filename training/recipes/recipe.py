@@ -67,8 +67,8 @@ class Recipe:
     max_length: Count = Field(default=512, description="longest example in tokens")
     long_chats: Literal["window", "truncate", "drop", "refuse"] | None = Field(
         default=None,
-        description="chats longer than max_length: window (split at turns), truncate, drop or refuse; default: "
-        "window, with [scratch] refuse",
+        description="chats longer than max_length: window (split at turns), truncate, drop or refuse "
+        "(default: window; with [scratch] refuse)",
     )
     system: Literal["fold", "refuse"] = Field(
         default="fold",
