@@ -24,6 +24,23 @@ def inspect(data: Path, recipe: Recipe, *, model: str | None, rows: int) -> str:
     return "\n\n".join([*shown, _lengths(encoded, recipe), *([told] if told else [])])
 
 
+def check_lengths(data: Path, recipe: Recipe, model: str | None) -> list[str]:
+    """What the recipe does to chats that are too long, a line for each split. Raises BadInput for bad chats.
+
+    Raises Phi3flowError where the tokenizer cannot be had.
+    """
+    run = Run(data, recipe, Path(), "check", model or recipe.model, 0)
+    splits = {name: load_split(data / f"{name}.jsonl") for name in ("train", "val")}
+    tokenizer = starting_tokenizer(run, splits["train"])
+    rule, told = recipe.long_chats_rule, []
+    for name, chats in splits.items():
+        lengths = encode_chats(tokenizer, chats, recipe.max_length, rule).lengths
+        told += [
+            f"{name}: {sentence}" for sentence in [lengths.sentence(rule, recipe.max_length)] if sentence
+        ]
+    return told
+
+
 def _row(tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> str:
     counted = sum(label != IGNORED for label in row["labels"])
     head = f"train.jsonl:{row['line']}: {len(row['labels'])} tokens, {counted} count toward the loss"

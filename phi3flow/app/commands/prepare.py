@@ -12,6 +12,7 @@ from phi3flow.core.console import Outcome, table
 from phi3flow.core.lineage import MANIFEST
 
 if TYPE_CHECKING:
+    from training.data.lengths import Distribution
     from training.data.prepare import PreparedData
 
 
@@ -42,6 +43,13 @@ def prepare(
             help="Columns of another shape, as question=Frage,answer=Antwort (default: known names).",
         ),
     ] = "",
+    model: Annotated[
+        str | None,
+        Option(
+            metavar="ID_OR_DIR",
+            help="Count tokens with this model's tokenizer and print how long the chats are.",
+        ),
+    ] = None,
     strict: Annotated[bool, Option("--strict", help="Call a row bad instead of repairing it.")] = False,
 ) -> Outcome:
     """Check chats, drop duplicates and split them into train, val and test.
@@ -60,6 +68,7 @@ def prepare(
         columns=parse_columns(columns),
         strict=strict,
     )
+    lengths = _lengths(data, model) if model else None
     paths = {name: str(path) for name, path in data.files.items()}
     paths["manifest"] = str(data.folder / MANIFEST)
     return Outcome(
@@ -68,12 +77,26 @@ def prepare(
             "intake": data.intake,
             "paths": paths,
             "unchanged": data.unchanged,
+            "lengths": lengths.told() if lengths else None,
         },
-        _text(data, near_duplicates),
+        _text(data, near_duplicates, lengths),
     )
 
 
-def _text(data: "PreparedData", near_duplicates: str) -> str:
+def _lengths(data: "PreparedData", model: str) -> "Distribution":
+    """Of all splits. Raises BadInput for a chat that the model's chat template does not render whole."""
+    from phi3flow.chats.rows import load_split
+    from training.data.encode import require_rendered
+    from training.data.lengths import distribution
+    from training.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    chats = [chat for path in data.files.values() for chat in load_split(path)]
+    require_rendered(tokenizer, chats)
+    return distribution(tokenizer, chats)
+
+
+def _text(data: "PreparedData", near_duplicates: str, lengths: "Distribution | None") -> str:
     counts = data.counts
     near = "dropped" if near_duplicates == "drop" else "kept"
     rows = [
@@ -91,6 +114,7 @@ def _text(data: "PreparedData", near_duplicates: str) -> str:
             f"{data.folder}: {'unchanged' if data.unchanged else 'written'}",
             table(("", "rows"), [(name, f"{count:,}") for name, count in rows]),
             *_told(data.intake),
+            *([lengths.sentence()] if lengths else []),
             *_next(data.folder),
         ]
     )
