@@ -63,14 +63,14 @@ def container_of(path: Path, columns: frozenset[str] = frozenset()) -> Container
 
 def _records(path: Path, found: _Format) -> Records:
     """All rows; a file that is cut short or broken ends with an error after its last row."""
-    place: int | str = 0
+    place: int | str = 1
     with unpacked(path) as (stream, packings):
         try:
             for record in found.read(stream):
                 place = record.place
                 yield _through(packings, record)
         except BROKEN as error:
-            yield Record(place, RowError("file", f"is cut short or broken after this: {first_line(error)}"))
+            yield Record(place, RowError("file", f"is cut short or broken from here on: {first_line(error)}"))
 
 
 def _through(packings: list[Packing], record: Record) -> Record:

@@ -283,7 +283,7 @@ BAD_FILES = {
     "a column twice": (b"question,answer,answer\na,b,c\n", "a:1: answer: column given twice in the header"),
     "an array is cut": (
         b'[{"question": "a", "answer": "b"},\n',
-        "a:2: json: the array has no end: the file is cut",
+        "a:2: [1].json: the array has no end: the file is cut",
     ),
     "an item is wrong": (
         b'[{"question": "a", "answer": "b"},\n 7]',
@@ -292,10 +292,10 @@ BAD_FILES = {
     "a field of an item": (b'[{"question": "a"}]', "a:1: [0].answer: missing"),
     "a gzip is cut": (
         gzip.compress(json_lines(QA).encode())[:-9],
-        "a:3: file: is cut short or broken after this",
+        "a:1: file: is cut short or broken from here on",
     ),
-    "UTF-16 is cut": (json_lines(QA).encode("utf-16")[:-1], "a:2: file: is cut short or broken after this"),
-    "Parquet is cut": (b"PAR1" + b"\0" * 50, "a:0: file: is cut short or broken after this"),
+    "UTF-16 is cut": (json_lines(QA).encode("utf-16")[:-1], "a:2: file: is cut short or broken from here on"),
+    "Parquet is cut": (b"PAR1" + b"\0" * 50, "a:1: file: is cut short or broken from here on"),
     "plain text": (b"Dear all,\nplease note\n", "a:1: looks like plain text, neither JSON nor a table with"),
     "a PDF": (b"%PDF-1.7 ...", "a: is a PDF, not a file of rows"),
     "old Excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a: is an old Excel or Word file"),
