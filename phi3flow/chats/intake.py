@@ -18,15 +18,16 @@ class Intake:
         self.unused: Counter[str] = Counter()  # rows, by field
         self.containers: dict[str, str] = {}  # of each file
         self.left_out: list[str] = []  # files and sheets
-        self.left_out_rows: Counter[str] = Counter()  # by the reason
+        self.notes: Counter[str] = Counter()  # rows, by what is odd or left out
 
-    def add(self, repairs: Iterable[Repair], unused: Iterable[str]) -> None:
+    def add(self, repairs: Iterable[Repair], unused: Iterable[str], notes: Iterable[str] = ()) -> None:
         """Count one row. Raises RowError for a repair with `strict`."""
         done = list(repairs)
         if self.strict and done:
             raise RowError(done[0].field, f"{done[0].what} (--strict)")
         self.repairs.update({repair.kind for repair in done})
         self.unused.update(set(unused))
+        self.notes.update(notes)
 
     def told(self) -> dict[str, Any]:
         """For the manifest: all but the bad rows, which stop the run or are in its counts."""
@@ -34,5 +35,6 @@ class Intake:
             "containers": self.containers,
             "repairs": dict(self.repairs.most_common()),
             "unused_fields": dict(self.unused.most_common()),
+            "notes": dict(self.notes.most_common()),
             "left_out": self.left_out,
         }

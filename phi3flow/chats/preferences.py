@@ -59,7 +59,7 @@ def read_preferences(source: Source, intake: Intake, columns: Columns | None = N
             intake.bad.add(source.name, record.place, record.error(error))
             continue
         if preference is None:
-            intake.left_out_rows[NO_PREFERENCE] += 1
+            intake.notes[NO_PREFERENCE] += 1
         else:
             yield preference
     intake.left_out += source.left_out

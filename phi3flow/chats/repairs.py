@@ -13,6 +13,10 @@ END_MARKS = ("<|end|>", "<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>", "<e
 _AT_END = re.compile(r"(?:\s*(?:" + "|".join(map(re.escape, END_MARKS)) + r"))+\s*$")
 
 
+_MARK = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
+MARKS_INSIDE = "template marks inside texts, kept as plain text"
+
+
 class Repair(NamedTuple):
     """`kind` is what was done, for the summary; `field` and `what` say why, for --strict."""
 
@@ -24,6 +28,11 @@ class Repair(NamedTuple):
 class _Step(NamedTuple):
     messages: Messages
     repairs: list[Repair]
+
+
+def has_marks_inside(messages: Messages) -> bool:
+    """Whether a text holds marks of some chat template, which the tokenizer will see as plain text."""
+    return any(_MARK.search(turn["content"]) for turn in messages)
 
 
 def repaired(messages: Messages) -> tuple[Messages, list[Repair]]:

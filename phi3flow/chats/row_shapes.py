@@ -3,13 +3,14 @@
 To accept another shape, add a word to QUESTIONS or ANSWERS, or an entry to SHAPES.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.fields import Columns, Fields, plain, unfolded
-from phi3flow.chats.repairs import Repair, repaired
+from phi3flow.chats.repairs import MARKS_INSIDE, Repair, has_marks_inside, repaired
 from phi3flow.chats.turns import counts_toward_loss, full_text, read_turn, text_of
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import RowError, json_name, short
@@ -35,11 +36,12 @@ _REFUSED = {
 
 @dataclass
 class Read:
-    """A chat and what was done to its row: repairs, and names of fields that were not used."""
+    """A chat and what was done to its row: repairs, names of fields that were not used, what is odd."""
 
     chat: Chat
-    repairs: list[Repair] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
+    repairs: list[Repair]
+    unused: list[str]
+    notes: list[str]
 
 
 class Shape(NamedTuple):
@@ -78,7 +80,8 @@ def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
     _refuse_what_is_left(fields, shape)
     messages, repairs = repaired(messages)
     chat = Chat(tuple(messages), prompt_id, part, cluster, tools)
-    return Read(chat, ids + repairs, unused + fields.unused)
+    notes = [MARKS_INSIDE] if has_marks_inside(messages) else []
+    return Read(chat, ids + repairs, unused + fields.unused, notes)
 
 
 def _chat_field(fields: Fields) -> str | None:
@@ -215,7 +218,8 @@ def _squad(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
 
 def _rendered(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
     where = fields.spelled("text")
-    raise RowError(where, "is a chat that a template has rendered, or plain text; give messages instead")
+    what = "is a chat that a template has rendered, or plain text; give messages"
+    raise RowError(where, f"{what}, or name both columns: --columns question={where},answer=COLUMN")
 
 
 def _first_of(*names: str) -> Callable[[Fields], str | None]:
@@ -286,4 +290,8 @@ def _refuse_what_is_left(fields: Fields, shape: Shape) -> None:
 
 def _unknown(fields: Fields) -> RowError:
     keys = ", ".join(short(key) for key in fields.names[:8]) or "none"
-    return RowError("row", f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})")
+    what = f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})"
+    asked, answered = ([name.strip() for name in fields.names] + ["", ""])[:2]
+    if asked.isprintable() and answered.isprintable() and answered and not asked.endswith(("?", ".")):
+        what += f"; name them, such as: --columns {shlex.quote(f'question={asked},answer={answered}')}"
+    return RowError("row", what)

@@ -31,7 +31,7 @@ def read_chats(source: Source, intake: Intake, columns: Columns | None = None) -
                 raise record.row
             read = read_row(record.row, columns)
             _require_writable(read.chat)
-            intake.add(read.repairs, read.unused)
+            intake.add(read.repairs, read.unused, read.notes)
         except RowError as error:
             intake.bad.add(source.name, record.place, record.error(error))
             continue
@@ -55,10 +55,9 @@ def load_chats(path: Path) -> list[Chat]:
 def load_split(path: Path) -> list[Chat]:
     """A split that `prepare` wrote; each chat's `origin` is the row in its owner's file, if that is known."""
     chats, known = load_chats(path), path.with_name(ORIGINS)
-    if not known.is_file():
-        return chats
-    origins = [row["from"] for row in read_jsonl(known) if row["split"] == path.stem]
-    if len(origins) != len(chats):  # somebody has edited the split
+    rows = read_jsonl(known) if known.is_file() else []
+    origins = [row["from"] for row in rows if row["split"] == path.stem]
+    if len(origins) != len(chats):  # unknown, or somebody has edited the split
         return chats
     return [replace(chat, origin=origin) for chat, origin in zip(chats, origins, strict=True)]
 

@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, TextIO
 
+from phi3flow.chats.fields import plain
 from phi3flow.chats.record import Record, Records
 from phi3flow.core.jsonl import RowError, require_utf8, short
 
@@ -33,11 +34,14 @@ def dialect_of(sample: str, known: frozenset[str]) -> Dialect | None:
     lines = sample.splitlines(keepends=True)
     if lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:
         return Dialect(lines[0].strip()[4], '"', 1)
-    for quote in "\"'":
-        for delimiter in DELIMITERS:
-            header = _header(lines, delimiter, quote)
-            if any(name.strip().lower() in known for name in header):
-                return Dialect(delimiter, quote, 0)
+    named = [
+        Dialect(delimiter, quote, 0)
+        for quote in "\"'"
+        for delimiter in DELIMITERS
+        if not known.isdisjoint(_names(_header(lines, delimiter, quote)))
+    ]
+    if named:
+        return next((dialect for dialect in named if _fits(dialect, lines)), named[0])
     try:
         found = csv.Sniffer().sniff(sample, DELIMITERS)
     except csv.Error:
@@ -51,6 +55,19 @@ def _header(lines: Sequence[str], delimiter: str, quote: str) -> list[str]:
         return next(csv.reader(iter(lines), delimiter=delimiter, quotechar=quote, strict=True), [])
     except csv.Error:
         return []
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    return [*header, *map(plain, header)]
+
+
+def _fits(dialect: Dialect, lines: Sequence[str]) -> bool:
+    """Whether all rows have the header's cells; the sample may cut the last one."""
+    try:
+        sizes = [len(cells) for cells in dialect.rows(iter(lines[:-1] or lines)) if cells]
+    except csv.Error:
+        return False
+    return len(set(sizes)) == 1
 
 
 def read_csv(stream: TextIO, dialect: Dialect) -> Records:

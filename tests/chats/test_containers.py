@@ -268,7 +268,22 @@ def test_a_workbook_gives_its_first_sheet_and_those_like_it(tmp_path):
     assert intake.left_out == ["sheet Notes"]
 
 
-TWO = "a.csv:2: "
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("question,answer\n'Hi, you?','Hello.'\n", ""),
+        ('sep=;\nquestion;answer\n"Hi, you?";Hello.\n', ""),
+        ("Question|Answer|\nHi, you?|Hello.|\n", ""),
+        ("Frage;Antwort\nHi, you?;Hello.\n", "question=Frage,answer=Antwort"),
+        ('text,category\n"Hi, you?",Hello.\n', "question=text,answer=category"),
+    ],
+)
+def test_dialects_are_told_by_the_header_and_the_rows(text, columns, tmp_path):
+    (tmp_path / "a.csv").write_text(text)
+    (chat,) = chats_of(tmp_path / "a.csv", parse_columns(columns))
+    assert [turn["content"] for turn in chat.messages] == ["Hi, you?", "Hello."]
+
+
 BAD_FILES = {
     "a cell is missing": (
         b"question,answer\nHi?\n",

@@ -83,5 +83,5 @@ def test_a_tie_is_counted(tmp_path):
     }
     found, intake = read(tmp_path / "a.jsonl", tie, better)
     assert len(found) == 1
-    assert intake.left_out_rows == {NO_PREFERENCE: 1}
+    assert intake.notes == {NO_PREFERENCE: 1}
     assert intake.unused == {"id": 1, "score": 1}

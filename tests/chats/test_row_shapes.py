@@ -242,6 +242,16 @@ def test_unknown_fields_are_counted_by_name_and_bad_rows_count_nothing(tmp_path)
     assert (intake.bad.total, intake.repairs.total()) == (1, 0)
 
 
+def test_marks_inside_texts_are_told(tmp_path):
+    rows = [
+        {"messages": [USER | {"content": "What does <|end|> do?"}, ASSISTANT]},
+        {"messages": [USER, ASSISTANT]},
+    ]
+    chats, intake = read_file(tmp_path / "a.jsonl", rows)
+    assert chats[0].prompt[0]["content"] == "What does <|end|> do?"
+    assert intake.told()["notes"] == {"template marks inside texts, kept as plain text": 1}
+
+
 def test_ultrachats_prompt_is_no_unused_field_unless_it_says_something_else():
     assert read_row({"prompt": " Hi? ", "messages": [USER, ASSISTANT]}).unused == []
     assert read_row({"prompt": "Greet me.", "messages": [USER, ASSISTANT]}).unused == ["prompt"]

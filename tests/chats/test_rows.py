@@ -255,6 +255,29 @@ def test_hub_rows_pass_the_same_checks_and_hub_errors_are_one_sentence(tmp_path)
     ]
 
 
+CONFIGURATIONS = """---
+configs:
+- config_name: main
+  data_files: main/*.jsonl
+- config_name: other
+  data_files: other/*.jsonl
+---
+"""
+
+
+def test_a_configuration_of_a_hub_data_set_is_named(tmp_path):
+    for name in ("main", "other"):
+        folder = tmp_path / "org" / "two" / name
+        folder.mkdir(parents=True)
+        (folder / "train.jsonl").write_text(json.dumps({"question": "Hi?", "answer": name}) + "\n")
+    (tmp_path / "org" / "two" / "README.md").write_text(CONFIGURATIONS)
+    said = ask_the_hub(9, tmp_path, "org/two:other[train]", "org/two[train]")
+    assert said[:2] == [
+        "chats: ['other']",
+        "BadInput: org/two: has several configurations: main, other",
+    ]
+
+
 def test_a_refused_connection_is_the_network_not_the_data_set(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused

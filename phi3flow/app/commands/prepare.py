@@ -129,6 +129,8 @@ def _told(intake: Mapping[str, Any]) -> Iterator[str]:
         yield f"repaired: {kind}: {rows:,} rows"
     if unused := intake.get("unused_fields", {}):
         yield "fields not used: " + ", ".join(f"{name} ({rows:,} rows)" for name, rows in unused.items())
+    for note, rows in intake.get("notes", {}).items():
+        yield f"note: {note}: {rows:,} rows"
     if left_out := intake.get("left_out", []):
         yield "not read: " + ", ".join(left_out)
 
