@@ -151,9 +151,9 @@ def chats_in(path: Path) -> "Lazy[Chat]":
 
     stream, offsets = TemporaryFile(), array("Q")  # noqa: SIM115 - open as long as chats are read
     for chat in iterate_chats(path):
-        if any(turn["role"] == "tool" or "tool_calls" in turn for turn in chat.messages):
+        if chat.uses_tools:
             raise BadInput(
-                f"{chat.origin}: messages: has tool turns, which the flows cannot ask",
+                f"{chat.origin}: messages: uses tools, which the flows cannot ask",
                 hint="evaluate on a test file without them",
             )
         offsets.append(stream.tell())

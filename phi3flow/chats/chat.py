@@ -39,6 +39,13 @@ class Chat:
         )
 
     @property
+    def uses_tools(self) -> bool:
+        """Whether tools are declared, called or answer: no flow and no endpoint of ours can ask that."""
+        return bool(self.tools) or any(
+            turn["role"] == "tool" or "tool_calls" in turn for turn in self.messages
+        )
+
+    @property
     def reference(self) -> str:
         """The last assistant message."""
         return str(self.messages[-1]["content"])

@@ -64,7 +64,8 @@ def _names(header: Sequence[str]) -> list[str]:
 def _fits(dialect: Dialect, lines: Sequence[str]) -> bool:
     """Whether all rows have the header's cells; the sample may cut the last one."""
     try:
-        sizes = [len(cells) for cells in dialect.rows(iter(lines[:-1] or lines)) if cells]
+        whole = lines if lines[-1].endswith(("\n", "\r")) else lines[:-1]
+        sizes = [len(cells) for cells in dialect.rows(iter(whole)) if cells]
     except csv.Error:
         return False
     return len(set(sizes)) == 1

@@ -7,13 +7,18 @@ import csv
 import gzip
 import io
 import json
+from pathlib import Path
 
 import pytest
 
 from phi3flow.app.cli import main
+from phi3flow.chats.rows import load_split
+from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import read_manifest
 from phi3flow.core.settings import Settings
+from training.data.encode import encode_chats
+from training.models.loading import load_tokenizer
 from training.recipes.recipe import load_recipe
 
 COUNT = 60
@@ -160,3 +165,17 @@ def test_a_recipe_and_the_settings_may_begin_with_a_byte_order_mark_report_21(tm
 def test_dollys_category_is_named_as_unused(tmp_path, capsys):
     prepared(tmp_path, lines(SHAPES["Dolly, report 20"](q, a) for q, a in pairs()))
     assert f"fields not used: category ({COUNT} rows)" in capsys.readouterr().out
+
+
+def test_a_chat_that_is_too_long_is_named_by_its_own_line_or_left_out_report_22(tmp_path):
+    long = {"messages": turns("Summarise: " + "lorem ipsum " * 2000, "A long text.")}
+    prepared(tmp_path, GOOD + lines([long]))
+    tokenizer = load_tokenizer(str(Path(__file__).parents[1] / "data" / "phi3_tokenizer"))
+    paths = [tmp_path / "data" / f"{split}.jsonl" for split in ("train", "val", "test")]
+    chats = [chat for path in paths for chat in load_split(path)]
+    said = rf"chats\.jsonl:{COUNT + 1}: messages: \d+ tokens, more than max_length 2048"
+    with pytest.raises(BadInput, match=said):
+        encode_chats(tokenizer, chats, 2048, "refuse")
+    for rule in ("drop", "window", "truncate"):
+        rows, lengths = encode_chats(tokenizer, chats, 2048, rule)
+        assert (len(rows), lengths.long_chats, lengths.dropped_chats) == (COUNT, 1, 1)

@@ -74,9 +74,9 @@ def train(run: Run) -> Result:
 
 
 def _short(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat]) -> list[Chat]:
-    """The first chats whose prompts fit: an endpoint answers no longer ones."""
-    limit = run.recipe.max_length
-    short = (chat for chat in chats if len(encode_prompt(tokenizer, chat.prompt, chat.tools)) <= limit)
+    """The first chats whose prompts an endpoint can be asked: not too long, and without tools."""
+    limit, plain = run.recipe.max_length, (chat for chat in chats if not chat.uses_tools)
+    short = (chat for chat in plain if len(encode_prompt(tokenizer, chat.prompt)) <= limit)
     return list(islice(short, FROM_VALIDATION))
 
 
