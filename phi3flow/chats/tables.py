@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import re
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, TextIO
 
@@ -11,7 +12,7 @@ from phi3flow.core.jsonl import RowError, require_utf8, short
 
 DELIMITERS = ",;\t|"
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_MOST_SHOWN = 8
+_SINGLE_QUOTED = re.compile(r"(?:^|[,;\t|])'[^'\n]*'(?:[,;\t|]|$)", re.MULTILINE)
 csv.field_size_limit(1 << 24)
 
 
@@ -34,9 +35,10 @@ def dialect_of(sample: str, known: frozenset[str]) -> Dialect | None:
     lines = sample.splitlines(keepends=True)
     if lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:
         return Dialect(lines[0].strip()[4], '"', 1)
+    quotes = "\"'" if _SINGLE_QUOTED.search(sample) else '"'
     named = [
         Dialect(delimiter, quote, 0)
-        for quote in "\"'"
+        for quote in quotes
         for delimiter in DELIMITERS
         if not known.isdisjoint(_names(_header(lines, delimiter, quote)))
     ]

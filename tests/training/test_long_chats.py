@@ -143,8 +143,8 @@ def ultrachats(count, seed=0):
         turns = []
         for _ in range(rng.choice((2, 3, 3, 4, 4, 5, 7))):
             turns += [
-                {"role": "user", "content": text(40 * scale)},
-                {"role": "assistant", "content": text(260 * scale)},
+                {"role": "user", "content": text(37 * scale)},
+                {"role": "assistant", "content": text(240 * scale)},
             ]
         yield Chat(tuple(turns), prompt_id=str(i))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LongChats = Literal["window", "truncate", "drop", "refuse"]
-CONTEXT_SHARE = 0.5  # of max_length, at most, for turns that a window repeats
+CONTEXT_SHARE = 0.5  # of max_length for the first answer and turns before it; the turn before is always there
 
 
 @dataclass
@@ -156,7 +156,8 @@ def _window(parts: _Parts, answer: int, max_length: int, *, first: bool) -> tupl
     needed = parts.tokens(question, answer)
     room = max_length if first else max(needed, int(max_length * CONTEXT_SHARE))
     starts = [i for i in range(question) if parts.asks(i) or i == 0]  # a greeting may come first
-    start = next((i for i in starts if parts.tokens(i, answer) <= room), question)
+    near = next((i for i in reversed(starts) if parts.tokens(i, answer) <= max_length), question)
+    start = next((i for i in starts if parts.tokens(i, answer) <= room), near)
     ends = [i for i in parts.answers if i > answer and parts.tokens(start, i) <= max_length]
     return start, max([answer, *ends])
 
