@@ -47,7 +47,7 @@ def prepare(
         str | None,
         Option(
             metavar="ID_OR_DIR",
-            help="Count tokens with this model's tokenizer and print how long the chats are.",
+            help="Count tokens with this model's tokenizer and print how long the chats are (default: do not).",
         ),
     ] = None,
     strict: Annotated[bool, Option("--strict", help="Call a row bad instead of repairing it.")] = False,
