@@ -47,7 +47,7 @@ def prepare(
         str | None,
         Option(
             metavar="ID_OR_DIR",
-            help="Count tokens with this model's tokenizer and print how long the chats are (default: do not).",
+            help="Print how long the chats are in this model's tokens (default: do not count).",
         ),
     ] = None,
     strict: Annotated[bool, Option("--strict", help="Call a row bad instead of repairing it.")] = False,
