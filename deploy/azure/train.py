@@ -74,7 +74,6 @@ def train(
     Raises BadInput before anything is written, Phi3flowError when Azure or the job fails.
     """
     require_splits(asked.data)
-    check_here(asked)
     rows = {name: asked.data / name for name in SPLITS}
     recipe = {RECIPE: Path(asked.recipe)} if Path(asked.recipe).is_file() else {}
     base = base_model(cloud, asked.base, asked.tags) if asked.base else None
