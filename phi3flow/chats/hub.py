@@ -65,7 +65,8 @@ def _loading(source: str, name: str, split: str) -> AbstractContextManager[None]
 
     def as_said(error: Exception) -> Exception:  # unknown split or configuration, no data files
         if "Config name is missing" in str(error):
-            known = re.findall(r"'([\w.-]+)'", str(error))
+            listed = re.search(r"configs: \[(.*?)\]", str(error), re.DOTALL)
+            known = re.findall(r"'([\w.-]+)'", listed[1] if listed else "")
             hint = f"name one: '{name}:{known[0] if known else 'CONFIG'}[{split}]'"
             return BadInput(f"{name}: has several configurations: {', '.join(known)}", hint=hint)
         return BadInput(f"{source}: {first_line(error)}", hint=page)
