@@ -1,6 +1,6 @@
 """The shapes of rows: a table with one entry for each, and the reader that turns a row into messages.
 
-To accept another shape, add a word to QUESTIONS or ANSWERS, or an entry to SHAPES.
+To accept another shape, add a word to QUESTIONS or ANSWERS (field_names.py), or an entry to SHAPES.
 """
 
 import shlex
@@ -9,21 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.fields import Columns, Fields, plain, unfolded
+from phi3flow.chats.field_names import ANSWERS, CHATS, LABELS, NAMES, PREFERENCES, QUESTIONS
+from phi3flow.chats.fields import Columns, Fields, unfolded
+from phi3flow.chats.question_rows import is_messages, question_and_answer, read_turns, squad, system_of
 from phi3flow.chats.repairs import MARKS_INSIDE, Repair, has_marks_inside, repaired
-from phi3flow.chats.turns import counts_toward_loss, full_text, read_turn, text_of
+from phi3flow.chats.turns import counts_toward_loss, full_text
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import RowError, json_name, short
-
-CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "data")
-QUESTIONS = ("question", "instruction", "prompt", "query")
-ANSWERS = ("answer", "output", "response", "completion", "reply")
-SYSTEMS = ("system", "system_prompt", "system_message")
-LABELS = ("prompt_id", "slice", "cluster")
-BESIDE = ("input", "context", "history", "tools")  # what goes with a question, or with a chat
-PREFERENCES = ("chosen", "rejected", "preferred_output", "non_preferred_output")
-# What `--columns` can name, and what a table's header is told by.
-NAMES = (*CHATS, *QUESTIONS, *ANSWERS, *SYSTEMS, *BESIDE, *LABELS, *PREFERENCES, "answers")
 
 _NO_PLACE = "has no place beside {beside}; put it into a message, or choose: --columns system={name}"
 _REFUSED = {
@@ -86,6 +78,8 @@ def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
 
 def _chat_field(fields: Fields) -> str | None:
     """`messages` whatever it holds; a field of another name only if it holds a list: `data` can be a date."""
+    if fields.mapped & {*QUESTIONS, *ANSWERS} and not fields.mapped & {*CHATS}:
+        return None  # --columns asks for another shape
     listed = [name for name in CHATS if isinstance(unfolded(fields.peek(name)), list)]
     return fields.only(listed) or fields.only(CHATS[:1])
 
@@ -112,110 +106,6 @@ def _in_turn(name: str, value: Any) -> Any:
     return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
 
 
-def read_turns(name: str, value: Any, unused: list[str]) -> list[dict[str, Any]]:
-    """A list of messages. Raises RowError."""
-    turns = unfolded(value)
-    if not isinstance(turns, list):
-        raise RowError(name, f"must be a list, not {json_name(turns)}")
-    return [read_turn(f"{name}[{i}]", turn, unused.append) for i, turn in enumerate(turns)]
-
-
-def system_of(fields: Fields) -> list[dict[str, Any]]:
-    """The system message that stands in a field of its own, if there is one."""
-    name = fields.only(SYSTEMS)
-    if name is None or not fields.present(name):
-        return []
-    return [{"role": "system", "content": full_text(fields.spelled(name), fields.take(name))}]
-
-
-def _question_and_answer(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
-    question, answered = question_of(fields, unused), fields.only(ANSWERS)
-    if not question or answered is None:
-        wanted = ANSWERS if question else QUESTIONS
-        raise RowError(
-            wanted[0], f"missing (or {', '.join(map(repr, wanted[1:]))}; --columns names any other)"
-        )
-    return question + _answer(fields, answered, unused)
-
-
-def question_of(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
-    """Earlier turns and the question with what belongs to it; empty if the row has no question."""
-    asked = fields.only(QUESTIONS) or ("input" if fields.has("input") else None)
-    if asked is None:
-        return []
-    history, question = _history(fields, unused), _prompt(fields, asked, unused)
-    if question[-1]["role"] == "user":
-        for extra in ("input", "context"):
-            question[-1]["content"] += _extra(fields, extra) if extra != asked else ""
-    return history + question
-
-
-def _prompt(fields: Fields, name: str, unused: list[str]) -> list[dict[str, Any]]:
-    where, value = fields.spelled(name), fields.take(name)
-    if is_messages(value):
-        return read_turns(where, value, unused)
-    return [{"role": "user", "content": full_text(where, "" if value is None else value)}]
-
-
-def _answer(fields: Fields, name: str, unused: list[str]) -> list[dict[str, Any]]:
-    where, value = fields.spelled(name), fields.take(name)
-    if is_messages(value):
-        return read_turns(where, value, unused)
-    return [{"role": "assistant", "content": full_text(where, "" if value is None else value)}]
-
-
-def is_messages(value: Any) -> bool:
-    """Whether a prompt or an answer is a list of messages, not of a text's parts, and not text."""
-    value = unfolded(value)
-    return isinstance(value, list) and any(
-        isinstance(turn, Mapping) and {"role", "from"} & set(map(plain, turn)) for turn in value
-    )
-
-
-def _extra(fields: Fields, name: str) -> str:
-    """What stands after the question: Alpaca's input, Dolly's context, passages of a search."""
-    where, value = fields.spelled(name), fields.take(name)
-    if value is None:
-        return ""
-    texts = value if isinstance(value, list) else [value]
-    return "".join("\n\n" + text_of(where, text) for text in texts)
-
-
-def _history(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
-    """Earlier turns: pairs of question and answer as in Alpaca, or messages."""
-    where, value = fields.spelled("history"), unfolded(fields.take("history"))
-    if value is None:
-        return []
-    if is_messages(value):
-        return read_turns(where, value, unused)
-    if not isinstance(value, list):
-        raise RowError(where, f"must be a list, not {json_name(value)}")
-    messages = []
-    for i, pair in enumerate(value):
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise RowError(f"{where}[{i}]", "must be a pair of question and answer")
-        for role, text in zip(("user", "assistant"), pair, strict=True):
-            messages.append({"role": role, "content": full_text(f"{where}[{i}]", text)})
-    return messages
-
-
-def _squad(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
-    """SQuAD: answers with their places in a context; the first one is the reference."""
-    found = unfolded(fields.take("answers"))
-    texts = found.get("text") if isinstance(found, Mapping) else found
-    if not isinstance(texts, list) or not texts:
-        raise RowError(fields.spelled("answers"), "has no text in it: an unanswerable question")
-    first = texts[0].get("text") if isinstance(texts[0], Mapping) else texts[0]
-    if any(text != texts[0] for text in texts):
-        unused.append("answers[1:]")
-    asked = fields.only(QUESTIONS)
-    question = _prompt(fields, asked, unused) if asked else []
-    if not question:
-        raise RowError(QUESTIONS[0], "missing")
-    question[-1]["content"] += _extra(fields, "context")
-    return [*question, {"role": "assistant", "content": full_text("answers", first)}]
-
-
 def _rendered(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
     where = fields.spelled("text")
     what = "is a chat that a template has rendered, or plain text; give messages"
@@ -228,9 +118,9 @@ def _first_of(*names: str) -> Callable[[Fields], str | None]:
 
 SHAPES = (
     Shape(_chat_field, _chat),
-    Shape(_first_of(*ANSWERS), _question_and_answer),
-    Shape(_first_of("answers"), _squad),
-    Shape(_first_of(*QUESTIONS), _question_and_answer),
+    Shape(_first_of(*ANSWERS), question_and_answer),
+    Shape(_first_of("answers"), squad),
+    Shape(_first_of(*QUESTIONS), question_and_answer),
     Shape(_first_of("text"), _rendered),
 )
 
@@ -275,8 +165,10 @@ def _refuse_preferences(fields: Fields) -> None:
         return
     for name in filter(fields.present, PREFERENCES):
         where = fields.spelled(name)
+        value = unfolded(fields.peek(name))
+        as_what = "messages" if is_messages(value) and len(value) > 1 else "answer"
         what = "belongs to a preference row, and prepare takes chats"
-        raise RowError(where, f"{what}; to learn from one of the answers: --columns answer={where}")
+        raise RowError(where, f"{what}; to learn from one of the answers: --columns {as_what}={where}")
 
 
 def _refuse_what_is_left(fields: Fields, shape: Shape) -> None:

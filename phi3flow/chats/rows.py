@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from phi3flow.chats.chat import Chat
+from phi3flow.chats.field_names import NAMES
 from phi3flow.chats.fields import Columns
 from phi3flow.chats.intake import Intake
-from phi3flow.chats.row_shapes import NAMES, read_row
+from phi3flow.chats.row_shapes import read_row
 from phi3flow.chats.sources import ORIGINS, Source, open_sources
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
