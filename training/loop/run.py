@@ -114,7 +114,7 @@ def _train(
     kept = trainer.state.best_global_step
     weight_change, changed_tensors = moved or (None, None)
     moves = (changed, weight_change, changed_tensors, kept)
-    return Result(trainer.state.global_step, best, test_loss, *moves, long_chats=sets.lengths)
+    return Result(trainer.state.global_step, best, test_loss, *moves, long_chats=sets.lengths or None)
 
 
 def advance(run: Run, trainer: AssistantTrainer) -> None:
