@@ -54,8 +54,9 @@ check: $(INSTALLED)    ## check format, lint, types, the layers of docs/architec
 agreement: $(INSTALLED)  ## write the agreement with the labelled answers into docs/evaluation.md
 	$(BIN)/python docs/make_agreement.py
 
-reference: $(INSTALLED)  ## write docs/reference.md from the code
+reference: $(INSTALLED)  ## write docs/reference.md and the table in docs/data.md from the code
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python tests/chats/test_containers.py
 
 evidence: $(INSTALLED)  ## write the table of Azure's calls and their evidence
 	PYTHONPATH=tests/azure:tests/azure/support $(BIN)/python tests/azure/support/evidence.py

@@ -101,15 +101,15 @@ def theirs(work, chats):
 
 
 def ours(work, chats):
-    from training.loop.run import encoded, make_trainer
+    from training.loop.run import encode, make_trainer
     from training.loop.start import Run, starting_model, starting_tokenizer
     from training.recipes.recipe import load_recipe
 
     recipe = replace(load_recipe("tiny-cpu"), steps=None, epochs=EPOCHS, eval_every=10_000)
     run = Run(DATA, recipe, work, "tuned", str(BASE), 0)
     tokenizer = starting_tokenizer(run, chats)
-    rows = encoded(run, tokenizer, chats, "train.jsonl")
-    held_out = encoded(run, tokenizer, load("val.jsonl"), "val.jsonl")
+    rows = encode(run, tokenizer, chats).rows
+    held_out = encode(run, tokenizer, load("val.jsonl")).rows
     return make_trainer(run, starting_model(run, tokenizer), tokenizer, rows, held_out)
 
 

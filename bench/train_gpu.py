@@ -100,7 +100,7 @@ def new_model(config, attention, dtype, device):
 def trainer_of(name, work, config, chats, *, steps, device):
     import torch
 
-    from training.loop.run import encoded, make_trainer
+    from training.loop.run import encode, make_trainer
     from training.loop.start import Run
     from training.models.loading import load_tokenizer
     from training.recipes.recipe import load_recipe
@@ -123,7 +123,7 @@ def trainer_of(name, work, config, chats, *, steps, device):
     )
     dtype = torch.bfloat16 if recipe.weights == "bf16" else torch.float32
     run = Run(work, recipe, work, name, None, 0)
-    rows, held_out = (encoded(run, tokenizer, each, "train.jsonl") for each in (chats, chats[:4]))
+    rows, held_out = (encode(run, tokenizer, each).rows for each in (chats, chats[:4]))
     return make_trainer(run, new_model(config, arm.attention, dtype, device), tokenizer, rows, held_out)
 
 

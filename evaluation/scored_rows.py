@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from phi3flow.core.console import say
-from phi3flow.core.jsonl import RowError, any_text
+from phi3flow.core.errors import BadInput
+from phi3flow.core.jsonl import RowError, any_text, parse_object, to_line
 from phi3flow.phi3_contract import Message
 
 if TYPE_CHECKING:
@@ -140,27 +142,28 @@ class Lazy(Sequence[T], Generic[T]):
 
 
 def chats_in(path: Path) -> "Lazy[Chat]":
-    """The chats of a test file, read from it when needed. Checks the whole file now.
+    """The chats of a test file, of any container, each read when needed from a temporary file.
 
-    Raises what `load_chats` raises.
+    Checks the whole file now. Raises what `load_chats` raises, and BadInput for tool turns: no flow has them.
     """
-    from phi3flow.chats.row_shapes import parse_row
+    from phi3flow.chats.row_shapes import read_row
     from phi3flow.chats.rows import iterate_chats
 
-    for _ in iterate_chats(path):
-        pass
-    stream = path.open("rb")
-    offsets, position = array("Q"), 0
-    for line in stream:
-        if line.strip():
-            offsets.append(position)
-        position += len(line)
+    stream, offsets = TemporaryFile(), array("Q")  # noqa: SIM115 - open as long as chats are read
+    for chat in iterate_chats(path):
+        if chat.uses_tools:
+            raise BadInput(
+                f"{chat.origin}: messages: uses tools, which the flows cannot ask",
+                hint="evaluate on a test file without them",
+            )
+        offsets.append(stream.tell())
+        stream.write(to_line(chat.row()))
 
-    def chat(i: int) -> "Chat":
+    def read(i: int) -> "Chat":
         stream.seek(offsets[i])
-        return parse_row(stream.readline().removesuffix(b"\n"))
+        return read_row(parse_object(stream.readline().removesuffix(b"\n"))).chat
 
-    return Lazy(len(offsets), chat)
+    return Lazy(len(offsets), read)
 
 
 def scored_rows(chats: "Sequence[Chat]", base: Sequence[Record], tuned: Sequence[Record]) -> Lazy[ScoredRow]:

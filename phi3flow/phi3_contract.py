@@ -386,9 +386,14 @@ class Turns(NamedTuple):
 
 
 def split_turns(messages: Sequence[Message]) -> Turns:
-    """Convert messages to Prompt flow's chat inputs. Raises Unsupported unless the roles alternate."""
+    """Convert messages to Prompt flow's chat inputs. Raises Unsupported unless the roles alternate.
+
+    A first assistant turn, which greets, becomes the answer to an empty question.
+    """
     system = messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
-    turns = messages[1:] if system else messages
+    turns = list(messages[1:] if system else messages)
+    if turns and turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": ""})
     if not turns or [turn["role"] for turn in turns] != [
         ("user", "assistant")[i % 2] for i in range(len(turns))
     ]:
@@ -414,7 +419,8 @@ def join_turns(question: str, history: Sequence[Mapping[str, Any]], system: str 
             raise Rejected(
                 f"chat_history[{position}] is not {{inputs: {{question}}, outputs: {{answer}}}}"
             ) from None
-        messages += [{"role": "user", "content": str(asked)}, {"role": "assistant", "content": str(answered)}]
+        messages += [{"role": "user", "content": str(asked)}] if asked or position else []
+        messages += [{"role": "assistant", "content": str(answered)}]
     return [*messages, {"role": "user", "content": question}]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phi3flow.chats.rows import load_chats
+from phi3flow.chats.rows import load_split
 from phi3flow.core.console import table
 from training.data.encode import IGNORED, encode_chats, packed
 from training.loop.start import Run, starting_tokenizer
@@ -16,11 +16,29 @@ if TYPE_CHECKING:
 def inspect(data: Path, recipe: Recipe, *, model: str | None, rows: int) -> str:
     """The first `rows` chats token by token, then the lengths of all. Loads no weights; raises BadInput."""
     run = Run(data, recipe, Path(), "inspect", model or recipe.model, 0)
-    chats = load_chats(data / "train.jsonl")
+    chats = load_split(data / "train.jsonl")
     tokenizer = starting_tokenizer(run, chats)
-    encoded = encode_chats(tokenizer, chats, recipe.max_length, (data / "train.jsonl").as_posix())
+    encoded, lengths = encode_chats(tokenizer, chats, recipe.max_length, recipe.long_chats_rule)
     shown = [_row(tokenizer, encoded[i]) for i in range(min(rows, len(encoded)))]
-    return "\n\n".join([*shown, _lengths(encoded, recipe)])
+    told = lengths.sentence(recipe.long_chats_rule, recipe.max_length)
+    return "\n\n".join([*shown, _lengths(encoded, recipe), *([told] if told else [])])
+
+
+def check_lengths(data: Path, recipe: Recipe, model: str | None) -> list[str]:
+    """What the recipe does to chats that are too long, a line for each split. Raises BadInput for bad chats.
+
+    Raises Phi3flowError where the tokenizer cannot be had.
+    """
+    run = Run(data, recipe, Path(), "check", model or recipe.model, 0)
+    splits = {name: load_split(data / f"{name}.jsonl") for name in ("train", "val")}
+    tokenizer = starting_tokenizer(run, splits["train"])
+    rule, told = recipe.long_chats_rule, []
+    for name, chats in splits.items():
+        lengths = encode_chats(tokenizer, chats, recipe.max_length, rule).lengths
+        told += [
+            f"{name}: {sentence}" for sentence in [lengths.sentence(rule, recipe.max_length)] if sentence
+        ]
+    return told
 
 
 def _row(tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> str:
@@ -41,11 +59,11 @@ def _lengths(encoded: Any, recipe: Recipe) -> str:
     counted = sum(label != IGNORED for labels in encoded["labels"] for label in labels)
     total = sum(lengths)
     lines = [
-        ["chats", str(len(lengths))],
+        ["examples", str(len(lengths))],
         ["tokens", str(total)],
         ["assistant tokens (count toward the loss)", f"{counted} ({counted / total:.0%})"],
         ["shortest, median, longest", f"{lengths[0]}, {lengths[len(lengths) // 2]}, {lengths[-1]}"],
-        ["max_length", f"{recipe.max_length}, nothing is truncated"],
+        ["max_length", str(recipe.max_length)],
     ]
     if recipe.packing:
         count = len(packed(encoded, recipe.max_length))

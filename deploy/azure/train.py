@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
 from phi3flow.core.console import say
-from phi3flow.core.errors import BadInput
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.lineage import Artifact, commit, read_manifest, sha256_of, write_manifest
 from phi3flow.core.sides import BASE, TUNED
 
@@ -124,6 +125,25 @@ def require_splits(data: Path) -> None:
     for name in SPLITS:
         if not (data / name).is_file():
             raise BadInput(f"{data / name}: no such file", f"phi3flow prepare CHATS.jsonl --out {data}")
+
+
+def check_here(asked: Training) -> None:
+    """Encode the chats before a machine is paid for. Raises BadInput for chats that the job would refuse."""
+    if not find_spec("transformers"):
+        say("  chats are not checked here: pip install 'phi3flow[train]'")
+        return
+    from training.inspection import check_lengths
+    from training.recipes.recipe import load_recipe
+
+    try:
+        told = check_lengths(asked.data, load_recipe(asked.recipe), asked.model)
+    except BadInput:
+        raise
+    except Phi3flowError as error:
+        say(f"  chats are not checked here: {error}")
+        return
+    for sentence in told:
+        say(f"  {sentence}")
 
 
 def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:

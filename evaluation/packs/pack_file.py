@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.packs.checks import CHECKS, DECLINING, MUST_ANSWER, MUST_DECLINE
-from phi3flow.chats.row_shapes import prompt_of
+from phi3flow.chats.question_rows import prompt_of
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import BadRows, RowError, any_text, lines_of, parse_object, short
 from phi3flow.phi3_contract import Message

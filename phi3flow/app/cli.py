@@ -67,7 +67,7 @@ start with: phi3flow demo
 """
 # The modules that an extra installs.
 EXTRAS = {
-    "train": "accelerate datasets matplotlib mlflow peft tokenizers torch transformers trl",
+    "train": "accelerate datasets matplotlib mlflow peft pyarrow tokenizers torch transformers trl",
     "serve": "fastapi httpx prometheus_client tokenizers torch transformers uvicorn",
     "openvino": "nncf openvino openvino_genai openvino_tokenizers optimum",
     "azure": "azure promptflow.azure promptflow.evals promptflow.tools",

@@ -4,17 +4,24 @@ A model that is trained on one format and served with another answers badly. So 
 that applies a template.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.chats.chat import Message, bears_loss
+from phi3flow.core.errors import Phi3flowError, first_line
 from phi3flow.core.jsonl import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ZERO_WIDTH_SPACE = "\u200b"
+Tools = Sequence[Mapping[str, Any]]
+
+
+class TemplateRefused(Phi3flowError):
+    """The chat template does not take these messages; the message has its own words."""
 
 
 class Example(NamedTuple):
@@ -40,31 +47,61 @@ def check_prompt(messages: Sequence[Mapping[str, str]], path: str, *, ends_with_
 
 def encode_prompt(
     tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Message],
+    tools: Tools = (),
     *,
     add_generation_prompt: bool = True,
 ) -> list[int]:
-    """Token ids of the messages; `add_generation_prompt` appends the header of the assistant's next turn."""
-    safe = [{"role": m["role"], "content": neutralise(tokenizer, m["content"])} for m in messages]
-    encoded: Any = tokenizer.apply_chat_template(
-        safe, tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=True
-    )
+    """Token ids of the messages; `add_generation_prompt` appends the header of the assistant's next turn.
+
+    Raises TemplateRefused.
+    """
+    encoded = _applied(tokenizer, messages, tools, tokenize=True, add_generation_prompt=add_generation_prompt)
     return list(encoded["input_ids"])
 
 
-def encode_example(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> Example:
+def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Tools = ()) -> str:
+    """The text that `encode_prompt` tokenizes, without the header of a next turn. Raises TemplateRefused."""
+    return str(_applied(tokenizer, messages, tools, tokenize=False, add_generation_prompt=False))
+
+
+def _applied(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Tools, **how: bool
+) -> Any:
+    safe = [neutralised(tokenizer, message) for message in messages]
+    declared = [neutralised(tokenizer, tool) for tool in tools] or None
+    with _refusals():
+        return tokenizer.apply_chat_template(safe, tools=declared, return_dict=how["tokenize"], **how)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    from jinja2 import TemplateError
+
+    try:
+        yield
+    except TemplateError as error:
+        raise TemplateRefused(
+            f"the model's chat template refuses these messages: {first_line(error)}"
+        ) from error
+
+
+def encode_example(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Tools = ()
+) -> Example:
     """Token ids of a whole chat and the mask of its assistant tokens: text and end of turn.
 
     An assistant turn is what the rendering grows by when the turn is appended to its prompt. This works for
-    every template whose renderings are prefixes of each other; raises Phi3flowError for any other.
+    every template whose renderings are prefixes of each other; raises Phi3flowError for any other. A turn of
+    weight 0 is context: none of its tokens counts. The chat ends with its last turn that bears loss.
     """
     input_ids: list[int] = []
     mask: list[int] = []
     for position, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if not bears_loss(message):
             continue
-        prompt = encode_prompt(tokenizer, messages[:position])
-        through = encode_prompt(tokenizer, messages[: position + 1], add_generation_prompt=False)
+        prompt = encode_prompt(tokenizer, messages[:position], tools)
+        through = encode_prompt(tokenizer, messages[: position + 1], tools, add_generation_prompt=False)
         if prompt[: len(input_ids)] != input_ids or through[: len(prompt)] != prompt:
             raise Phi3flowError(
                 "the tokenizer's chat template does not render a prompt as a prefix of its answer",
@@ -74,6 +111,15 @@ def encode_example(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapp
         mask += [0] * (len(prompt) - len(mask)) + [1] * len(answer)
         input_ids = prompt + answer
     return Example(input_ids, mask)
+
+
+def neutralised(tokenizer: "PreTrainedTokenizerBase", value: Any) -> Any:
+    """A message or a tool without `weight`, every text in it neutralised; its role is ours."""
+    if isinstance(value, str):
+        return neutralise(tokenizer, value)
+    if isinstance(value, Mapping):
+        return {name: neutralised(tokenizer, each) for name, each in value.items() if name != "weight"}
+    return [neutralised(tokenizer, each) for each in value] if isinstance(value, list) else value
 
 
 def neutralise(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:

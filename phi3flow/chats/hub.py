@@ -13,16 +13,20 @@ from typing import Any
 from phi3flow.core.errors import BadInput, Phi3flowError, first_line, translating
 
 EXAMPLE = "'HuggingFaceH4/ultrachat_200k[train_sft[:1%]]'"
-_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:\[(?P<split>.+)\])?")
+_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:\[(?P<split>.+)\])?")
+_FILE_ENDING = re.compile(r"\.(jsonl?|ndjson|[ct]sv|xlsx|parquet|arrow|feather|gz|bz2|xz|zip|txt)$")
 
 
 def looks_like_id(source: str) -> bool:
-    """Whether this is ORG/NAME, with or without [split]. FOLDER/FILE.jsonl is a missing file."""
-    return bool(_ID.fullmatch(source)) and not source.endswith((".jsonl", ".json"))
+    """Whether this is ORG/NAME, with or without :config and [split]. FOLDER/FILE.jsonl is a missing file."""
+    return bool(_ID.fullmatch(source)) and not _FILE_ENDING.search(source)
 
 
 def load(source: str) -> Iterable[dict[str, Any]]:
-    """Download `ORG/NAME[split]`. Raises BadInput for a bad request, Phi3flowError for network problems."""
+    """Download `ORG/NAME:CONFIG[split]`; without a configuration, the default one.
+
+    Raises BadInput for a bad request, Phi3flowError for network problems.
+    """
     matched = _ID.fullmatch(source)
     if not matched or not matched["split"]:
         raise BadInput(
@@ -30,12 +34,14 @@ def load(source: str) -> Iterable[dict[str, Any]]:
         )
     from datasets import load_dataset
 
-    with _loading(source, matched["id"]):
-        rows: Iterable[dict[str, Any]] = load_dataset(matched["id"], split=matched["split"])
+    with _loading(source, matched["id"], matched["split"]):
+        rows: Iterable[dict[str, Any]] = load_dataset(
+            matched["id"], matched["config"], split=matched["split"]
+        )
     return rows
 
 
-def _loading(source: str, name: str) -> AbstractContextManager[None]:
+def _loading(source: str, name: str, split: str) -> AbstractContextManager[None]:
     """Turn the errors of `datasets` and the hub client into one sentence and what to do."""
     import httpx
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
@@ -58,6 +64,11 @@ def _loading(source: str, name: str) -> AbstractContextManager[None]:
         return BadInput(f"{source}: its files cannot be read as one table", hint=page)
 
     def as_said(error: Exception) -> Exception:  # unknown split or configuration, no data files
+        if "Config name is missing" in str(error):
+            listed = re.search(r"configs: \[(.*?)\]", str(error), re.DOTALL)
+            known = re.findall(r"'([\w.-]+)'", listed[1] if listed else "")
+            hint = f"name one: '{name}:{known[0] if known else 'CONFIG'}[{split}]'"
+            return BadInput(f"{name}: has several configurations: {', '.join(known)}", hint=hint)
         return BadInput(f"{source}: {first_line(error)}", hint=page)
 
     def other(error: Exception) -> Exception:

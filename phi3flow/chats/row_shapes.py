@@ -1,123 +1,189 @@
-"""Read one line of a chat file: a `Chat`, or the wrong field and the reason.
+"""The shapes of rows: a table with one entry for each, and the reader that turns a row into messages.
 
-Accepted shapes (examples in docs/data.md):
-
-    {"messages": [{"role": "system|user|assistant", "content": text}, ..], "prompt_id"?, "slice"?, "cluster"?}
-    {"prompt": ignored, "messages": as above, ..}                          ULTRACHAT
-    {"question" or "instruction", "input"?, "answer" or "output", ..}      one question, one answer
+To accept another shape, add a word to QUESTIONS or ANSWERS (field_names.py), or an entry to SHAPES.
 """
 
-import re
-import unicodedata
-from typing import Any
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from phi3flow.chats.chat import Chat, Message
-from phi3flow.core.jsonl import RowError, any_text, json_name, parse_object, short
+from phi3flow.chats.chat import Chat
+from phi3flow.chats.field_names import ANSWERS, CHATS, LABELS, NAMES, PREFERENCES, QUESTIONS
+from phi3flow.chats.fields import Columns, Fields, unfolded
+from phi3flow.chats.question_rows import is_messages, question_and_answer, read_turns, squad, system_of
+from phi3flow.chats.repairs import MARKS_INSIDE, Repair, has_marks_inside, repaired
+from phi3flow.chats.turns import counts_toward_loss, full_text
+from phi3flow.core.errors import BadInput, nearest
+from phi3flow.core.jsonl import RowError, json_name, short
 
-_ROLES = ("system", "user", "assistant")
-_QUESTION, _ANSWER = ("question", "instruction"), ("answer", "output")
-_INVISIBLE = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
-
-
-def parse_row(line: bytes) -> Chat:
-    """Read one line without its line feed. Raises RowError.
-
-    Content is normalised to NFC, so that two encodings of one character are the same text for the tokenizer
-    and for the split. Not to NFKC, which changes the content (x² -> x2, ½ -> 1/2).
-    """
-    row = parse_object(line)
-    messages = _messages(row)
-    _check_turns(messages)
-    return Chat(messages, *(_label(row, name) for name in ("prompt_id", "slice", "cluster")))
+_NO_PLACE = "has no place beside {beside}; put it into a message, or choose: --columns system={name}"
+_REFUSED = {
+    "history": _NO_PLACE,
+    "context": _NO_PLACE,
+    "input": _NO_PLACE,
+    "functions": "is OpenAI's older form of tools; write tools and tool_calls",
+}
 
 
-def prompt_of(row: dict[str, Any]) -> tuple[Message, ...]:
-    """The `question` or the `messages` of a row that asks and has no reference answer. Raises RowError."""
-    if "messages" not in row:
-        if "question" not in row:
-            raise RowError("question", "missing (or 'messages')")
-        return ({"role": "user", "content": _text("question", row["question"])},)
-    if "question" in row:
-        raise RowError("question", "given together with 'messages'; keep one of them")
-    messages = _messages(row)
-    _check_order(messages)
-    if not messages or messages[-1]["role"] != "user":
-        raise RowError("messages", "must end with the user's question")
+@dataclass
+class Read:
+    """A chat and what was done to its row: repairs, names of fields that were not used, what is odd."""
+
+    chat: Chat
+    repairs: list[Repair]
+    unused: list[str]
+    notes: list[str]
+
+
+class Shape(NamedTuple):
+    """`tells` names the field that shows the shape, or None; `read` takes the messages."""
+
+    tells: Callable[[Fields], str | None]
+    read: Callable[[Fields, list[str]], list[dict[str, Any]]]
+
+
+def parse_columns(given: str) -> dict[str, str]:
+    """`question=Frage,answer=Antwort` as our names and the file's. Raises BadInput."""
+    columns: dict[str, str] = {}
+    for pair in filter(None, given.split(",")):
+        ours, equals, theirs = (part.strip() for part in pair.partition("="))
+        if ours not in NAMES or ours in columns:
+            what = "stands twice" if ours in columns else f"unknown ({nearest(ours, NAMES)})"
+            raise BadInput(f"--columns: {ours}: {what}", hint="--columns question=COLUMN,answer=COLUMN")
+        if not equals or not theirs:
+            raise BadInput(f"--columns: {ours}: names no column", hint=f"--columns {ours}=COLUMN")
+        columns[ours] = theirs
+    return columns
+
+
+def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
+    """A row of any shape as a chat. Raises RowError with the wrong field and the reason."""
+    fields, unused = Fields(row, columns or {}), []  # type: tuple[Fields, list[str]]
+    _refuse_preferences(fields)
+    shape = next((shape for shape in SHAPES if shape.tells(fields)), None)
+    if shape is None:
+        raise _unknown(fields)
+    messages = system_of(fields) + shape.read(fields, unused)
+    tools = _tools(fields)
+    _check_marks(fields)
+    ids: list[Repair] = []
+    prompt_id, part, cluster = (read_label(fields, name, ids) for name in LABELS)
+    _refuse_what_is_left(fields, shape)
+    messages, repairs = repaired(messages)
+    chat = Chat(tuple(messages), prompt_id, part, cluster, tools)
+    notes = [MARKS_INSIDE] if has_marks_inside(messages) else []
+    return Read(chat, ids + repairs, unused + fields.unused, notes)
+
+
+def _chat_field(fields: Fields) -> str | None:
+    """`messages` whatever it holds; a field of another name only if it holds a list: `data` can be a date."""
+    if fields.mapped & {*QUESTIONS, *ANSWERS} and not fields.mapped & {*CHATS}:
+        return None  # --columns asks for another shape
+    listed = [name for name in CHATS if isinstance(unfolded(fields.peek(name)), list)]
+    return fields.only(listed) or fields.only(CHATS[:1])
+
+
+def _chat(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    name = _chat_field(fields) or CHATS[0]
+    messages = read_turns(fields.spelled(name), _in_turn(name, fields.take(name)), unused)
+    first = next((turn["content"] for turn in messages if turn["role"] == "user"), None)
+    for key in ("prompt", "question", "query"):  # UltraChat repeats the first question
+        if fields.present(key) and _is_same(fields.peek(key), first):
+            fields.take(key)
     return messages
 
 
-def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
-    if "messages" not in row:
-        return _question_and_answer(row)
-    messages = row["messages"]
-    if not isinstance(messages, list):
-        raise RowError("messages", f"must be a list, not {json_name(messages)}")
-    return tuple(_message(f"messages[{i}]", message) for i, message in enumerate(messages))
+def _is_same(value: Any, text: str | None) -> bool:
+    return isinstance(value, str) and text is not None and value.split() == text.split()
 
 
-def _message(where: str, message: Any) -> Message:
-    if not isinstance(message, dict):
-        raise RowError(where, f"must be an object, not {json_name(message)}")
-    role = message.get("role")
-    if role not in _ROLES:
-        shown = short(role) if isinstance(role, str) else json_name(role)
-        raise RowError(f"{where}.role", f"is {shown}; known: " + ", ".join(_ROLES))
-    return {"role": role, "content": _text(f"{where}.content", message.get("content"))}
+def _in_turn(name: str, value: Any) -> Any:
+    """Texts alone, as in UltraChat's first `data`: user and assistant speak in turn."""
+    turns = unfolded(value)
+    if name == CHATS[0] or not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
+        return value
+    return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
 
 
-def _question_and_answer(row: dict[str, Any]) -> tuple[Message, ...]:
-    asked, answered = _only_one(row, _QUESTION), _only_one(row, _ANSWER)
-    if asked is None and answered is None:
-        keys = ", ".join(short(key) for key in list(row)[:8]) or "none"
-        raise RowError("row", f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})")
-    if asked is None or answered is None:
-        missing = _QUESTION if asked is None else _ANSWER
-        raise RowError(missing[0], f"missing (or '{missing[1]}')")
-    question = _text(asked, row[asked])
-    if row.get("input") not in (None, ""):
-        question += "\n\n" + _text("input", row["input"])
-    return (
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": _text(answered, row[answered])},
-    )
+def _rendered(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:
+    where = fields.spelled("text")
+    what = "is a chat that a template has rendered, or plain text; give messages"
+    raise RowError(where, f"{what}, or name both columns: --columns question={where},answer=COLUMN")
 
 
-def _only_one(row: dict[str, Any], names: tuple[str, str]) -> str | None:
-    present = [name for name in names if name in row]
-    if len(present) > 1:
-        raise RowError(present[1], f"given together with '{present[0]}'; keep one of them")
-    return present[0] if present else None
+def _first_of(*names: str) -> Callable[[Fields], str | None]:
+    return lambda fields: next(filter(fields.has, names), None)
 
 
-def _check_turns(messages: tuple[Message, ...]) -> None:
-    roles = [message["role"] for message in messages]
-    if "assistant" not in roles:
-        raise RowError("messages", "has no assistant turn, so there is no answer to learn")
-    _check_order(messages)
-    if roles[-1] != "assistant":
+SHAPES = (
+    Shape(_chat_field, _chat),
+    Shape(_first_of(*ANSWERS), question_and_answer),
+    Shape(_first_of("answers"), squad),
+    Shape(_first_of(*QUESTIONS), question_and_answer),
+    Shape(_first_of("text"), _rendered),
+)
+
+
+def _tools(fields: Fields) -> tuple[Mapping[str, Any], ...]:
+    where, value = fields.spelled("tools"), unfolded(fields.take("tools"))
+    if value in (None, []):
+        return ()
+    if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
+        raise RowError(where, f"must be a list of objects, not {json_name(value)}")
+    return tuple(value)
+
+
+def _check_marks(fields: Fields) -> None:
+    """Marks of a whole row: it is used, or refused by name."""
+    for name in ("weight", "train"):
+        where = fields.spelled(name)
+        if fields.present(name) and not counts_toward_loss(where, fields.take(name)):
+            raise RowError(where, "excludes the only answer: leave the row out, or mark single messages")
+    label = fields.take("label")
+    where = fields.spelled("label")
+    if label is False or (isinstance(label, str) and label.lower() == "false"):
         raise RowError(
-            f"messages[{len(roles) - 1}].role", "is user, but a chat ends with the assistant's answer"
+            where, "false marks a bad answer, from which prepare does not learn: leave the row out"
         )
+    if label is not None and label is not True and str(label).lower() != "true":
+        raise RowError(where, "is neither true nor false; to group rows by it: --columns slice=" + where)
 
 
-def _check_order(messages: tuple[Message, ...]) -> None:
-    """A system message or none, then user and assistant in turn."""
-    roles = [message["role"] for message in messages]
-    first = int(roles[:1] == ["system"])
-    for position, role in enumerate(roles[first:]):
-        expected = _ROLES[1 + position % 2]
-        if role != expected:
-            raise RowError(f"messages[{first + position}].role", f"is {role}, expected {expected}")
+def read_label(fields: Fields, name: str, repairs: list[Repair]) -> str | None:
+    """One of LABELS; a whole number becomes text."""
+    value, where = fields.take(name), fields.spelled(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        repairs.append(Repair("numbers as ids taken", where, "is a number, not text"))
+        value = str(value)
+    return None if value is None else full_text(where, value)
 
 
-def _label(row: dict[str, Any], name: str) -> str | None:
-    return None if row.get(name) is None else _text(name, row[name])
+def _refuse_preferences(fields: Fields) -> None:
+    """Two answers of which one is better are no chat, unless --columns chooses one of them."""
+    if fields.mapped & {*ANSWERS, *CHATS}:
+        return
+    for name in filter(fields.present, PREFERENCES):
+        where = fields.spelled(name)
+        value = unfolded(fields.peek(name))
+        as_what = "messages" if is_messages(value) and len(value) > 1 else "answer"
+        what = "belongs to a preference row, and prepare takes chats"
+        raise RowError(where, f"{what}; to learn from one of the answers: --columns {as_what}={where}")
 
 
-def _text(field: str, value: Any) -> str:
-    text = any_text(field, value)
-    if "\0" in text:
-        raise RowError(field, "contains a NUL character")
-    if _INVISIBLE.fullmatch(text):
-        raise RowError(field, "is empty")
-    return unicodedata.normalize("NFC", text)
+def _refuse_what_is_left(fields: Fields, shape: Shape) -> None:
+    """Raise RowError for a field with meaning that the shape has not used."""
+    beside = fields.spelled(shape.tells(fields) or "")
+    for name, what in _REFUSED.items():
+        if fields.is_left(name):
+            where = fields.spelled(name)
+            raise RowError(where, what.format(beside=beside, name=where))
+
+
+def _unknown(fields: Fields) -> RowError:
+    keys = ", ".join(short(key) for key in fields.names[:8]) or "none"
+    what = f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})"
+    asked, answered = ([name.strip() for name in fields.names] + ["", ""])[:2]
+    if asked.isprintable() and answered.isprintable() and answered and not asked.endswith(("?", ".")):
+        what += f"; name them, such as: --columns {shlex.quote(f'question={asked},answer={answered}')}"
+    return RowError("row", what)

@@ -7,25 +7,18 @@ parse_object, BadRows      files from users; a broken line is counted and report
 import json
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import replacing
+from phi3flow.core.text_files import bad_byte, one_byte_encoding, open_text
 
-MAX_LINE_BYTES = 1 << 20
-BYTE_ORDER_MARK = "byte-order mark"
-LINE_END = "line end"
-ENCODING = "encoding"
+MAX_LINE = 1 << 20  # characters
 SHOWN = 20
-# perl, because `sed -i` takes different arguments on Linux and macOS.
-_REPAIRS = {
-    BYTE_ORDER_MARK: r"perl -pi -e 's/^\xEF\xBB\xBF//' {}",
-    LINE_END: r"perl -pi -e 's/\r$//' {}",
-    ENCODING: "iconv -f WINDOWS-1252 -t UTF-8 {} > fixed.jsonl",
-}
+CORRECT = "correct these lines"
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}  # line ends to many programs
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _JSON_NAMES = {
@@ -56,12 +49,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 class RowError(Exception):
-    """A row that cannot be used; the reader adds the file and the line."""
+    """A row that cannot be used; the reader adds the file and the line.
 
-    def __init__(self, field: str, what: str) -> None:
+    `repair` is a command that repairs the file: `{file}` stands for it, `{fixed}` for what it writes.
+    """
+
+    def __init__(self, field: str, what: str, repair: str = "") -> None:
         super().__init__(f"{field}: {what}")
-        self.field = field
-        self.what = what
+        self.field, self.what, self.repair = field, what, repair
 
 
 class BadRows:
@@ -69,32 +64,31 @@ class BadRows:
 
     def __init__(self) -> None:
         self.total = 0
-        self._first: list[tuple[str, int, RowError]] = []
-        self._crlf: Counter[str] = Counter()
+        self._first: list[str] = []
         self._repairs: dict[str, None] = {}
 
-    def add(self, file: str, line: int, error: RowError) -> None:
+    def add(self, file: str, place: int | str, error: RowError) -> None:
+        """`place` is the line, or a table's row."""
+        self.add_at(f"{file}:{place}", error, file)
+
+    def add_at(self, origin: str, error: RowError, file: str = "") -> None:
+        """The same for a row whose file and line are one text; `file` is needed for its repair."""
         self.total += 1
-        if error.field in _REPAIRS:
-            self._repairs[_REPAIRS[error.field].format(shlex.quote(file))] = None
-        if error.field == LINE_END:
-            self._crlf[file] += 1
-            if self._crlf[file] > 1:  # report a file's line ends once
-                return
+        if error.repair:
+            fixed = "fixed-" + re.sub(r"\.(gz|bz2|xz|zip)$", "", Path(file).name)
+            names = {"{file}": shlex.quote(file), "{fixed}": shlex.quote(fixed)}
+            command = re.sub(r"\{file\}|\{fixed\}", lambda found: names[found[0]], error.repair)
+            self._repairs[command] = None
         if len(self._first) < SHOWN:
-            self._first.append((file, line, error))
+            self._first.append(f"{origin}: {error}")
 
     def report(self) -> str:
         """The number of bad rows, then `file:line: field: what`, one per line."""
-        lines = [f"{self.total} bad row{'s' * (self.total != 1)}"]
-        for file, line, error in self._first:
-            others = self._crlf[file] - 1 if error.field == LINE_END else 0
-            lines.append(f"{file}:{line}: {error}" + (f" (and {others} more lines)" if others else ""))
-        return "\n".join(lines)
+        return "\n".join([f"{self.total} bad row{'s' * (self.total != 1)}", *self._first])
 
     def hint(self) -> str:
         """Commands that repair the rows, where a command can."""
-        return "; ".join(self._repairs) or "correct these lines"
+        return "; ".join(self._repairs) or CORRECT
 
     def require_none(self, shape: str = "") -> None:
         """Raise BadInput with the report if any row is bad; `shape` shows what a good row looks like."""
@@ -102,29 +96,66 @@ class BadRows:
             raise BadInput(self.report(), hint=self.hint() + (f"; a row is {shape}" if shape else ""))
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Lines without their LF. A line longer than MAX_LINE_BYTES is cut just beyond that limit."""
+def lines_of(path: Path) -> Iterator[str]:
+    """Lines without their ends, in any encoding that `open_text` knows. Raises BadInput for a broken file."""
     with path.open("rb") as stream:
-        while line := stream.readline(MAX_LINE_BYTES + 2):
-            rest = line
-            while rest and not rest.endswith(b"\n"):
-                rest = stream.readline(MAX_LINE_BYTES)
-            yield line.removesuffix(b"\n")
+        try:
+            yield from lines_in(open_text(stream))
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: not {error.encoding}: {error.reason}", hint="save it as UTF-8") from None
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
+def lines_in(stream: TextIO) -> Iterator[str]:
+    """Lines without their LF. A line longer than MAX_LINE is cut just beyond that limit."""
+    while line := stream.readline(MAX_LINE + 2):
+        rest = line
+        while rest and not rest.endswith("\n"):
+            rest = stream.readline(MAX_LINE)
+        yield line.removesuffix("\n")
+
+
+def parse_object(line: str | bytes) -> dict[str, Any]:
     """Parse one line (without its LF) as a JSON object. Raises RowError."""
+    text = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else line
+    if len(text) > MAX_LINE:
+        raise RowError("line", f"longer than {MAX_LINE} characters")
+    require_utf8(text)
+    if "\0" in text:
+        raise RowError("line", "holds a NUL byte", "tr -d '\\000' < {file} > {fixed}")
+    return an_object(parse_json(text))
+
+
+def parse_json(text: str) -> Any:
+    """Any JSON value; a key that stands twice in one object is an error. Raises RowError."""
+    with json_errors(text):
+        return json.loads(text, object_pairs_hook=without_repeated_keys)
+
+
+@contextmanager
+def json_errors(text: str) -> Iterator[None]:
+    """Turn the parser's errors about `text` into RowError; the line is named where there are several."""
     try:
-        row = json.loads(_decode(line), object_pairs_hook=_without_repeated_keys)
+        yield
     except json.JSONDecodeError as error:
-        raise RowError("json", f"{error.msg} at column {error.colno}") from None
+        line = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        raise RowError("json", f"{error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise RowError("json", "nested too deeply") from None
     except ValueError:
         raise RowError("json", "a number with too many digits") from None
-    if not isinstance(row, dict):
-        raise RowError("row", f"must be an object, not {json_name(row)}")
-    return row
+
+
+def an_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RowError("row", f"must be an object, not {json_name(value)}")
+    return value
+
+
+def require_utf8(text: str, field: str = "encoding") -> None:
+    """Raise RowError for text from `open_text` with a byte that was not UTF-8."""
+    if (position := bad_byte(text)) is not None:
+        repair = f"iconv -f {one_byte_encoding(text)} -t UTF-8 < {{file}} > {{fixed}}"
+        raise RowError(field, f"not UTF-8 at byte {position}", repair)
 
 
 def any_text(field: str, value: Any) -> str:
@@ -137,8 +168,8 @@ def any_text(field: str, value: Any) -> str:
 
 
 def json_name(value: Any) -> str:
-    """The JSON type of a value in words: `a list`, `text`, `null`."""
-    return _JSON_NAMES.get(type(value), "null")
+    """The type of a value in words: `a list`, `text`, `null`; for what only tables hold, its name there."""
+    return _JSON_NAMES.get(type(value), "null" if value is None else type(value).__name__)
 
 
 def short(text: str) -> str:
@@ -146,23 +177,7 @@ def short(text: str) -> str:
     return text if text.isidentifier() and len(text) <= 40 else ascii(text[:40])
 
 
-def _decode(line: bytes) -> str:
-    if len(line) > MAX_LINE_BYTES:
-        raise RowError("line", f"longer than {MAX_LINE_BYTES} bytes")
-    if line.startswith(b"\xef\xbb\xbf"):
-        raise RowError(BYTE_ORDER_MARK, "starts the line; JSON has none")
-    if line.endswith(b"\r"):
-        raise RowError(LINE_END, "is CRLF; JSONL ends lines with LF")
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        raise RowError(ENCODING, f"not UTF-8 at byte {error.start + 1}") from None
-    if "\0" in text:
-        raise RowError("line", "holds a NUL byte")
-    return text
-
-
-def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -8,12 +8,14 @@ are looked for in the current folder and then upwards; a relative path in them s
 import logging
 import os
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from phi3flow.core.errors import BadInput
+from phi3flow.core.errors import BadInput, first_line
+from phi3flow.core.text_files import read_text
 from phi3flow.core.validation import read_toml, validated
 
 CONFIG_FILE = "phi3flow.toml"
@@ -118,4 +120,8 @@ def _from_dotenv(path: Path | None) -> Mapping[str, str]:
         return {}
     from dotenv import dotenv_values
 
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    try:
+        lines = StringIO(read_text(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read: {first_line(error)}", hint="save it as UTF-8") from None
+    return {name: value for name, value in dotenv_values(stream=lines).items() if value is not None}

@@ -11,15 +11,16 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from phi3flow.core.errors import BadInput, nearest
+from phi3flow.core.text_files import read_text
 
 T = TypeVar("T")
 NO_RULES: Mapping[str, Callable[[Any], bool]] = MappingProxyType({})
 
 
 def read_toml(path: Path, hint: str = "") -> dict[str, Any]:
-    """Raises BadInput for a file that cannot be read, is not UTF-8 or is not TOML."""
+    """Raises BadInput for a file that cannot be read, is neither UTF-8 nor UTF-16, or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}", hint="check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

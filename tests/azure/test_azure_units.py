@@ -16,11 +16,13 @@ from deploy.azure.shared.assets import PACKAGES, staged
 from deploy.azure.shared.names import Names
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, serving_size
+from deploy.azure.train import Training, check_here
 from deploy.foundry.catalog import CatalogTraining
 from deploy.verify.fidelity import Reference
 from phi3flow.app.commands.verify import reference_of
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import write_json
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import sha256_of
 from phi3flow.core.settings import Settings
 
@@ -231,3 +233,20 @@ def test_every_size_that_is_used_has_a_price():
     sizes = [profile_for("gpu").size, profile_for("cpu").size, serving_size("openvino"), serving_size("vllm")]
     assert all(hourly(size) for size in sizes)
     assert hourly("Standard_Unknown") is None
+
+
+def test_chats_are_encoded_before_a_job_is_submitted(tmp_path, capsys):
+    tokenizer = Path(__file__).parents[1] / "data" / "phi3_tokenizer"
+    short = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
+    long = [{"role": "user", "content": "word " * 300}, short[1]]
+    write_jsonl(tmp_path / "train.jsonl", [{"messages": short}, {"messages": long}])
+    write_jsonl(tmp_path / "val.jsonl", [{"messages": short}])
+    recipe = tmp_path / "mine.toml"
+    settings = 'steps = 5\nbatch_size = 1\nlearning_rate = 1e-4\nmax_length = 64\nlong_chats = "{}"\n'
+    asked = Training(tmp_path, str(recipe), str(tokenizer), 0, 1, profile_for("cpu"))
+    recipe.write_text(settings.format("drop"))
+    check_here(asked)
+    assert "train: 1 of 2 chats are longer than max_length 64" in capsys.readouterr().err
+    recipe.write_text(settings.format("refuse"))
+    with pytest.raises(BadInput, match=r"train\.jsonl:2: messages: 3\d\d tokens, more than max_length 64"):
+        check_here(asked)

@@ -12,17 +12,23 @@ from pathlib import Path
 import pytest
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.row_shapes import parse_row
-from phi3flow.chats.rows import load_chats, open_source
+from phi3flow.chats.row_shapes import read_row
+from phi3flow.chats.rows import load_chats, open_chats
 from phi3flow.core.errors import BadInput
-from phi3flow.core.jsonl import MAX_LINE_BYTES, RowError
+from phi3flow.core.jsonl import MAX_LINE, RowError, parse_object
 
 USER = {"role": "user", "content": "Hi?"}
 ASSISTANT = {"role": "assistant", "content": "Hello."}
 SYSTEM = {"role": "system", "content": "Be brief."}
-NO_END = "is user, but a chat ends with the assistant's answer"
 GOOD = json.dumps({"messages": [USER, ASSISTANT]}).encode() + b"\n"
-CRLF = GOOD.replace(b"\n", b"\r\n")
+
+
+OTHER_ANSWERS = "or 'output', 'response', 'completion', 'reply'; --columns names any other"
+OTHER_QUESTIONS = "or 'instruction', 'prompt', 'query'; --columns names any other"
+
+
+def parse_row(line):
+    return read_row(parse_object(line)).chat
 
 
 def messages(*turns):
@@ -72,8 +78,8 @@ def test_content_is_composed_but_not_rewritten():
         (b"[]", "row: must be an object, not a list"),
         (b'{"mesages": []}', "row: has neither 'messages' nor 'question' and 'answer' (keys: mesages)"),
         (b'{"\\u001b": 1}', "row: has neither 'messages' nor 'question' and 'answer' (keys: '\\x1b')"),
-        (b'{"question": "Hi?"}', "answer: missing (or 'output')"),
-        (b'{"output": "Hi."}', "question: missing (or 'instruction')"),
+        (b'{"question": "Hi?"}', f"answer: missing ({OTHER_ANSWERS})"),
+        (b'{"output": "Hi."}', f"question: missing ({OTHER_QUESTIONS})"),
         (
             b'{"question": "", "instruction": ""}',
             "instruction: given together with 'question'; keep one of them",
@@ -84,18 +90,16 @@ def test_content_is_composed_but_not_rewritten():
         (b'{"messages": ["Hi?"]}', "messages[0]: must be an object, not text"),
         (b'{"messages": [], "messages": []}', "messages: key given twice in one object"),
         (messages(USER), "messages: has no assistant turn, so there is no answer to learn"),
-        (messages(USER, ASSISTANT, USER), f"messages[2].role: {NO_END}"),
-        (messages(ASSISTANT, USER), "messages[0].role: is assistant, expected user"),
-        (messages(USER, SYSTEM, ASSISTANT), "messages[1].role: is system, expected assistant"),
-        (messages(SYSTEM, SYSTEM, USER, ASSISTANT), "messages[1].role: is system, expected user"),
-        (messages({"role": "tool"}), "messages[0].role: is tool; known: system, user, assistant"),
-        (messages({}), "messages[0].role: is null; known: system, user, assistant"),
-        (messages({"role": []}), "messages[0].role: is a list; known: system, user, assistant"),
+        (messages(ASSISTANT), "messages: has no user turn, so there is no question"),
+        (messages(ASSISTANT, USER), "messages: has no answer that counts toward the loss (weight, train)"),
+        (messages({"role": "chef"}), "messages[0].role: is chef; known: system, user, assistant, tool"),
+        (messages({}), "messages[0].role: is null; known: system, user, assistant, tool"),
+        (messages({"role": []}), "messages[0].role: is a list; known: system, user, assistant, tool"),
         (answered(None), "messages[1].content: must be text, not null"),
         (answered(" \u200b\n"), "messages[1].content: is empty"),
         (answered("a\0"), "messages[1].content: contains a NUL character"),
         (answered("\ud83d"), "messages[1].content: holds half a surrogate pair"),
-        (b'{"question": "a", "answer": "b", "prompt_id": 7}', "prompt_id: must be text, not a number"),
+        (b'{"question": "a", "answer": "b", "prompt_id": 7.5}', "prompt_id: must be text, not a number"),
         (b'{"question": "a\0", "answer": "b"}', "line: holds a NUL byte"),
         (b'{"question": "\xe4"}', "encoding: not UTF-8 at byte 15"),
     ],
@@ -122,41 +126,22 @@ def test_every_bad_line_is_named_up_to_twenty_and_all_are_counted(tmp_path):
     assert [line.split(": ")[0] for line in lines[1:]] == [f"{file}:{n}" for n in range(3, 23)]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"\xef\xbb\xbf" + GOOD + GOOD, ":1: byte-order mark: starts the line; JSON has none"),
-        (GOOD + CRLF * 3, ":2: line end: is CRLF; JSONL ends lines with LF (and 2 more lines)"),
-    ],
-)
-def test_the_hint_is_a_command_that_repairs_the_file(tmp_path, content, message):
-    file = tmp_path / "my chats.jsonl"
-    file.write_bytes(content)
-    with pytest.raises(BadInput) as raised:
-        load_chats(file)
-    assert str(raised.value).splitlines()[1:] == [f"{file}{message}"]
-    subprocess.run(raised.value.hint, shell=True, check=True)  # noqa: S602 - the hint is a shell command
-    assert set(map(str, load_chats(file))) == {str(Chat((USER, ASSISTANT)))}
-
-
 def test_a_huge_line_is_refused_without_being_held_in_memory(tmp_path):
     file = tmp_path / "chats.jsonl"
-    file.write_bytes(GOOD + b'{"x": "' + b"x" * 20 * MAX_LINE_BYTES + b'"}\n' + b"{}\n")
+    file.write_bytes(GOOD + b'{"x": "' + b"x" * 20 * MAX_LINE + b'"}\n' + b"{}\n")
     tracemalloc.start()
     with pytest.raises(BadInput) as raised:
         load_chats(file)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert str(raised.value).splitlines()[1] == f"{file}:2: line: longer than {MAX_LINE_BYTES} bytes"
+    assert str(raised.value).splitlines()[1] == f"{file}:2: line: longer than {MAX_LINE} characters"
     assert f"{file}:3: row" in str(raised.value)  # the line after it keeps its number
-    assert peak < 8 * MAX_LINE_BYTES
+    assert peak < 8 * MAX_LINE
 
 
 def test_a_line_of_exactly_the_limit_is_read(tmp_path):
     file = tmp_path / "chats.jsonl"
-    file.write_bytes(
-        GOOD.rstrip().ljust(MAX_LINE_BYTES) + b"\n" + GOOD.rstrip().ljust(MAX_LINE_BYTES + 1) + b"\n"
-    )
+    file.write_bytes(GOOD.rstrip().ljust(MAX_LINE) + b"\n" + GOOD.rstrip().ljust(MAX_LINE + 1) + b"\n")
     with pytest.raises(BadInput, match=":2: line: longer"):
         load_chats(file)
 
@@ -165,14 +150,14 @@ def test_a_line_of_exactly_the_limit_is_read(tmp_path):
     ("source", "message", "hint"),
     [
         ("missing.jsonl", "no such file", "ORG/NAME|HuggingFaceH4"),
-        (".", "is a folder", r"\./\*\.jsonl"),
+        (".", "a folder without files of rows", "give a file"),
         ("HuggingFaceH4/ultrachat_200k", "no split", r"train_sft\[:1%\]"),
     ],
 )
 def test_a_source_without_chats_is_explained(tmp_path, monkeypatch, source, message, hint):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=message) as raised:
-        open_source(source)
+        open_chats(source)
     assert re.search(hint, raised.value.hint)
 
 
@@ -181,7 +166,6 @@ def test_a_source_without_chats_is_explained(tmp_path, monkeypatch, source, mess
     [
         ("test.jsonl", "no such file", "phi3flow prepare"),
         ("org/test", "no such file", "phi3flow prepare"),
-        (".", "is a folder", r"\./\*\.jsonl"),
         ("empty.jsonl", "no chats in it", "docs/data.md"),
     ],
 )
@@ -217,15 +201,17 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
 
 ASK_THE_HUB = """
 import sys
+from phi3flow.chats.intake import Intake
+from phi3flow.chats.rows import open_chats, read_chats
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.chats.rows import BadRows, open_source, read_chats
-bad = BadRows()
-for source in sys.argv[1:]:
+intake = Intake()
+for name in sys.argv[1:]:
     try:
-        print("chats:", [chat.reference for chat in read_chats(open_source(source), bad)])
+        chats = [chat for source in open_chats(name) for chat in read_chats(source, intake)]
+        print("chats:", [chat.reference for chat in chats])
     except Phi3flowError as error:
         print(f"{type(error).__name__}: {error}")
-print(bad.report())
+print(intake.bad.report())
 """
 
 
@@ -266,6 +252,29 @@ def test_hub_rows_pass_the_same_checks_and_hub_errors_are_one_sentence(tmp_path)
         "Phi3flowError: off/line[train]: the hub cannot be reached",
         "1 bad row",
         "org/set[train_sft[:100%]]:3: messages: has no assistant turn, so there is no answer to learn",
+    ]
+
+
+CONFIGURATIONS = """---
+configs:
+- config_name: main
+  data_files: main/*.jsonl
+- config_name: other
+  data_files: other/*.jsonl
+---
+"""
+
+
+def test_a_configuration_of_a_hub_data_set_is_named(tmp_path):
+    for name in ("main", "other"):
+        folder = tmp_path / "org" / "two" / name
+        folder.mkdir(parents=True)
+        (folder / "train.jsonl").write_text(json.dumps({"question": "Hi?", "answer": name}) + "\n")
+    (tmp_path / "org" / "two" / "README.md").write_text(CONFIGURATIONS)
+    said = ask_the_hub(9, tmp_path, "org/two:other[train]", "org/two[train]")
+    assert said[:2] == [
+        "chats: ['other']",
+        "BadInput: org/two: has several configurations: main, other",
     ]
 
 

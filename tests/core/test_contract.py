@@ -248,6 +248,14 @@ def test_turns_split_and_join_are_inverse():
     assert join_turns(turns.question, turns.history, turns.system) == messages
 
 
+def test_a_greeting_is_the_answer_to_an_empty_question():
+    messages = [{"role": "assistant", "content": "Welcome!"}, {"role": "user", "content": "When?"}]
+    for system in ([], [{"role": "system", "content": "Be brief."}]):
+        turns = split_turns([*system, *messages])
+        assert turns.history == [{"inputs": {"question": ""}, "outputs": {"answer": "Welcome!"}}]
+        assert join_turns(turns.question, turns.history, turns.system) == [*system, *messages]
+
+
 @pytest.mark.parametrize("messages", [[], [{"role": "assistant", "content": "x"}], [*QUESTION, *QUESTION]])
 def test_turns_that_do_not_alternate_are_rejected(messages):
     with pytest.raises(EndpointError):

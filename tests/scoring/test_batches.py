@@ -37,7 +37,7 @@ def tokenizer():
 
 
 def test_padding_stands_on_the_right_and_bears_no_loss(tokenizer):
-    rows = encode_chats(tokenizer, [SHORT, LONG], 64, "train.jsonl")
+    rows = encode_chats(tokenizer, [SHORT, LONG], 64, "refuse").rows
     batch = LineCollator(tokenizer.pad_token_id, pad_to_multiple_of=PADDED_TO)([rows[0], rows[1]])
     assert batch["input_ids"].tolist() == [SHORT_IDS + [PAD] * 27, [*LONG_IDS, PAD]]
     assert batch["labels"].tolist() == [SHORT_LABELS + [NO] * 27, [*LONG_LABELS, NO]]
@@ -45,7 +45,7 @@ def test_padding_stands_on_the_right_and_bears_no_loss(tokenizer):
 
 
 def test_packed_chats_keep_their_labels_and_start_counting_anew(tokenizer):
-    rows = packed(encode_chats(tokenizer, [SHORT, LONG], 64, "train.jsonl"), 64)
+    rows = packed(encode_chats(tokenizer, [SHORT, LONG], 64, "refuse").rows, 64)
     batch = LineCollator(tokenizer.pad_token_id, padding_free=True)([rows[0]])
     assert batch["input_ids"].tolist() == [LONG_IDS + SHORT_IDS]
     assert batch["labels"].tolist() == [LONG_LABELS + SHORT_LABELS]

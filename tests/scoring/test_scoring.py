@@ -98,6 +98,19 @@ def test_every_contract_answers_as_the_model_does(url, reference, contract):
     assert "".join(endpoint.stream(HELLO, SAMPLING)) == reference(HELLO)
 
 
+def test_a_template_that_raises_is_a_400_with_its_words_report_15(model):
+    tokenizer = new_tokenizer()
+    alternating = "{% if messages[1:] %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    tokenizer.chat_template = alternating + tokenizer.chat_template
+    service = Service("tiny")
+    service.ready(TransformersEngine(model, tokenizer))
+    with listening(service) as url:
+        answered = post(url, CHAT, {"messages": [*user("Hello"), *user("Hi")]})
+        assert (answered.status_code, answered.json()["error"]["param"]) == (400, "messages")
+        assert answered.json()["error"]["message"].endswith("refuses these messages: roles must alternate")
+        assert post(url, CHAT, {"messages": HELLO, "max_tokens": 3}).status_code == 200
+
+
 def test_system_and_history_reach_the_model(url, reference):
     chat = [
         {"role": "system", "content": "one two"},

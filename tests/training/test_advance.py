@@ -22,7 +22,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.checkpoints import step_of, valid_checkpoints
 from training.finetune import finetune
-from training.loop.run import advance, encoded, make_trainer
+from training.loop.run import advance, encode, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.recipes.recipe import Lora
 
@@ -70,7 +70,7 @@ def trainer_of(run):
     run.work.mkdir(exist_ok=True)
     chats = {name: load_chats(run.data / name) for name in ("train.jsonl", "val.jsonl")}
     tokenizer = starting_tokenizer(run, chats["train.jsonl"])
-    rows = [encoded(run, tokenizer, each, name) for name, each in chats.items()]
+    rows = [encode(run, tokenizer, each).rows for each in chats.values()]
     torch.manual_seed(run.seed)
     return make_trainer(run, starting_model(run, tokenizer), tokenizer, *rows)
 

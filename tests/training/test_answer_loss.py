@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.jsonl import write_jsonl
-from training.loop.run import encoded, make_trainer
+from training.loop.run import encode, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.recipes.recipe import Lora, Recipe, Scratch
 
@@ -36,7 +36,7 @@ def trainer(request, tmp_path):
     loaded = load_chats(tmp_path / "train.jsonl")
     run = Run(tmp_path, RECIPES[request.param], tmp_path, "tiny", None, 0)
     tokenizer = starting_tokenizer(run, loaded)
-    rows = encoded(run, tokenizer, loaded, "train.jsonl")
+    rows = encode(run, tokenizer, loaded).rows
     made = make_trainer(run, starting_model(run, tokenizer), tokenizer, rows, rows)
     made.model.eval()  # no dropout: both must see the same
     return made

@@ -20,7 +20,7 @@ from phi3flow.core.lineage import read_manifest, sha256_of
 from training.checkpoints import latest_checkpoint, valid_checkpoints
 from training.finetune import ROOT, finetune, training_code
 from training.loop.finish import merged_into_start
-from training.loop.run import encoded, make_trainer
+from training.loop.run import encode, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.models.loading import load_model, load_tokenizer
 from training.recipes.recipe import Lora
@@ -218,7 +218,7 @@ def test_a_packed_chat_has_the_same_logits_as_alone(base, attention):
 
     tokenizer = load_tokenizer(str(base.folder))
     chats = [Chat(tuple(chat(i)["messages"])) for i in (3, 44, 5)]
-    rows = encode_chats(tokenizer, chats, 64, "train.jsonl")
+    rows = encode_chats(tokenizer, chats, 64, "refuse").rows
     together = packed(rows, 128)
     assert len(together) == 1
     batch = LineCollator(tokenizer.pad_token_id, padding_free=True)([together[0]])
@@ -253,7 +253,7 @@ def test_a_run_that_diverges_keeps_earlier_checkpoints(data, tmp_path):
     run.work.mkdir()
     chats = {name: load_chats(data / name) for name in ("train.jsonl", "val.jsonl")}
     tokenizer = starting_tokenizer(run, chats["train.jsonl"])
-    rows = [encoded(run, tokenizer, each, name) for name, each in chats.items()]
+    rows = [encode(run, tokenizer, each).rows for each in chats.values()]
     trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, *rows)
 
     class Breaks(TrainerCallback):

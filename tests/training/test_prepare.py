@@ -147,7 +147,8 @@ def test_the_same_run_again_changes_nothing_and_another_result_is_refused(tmp_pa
     assert main([*command, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()}
-    assert set(written) == {"train.jsonl", "val.jsonl", "test.jsonl", "manifest.json"}
+    files = {"train.jsonl", "val.jsonl", "test.jsonl", "origins.jsonl", "manifest.json"}
+    assert set(written) == files
 
     assert main([*command, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)

@@ -23,7 +23,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from training.data.encode import encode_chats, packed
 from training.loop.finish import merged
-from training.loop.run import encoded, make_trainer
+from training.loop.run import encode, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.loop.trainer import LineCollator
 from training.models.loading import load_model
@@ -144,7 +144,7 @@ def test_the_first_steps_change_what_they_should_and_the_saved_folder_loads(name
         run = Run(folder / "data", recipe, Path(work), "tuned", str(base) if base else None, 0)
         tokenizer = starting_tokenizer(run, chats)
         model = starting_model(run, tokenizer)
-        rows = encoded(run, tokenizer, chats, "train.jsonl")
+        rows = encode(run, tokenizer, chats).rows
         trainer = make_trainer(run, model, tokenizer, rows, rows)
         trainer.add_callback(NoCheckpoint())
         loss = trainer.train().training_loss
@@ -181,7 +181,7 @@ def test_a_packed_chat_has_the_same_logits_as_alone(shape, folder):
     run = Run(folder / "data", recipe, folder, "tuned", str(model_folder(folder, shape)), 0)
     tokenizer = starting_tokenizer(run, [])
     chats = load_chats(run.data / "train.jsonl")
-    rows = packed(encode_chats(tokenizer, chats, recipe.max_length, "train.jsonl"), recipe.max_length)
+    rows = packed(encode_chats(tokenizer, chats, recipe.max_length, "refuse").rows, recipe.max_length)
     assert len(rows) == 1
     batch = LineCollator(tokenizer.pad_token_id, padding_free=True)([rows[0]])
     model = starting_model(run, tokenizer).eval()

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from phi3flow.chats.row_shapes import parse_row
+from phi3flow.chats.row_shapes import read_row
 from phi3flow.phi3_contract import Sampling
 from ui.conversations import COMPLETE, CUT, Conversations, Model
 from ui.sidebar import as_markdown, as_training_jsonl
@@ -110,7 +110,7 @@ def test_the_training_export_is_what_prepare_reads(store):
     assert as_training_jsonl(empty, store.turns(empty.id)) == ""
     lines = as_training_jsonl(chat, store.turns(chat.id)).split("\n")
     assert lines[1:] == [""]
-    parsed = parse_row(lines[0].encode())
+    parsed = read_row(json.loads(lines[0])).chat
     assert [(m["role"], m["content"]) for m in json.loads(lines[0])["messages"]] == [
         ("system", "Be brief."),
         ("user", "good"),

@@ -1,50 +1,86 @@
 """Chats to training examples: token ids, and labels that are -100 for all but assistant tokens."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.chat_template import encode_example
+from phi3flow.chats.chat_template import Example
+from phi3flow.chats.template_check import unrendered
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import BadRows, RowError
+from training.data.long_chats import Fitted, Lengths, LongChats, answers_in, fit
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # torch's ignore_index: tokens with this label do not count toward the loss
+LONG_HINT = (
+    "shorten these chats, or raise max_length or set long_chats in a copy of the recipe's file and pass "
+    "--recipe my.toml (docs/training.md, Recipes)"
+)
+
+
+class Encoded(NamedTuple):
+    """A dataset of `input_ids`, `labels` and `line`, and what became of chats that are too long."""
+
+    rows: "Dataset"
+    lengths: Lengths
 
 
 def encode_chats(
-    tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat], max_length: int, source: str
-) -> "Dataset":
-    """A dataset of `input_ids`, `labels` (only assistant tokens count toward the loss) and `line`.
+    tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat], max_length: int, long_chats: LongChats
+) -> Encoded:
+    """Only assistant tokens that bear loss have labels; `line` is the chat's number, from 1.
 
-    Raises BadInput with each line of `source` that is longer than `max_length` tokens. Nothing is truncated:
-    a chat cut before its answer ends would teach the model not to stop.
+    Raises BadInput with each chat that the model's chat template does not render whole, and with "refuse"
+    each that is longer than `max_length` tokens.
     """
     from datasets import Dataset
 
-    rows, bad = [], BadRows()
+    require_rendered(tokenizer, chats)
+    rows: list[dict[str, Any]] = []
+    bad, lengths = BadRows(), Lengths()
     for line, chat in enumerate(chats, start=1):
-        ids, mask = encode_example(tokenizer, chat.messages)
-        if len(ids) > max_length:
-            bad.add(
-                source, line, RowError("messages", f"{len(ids)} tokens, more than max_length {max_length}")
-            )
-            continue
-        if not any(mask):
-            bad.add(source, line, RowError("messages", "no token counts toward the loss"))
-            continue
-        labels = [token if counts else IGNORED for token, counts in zip(ids, mask, strict=True)]
-        rows.append({"input_ids": ids, "labels": labels, "line": line})
+        fitted = fit(tokenizer, chat, max_length, long_chats)
+        if fitted.tokens > max_length and long_chats == "refuse":
+            what = f"{fitted.tokens} tokens, more than max_length {max_length}"
+            bad.add_at(chat.origin, RowError("messages", what))
+        _count(lengths, fitted, max_length)
+        rows += [_row(example, line) for example in fitted.examples]
     if bad.total:
-        raise BadInput(
-            bad.report(),
-            hint="shorten these chats, or raise max_length in a copy of the recipe's file and pass --recipe "
-            "my.toml (docs/training.md, Recipes)",
-        )
-    return Dataset.from_list(rows)
+        raise BadInput(bad.report(), hint=LONG_HINT)
+    if not rows:
+        raise BadInput(f"no chat fits into max_length {max_length}", hint=LONG_HINT)
+    return Encoded(Dataset.from_list(rows), lengths)
+
+
+def _row(example: Example, line: int) -> dict[str, Any]:
+    ids, mask = example
+    labels = [token if counts else IGNORED for token, counts in zip(ids, mask, strict=True)]
+    return {"input_ids": ids, "labels": labels, "line": line}
+
+
+def _count(lengths: Lengths, fitted: Fitted, max_length: int) -> None:
+    lengths.chats += 1
+    lengths.tokens += fitted.tokens
+    lengths.examples += len(fitted.examples)
+    lengths.kept_tokens += sum(len(example.input_ids) for example in fitted.examples)
+    if fitted.tokens > max_length:
+        lengths.long_chats += 1
+        lengths.dropped_chats += not fitted.examples
+        if fitted.examples:
+            lengths.unlearned_answers += fitted.answers - sum(map(answers_in, fitted.examples))
+
+
+def require_rendered(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat]) -> None:
+    """Raise BadInput with each chat whose words the model's chat template leaves out or refuses."""
+    bad = BadRows()
+    for chat in chats:
+        if error := unrendered(tokenizer, chat):
+            bad.add_at(chat.origin, error)
+    if bad.total:
+        raise BadInput(bad.report(), hint="take these parts out of the chats, or start from another model")
 
 
 def packed(rows: "Dataset", max_length: int) -> "Dataset":

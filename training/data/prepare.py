@@ -3,21 +3,25 @@
     phi3flow prepare chats.jsonl --out runs/mine/data
 
 train.jsonl and val.jsonl, and test.jsonl unless it was given, are sorted by content hash: the bytes do not
-depend on the order of the input, and neighbouring topics are mixed before training.
+depend on the order of the input, and neighbouring topics are mixed before training. origins.jsonl says where
+each of their lines came from.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.rows import NO_CHATS_HINT, Source, open_source, read_chats
+from phi3flow.chats.fields import Columns
+from phi3flow.chats.intake import Intake
+from phi3flow.chats.rows import NO_CHATS_HINT, open_chats, read_chats
+from phi3flow.chats.sources import ORIGINS, Source
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, translating
-from phi3flow.core.jsonl import BadRows, write_jsonl
+from phi3flow.core.jsonl import CORRECT, write_jsonl
 from phi3flow.core.lineage import Artifact, read_manifest, sha256_of, write_manifest
 from training.data.near_duplicates import JACCARD, WORDS
 from training.data.split import TEST_SHARE, VAL_SHARE, NearDuplicates, divide
@@ -39,10 +43,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The written folder. `unchanged`: it already held this very result."""
+    """The written folder, and what reading told (`Intake.told`). `unchanged`: it held this very result."""
 
     folder: Path
     counts: Counts
+    intake: Mapping[str, Any]
     unchanged: bool = False
 
     @property
@@ -62,38 +67,44 @@ def prepare(
     test: Path | None = None,
     near_duplicates: NearDuplicates = "drop",
     max_bad: int = 0,
+    columns: Columns | None = None,
+    strict: bool = False,
 ) -> PreparedData:
     """Write train.jsonl, val.jsonl, test.jsonl and manifest.json into `out`.
 
-    `test` is a test set of your own, kept row by row. Raises BadInput, and writes nothing, when more than
-    `max_bad` rows are bad, when a split would be empty, and when `out` holds anything but this very result.
+    `test` is a test set of your own, kept row by row. `columns` names the columns of another shape, and with
+    `strict` a row that needs a repair is bad. Raises BadInput, and writes nothing, when more than `max_bad`
+    rows are bad, when a split would be empty, and when `out` holds anything but this very result.
     """
     if max_bad < 0:
         raise BadInput(f"--max-bad: {max_bad} is negative", hint="give 0 or more")
     previous = _manifest_in(out)
-    opened = [open_source(source) for source in sources]
-    given = open_source(str(test), kind="test") if test else None
-    inputs = [Artifact(source.kind, source.name, source.sha256) for source in (*opened, given) if source]
-    settings = _settings(near_duplicates, has_test=given is not None)
+    opened = [each for source in sources for each in open_chats(source, columns=columns)]
+    given = open_chats(str(test), "test", columns) if test else []
+    inputs = [Artifact(source.kind, source.name, source.sha256) for source in (*opened, *given)]
+    settings = _settings(near_duplicates, columns, has_test=bool(given))
     if previous:
         return _same_again(previous, out, inputs, settings)
 
-    bad = BadRows()
-    chats = [chat for source in opened for chat in _read(source, bad, max_bad)]
-    given_test = _read(given, bad, max_bad) if given else None
-    _check_bad(bad, max_bad, any_good=bool(chats))
+    intake = Intake(strict=strict)
+    chats = _read(opened, intake, max_bad, columns)
+    given_test = _read(given, intake, max_bad, columns) if given else None
+    _check_bad(intake, max_bad, any_good=bool(chats))
     splits, dropped = divide(chats, given_test, near_duplicates)
     sizes = {split: len(rows) for split, rows in splits.items()}
-    read = len(chats) + len(given_test or ()) + bad.total
-    counts = Counts(read=read, bad=bad.total, **asdict(dropped), **sizes)
-    _check_not_empty(counts, has_test=given is not None)
-    _write(out, splits, counts, inputs, settings)
-    return PreparedData(out, counts)
+    bad = intake.bad.total
+    read = len(chats) + len(given_test or ()) + bad
+    counts = Counts(read=read, bad=bad, **asdict(dropped), **sizes)
+    _check_not_empty(counts, has_test=bool(given))
+    details = {"counts": asdict(counts), "settings": settings, "intake": intake.told()}
+    _write(out, splits, inputs, details)
+    return PreparedData(out, counts, intake.told())
 
 
-def _settings(near_duplicates: NearDuplicates, *, has_test: bool) -> dict[str, Any]:
-    """What decides the result besides the inputs. `max_bad` does not: it only stops a run or not."""
-    return {
+def _settings(near_duplicates: NearDuplicates, columns: Columns | None, *, has_test: bool) -> dict[str, Any]:
+    """What decides the result besides the inputs. `max_bad` and `strict` only stop a run or not."""
+    named = {"columns": dict(columns)} if columns else {}
+    return named | {
         "near_duplicates": near_duplicates,
         "jaccard": JACCARD,
         "words": WORDS,
@@ -123,25 +134,33 @@ def _same_again(
         path.is_file() and sha256_of(path) == files.get(split) for split, path in files_of(out).items()
     )
     if before == now and manifest["settings"] == settings and intact:
-        return PreparedData(out, Counts(**manifest["counts"]), unchanged=True)
+        return PreparedData(out, Counts(**manifest["counts"]), manifest.get("intake", {}), unchanged=True)
     what = "made from other rows or settings" if intact else "changed since it was prepared"
     raise BadInput(
         f"{out}: holds data {what}", hint=f"choose another --out, or: rm -r {shlex.quote(str(out))}"
     )
 
 
-def _read(source: Source, bad: BadRows, max_bad: int) -> list[Chat]:
-    chats = list(read_chats(source, bad))
-    if not chats and bad.total <= max_bad:
-        skipped = f"; {bad.report()}" if bad.total else ""
-        raise BadInput(f"{source.name}: no chats in it{skipped}", hint=NO_CHATS_HINT)
+def _read(sources: Sequence[Source], intake: Intake, max_bad: int, columns: Columns | None) -> list[Chat]:
+    """The chats of all sources. Raises BadInput for a source without any."""
+    chats: list[Chat] = []
+    for source in sources:
+        before = len(chats)
+        chats += read_chats(source, intake, columns)
+        bad = intake.bad
+        if len(chats) == before and bad.total <= max_bad:
+            skipped = f"; {bad.report()}" if bad.total else ""
+            raise BadInput(f"{source.name}: no chats in it{skipped}", hint=NO_CHATS_HINT)
     return chats
 
 
-def _check_bad(bad: BadRows, max_bad: int, *, any_good: bool) -> None:
+def _check_bad(intake: Intake, max_bad: int, *, any_good: bool) -> None:
+    bad = intake.bad
     if bad.total > max_bad:
-        skip = f", or skip them with --max-bad {bad.total}" if any_good else ""
-        raise BadInput(f"{bad.report()}\nnothing was written", hint=bad.hint() + skip)
+        skip = f"skip them with --max-bad {bad.total}" if any_good else ""
+        if skip and bad.hint() == CORRECT:
+            raise BadInput(f"{bad.report()}\nnothing was written", hint=f"{CORRECT}, or {skip}")
+        raise BadInput(f"{bad.report()}\nnothing was written" + (skip and f"; {skip}"), hint=bad.hint())
     if bad.total:
         say(f"skipped {bad.report()}")
 
@@ -165,9 +184,8 @@ def _check_not_empty(counts: Counts, *, has_test: bool) -> None:
 def _write(
     out: Path,
     splits: Mapping[str, Sequence[Chat]],
-    counts: Counts,
     inputs: Sequence[Artifact],
-    settings: Mapping[str, Any],
+    details: Mapping[str, Any],
 ) -> None:
     """Write all files beside `out`, then move them there, the manifest last. Raises Phi3flowError."""
 
@@ -182,12 +200,20 @@ def _write(
             files = files_of(Path(scratch))
             for split, path in files.items():
                 write_jsonl(path, (chat.row() for chat in splits[split]))
+            origins = Path(scratch) / ORIGINS
+            write_jsonl(origins, _origins(splits))
             outputs = [
                 Artifact(split, (out / path.name).as_posix(), sha256_of(path))
                 for split, path in files.items()
             ]
-            details = {"counts": asdict(counts), "settings": settings}
             manifest = write_manifest(Path(scratch), "data", inputs=inputs, outputs=outputs, details=details)
             out.mkdir(exist_ok=True)
-            for path in (*files.values(), manifest):
+            for path in (*files.values(), origins, manifest):
                 path.replace(out / path.name)
+
+
+def _origins(splits: Mapping[str, Sequence[Chat]]) -> Iterator[dict[str, Any]]:
+    """Where the owner finds the row of each written line."""
+    for split, chats in splits.items():
+        for line, chat in enumerate(chats, 1):
+            yield {"split": split, "line": line, "from": chat.origin}

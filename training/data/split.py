@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from phi3flow.chats.chat import Chat, Message
 from training.data.near_duplicates import find_near_duplicates, normalised
@@ -32,8 +32,13 @@ class Dropped:
 
 def fingerprint(messages: Sequence[Message]) -> bytes:
     """SHA-256 of the normalised messages. JSON keeps text from posing as the border of a turn."""
-    turns = [[message["role"], normalised(message["content"])] for message in messages]
+    turns = [[message["role"], normalised(message["content"]), *_marks(message)] for message in messages]
     return hashlib.sha256(json.dumps(turns, ensure_ascii=False).encode()).digest()
+
+
+def _marks(message: Message) -> list[Any]:
+    """What tells two messages with the same text apart."""
+    return [message[name] for name in ("weight", "tool_calls") if name in message]
 
 
 def split_of(chat: Chat) -> Split:

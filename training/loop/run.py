@@ -1,7 +1,9 @@
 """One training run: from a starting model to a folder that serving loads."""
 
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,17 +12,18 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.rows import load_chats
+from phi3flow.chats.chat_template import encode_prompt
+from phi3flow.chats.rows import load_split
 from phi3flow.core.jsonl import write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
-from training.data.encode import encode_chats, packed
+from training.data.encode import Encoded, encode_chats, packed
 from training.estimate.footprint import checkpoint_size, model_size, require_room
 from training.estimate.free_space import explaining_a_full_disk
 from training.loop.callbacks import MetricsFile, StepBar, StopOnInterrupt
 from training.loop.finish import merged, require_probes_changed, save, weights_moved
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
 from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
-from training.models.probes import answer_greedily, most_tokens, probe_prompts, probe_rows
+from training.models.probes import FROM_VALIDATION, answer_greedily, most_tokens, probe_prompts, probe_rows
 from training.ranks import destroy, is_main_process, print0
 from training.recipes.training_arguments import arguments, emulation_warning, has_bf16, peft_config
 
@@ -32,11 +35,23 @@ VALIDATION_ROWS = 512
 
 
 class _Sets(NamedTuple):
-    """Encoded chats. There is no test set without test.jsonl."""
+    """Encoded chats, and what became of long ones. There is no test set without test.jsonl."""
 
     train: "Dataset"
     validation: "Dataset"
     test: "Dataset | None"
+    lengths: dict[str, dict[str, int]]
+
+
+def encode_splits(run: Run, tokenizer: "PreTrainedTokenizerBase", splits: Mapping[str, list[Chat]]) -> _Sets:
+    """Every split, before anything is trained: a chat that cannot be encoded fails early."""
+    made = {name: encode(run, tokenizer, chats) for name, chats in splits.items()}
+    for name, (_, lengths) in made.items():
+        if sentence := lengths.sentence(run.recipe.long_chats_rule, run.recipe.max_length):
+            print0(f"  {name}: {sentence}")
+    told = {name: lengths.told() for name, (_, lengths) in made.items() if lengths.long_chats}
+    test = made["test"].rows if "test" in made else None
+    return _Sets(made["train"].rows, made["val"].rows, test, told)
 
 
 def train(run: Run) -> Result:
@@ -47,17 +62,29 @@ def train(run: Run) -> Result:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     set_seed(run.seed)
-    chats, validation = load_chats(run.data / "train.jsonl"), load_chats(run.data / "val.jsonl")
-    tokenizer = starting_tokenizer(run, chats)
-    rows = encoded(run, tokenizer, chats, "train.jsonl")
-    held_out = encoded(run, tokenizer, validation[:VALIDATION_ROWS], "val.jsonl")
+    splits = splits_of(run.data)
+    tokenizer = starting_tokenizer(run, splits["train"])
+    sets = encode_splits(run, tokenizer, splits)
     size = model_size(empty_model(run, tokenizer), run.recipe.lora)
-    require_room(run.name, run.recipe, size, rows, run.work)
+    require_room(run.name, run.recipe, size, sets.train, run.work)
     if warning := emulation_warning(run.recipe, native=has_bf16()):
         print0(f"  {warning}")
-    sets = _Sets(rows, held_out, _test_rows(run, tokenizer))
     with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
-        return _train(run, tokenizer, sets, probe_prompts(validation))
+        return _train(run, tokenizer, sets, probe_prompts(_short(run, tokenizer, splits["val"])))
+
+
+def _short(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat]) -> list[Chat]:
+    """The first chats whose prompts an endpoint can be asked: not too long, and without tools."""
+    limit, plain = run.recipe.max_length, (chat for chat in chats if not chat.uses_tools)
+    short = (chat for chat in plain if len(encode_prompt(tokenizer, chat.prompt)) <= limit)
+    return list(islice(short, FROM_VALIDATION))
+
+
+def splits_of(data: Path) -> dict[str, list[Chat]]:
+    """The chats of each split; the first of val.jsonl, and test.jsonl if it is there."""
+    paths = {name: data / f"{name}.jsonl" for name in ("train", "val", "test")}
+    splits = {name: load_split(path) for name, path in paths.items() if name != "test" or path.exists()}
+    return splits | {"val": splits["val"][:VALIDATION_ROWS]}
 
 
 def _train(
@@ -86,7 +113,8 @@ def _train(
     save(run, model, tokenizer)
     kept = trainer.state.best_global_step
     weight_change, changed_tensors = moved or (None, None)
-    return Result(trainer.state.global_step, best, test_loss, changed, weight_change, changed_tensors, kept)
+    moves = (changed, weight_change, changed_tensors, kept)
+    return Result(trainer.state.global_step, best, test_loss, *moves, long_chats=sets.lengths or None)
 
 
 def advance(run: Run, trainer: AssistantTrainer) -> None:
@@ -163,16 +191,11 @@ def _hold_adapters_in_fp32(trainer: AssistantTrainer) -> None:
             parameter.data = parameter.data.float()
 
 
-def encoded(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat], name: str) -> "Dataset":
-    """The rows of the data file `name`, packed if the recipe says so. Raises BadInput for too long ones."""
-    rows = encode_chats(tokenizer, chats, run.recipe.max_length, (run.data / name).as_posix())
-    return packed(rows, run.recipe.max_length) if run.recipe.packing else rows
-
-
-def _test_rows(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "Dataset | None":
-    """The test set, encoded before training so that a chat that is too long fails early; scored once."""
-    path = run.data / "test.jsonl"
-    return encoded(run, tokenizer, load_chats(path), path.name) if path.exists() else None
+def encode(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat]) -> Encoded:
+    """Chats as rows for the trainer, packed if the recipe says so. Raises BadInput."""
+    recipe = run.recipe
+    rows, lengths = encode_chats(tokenizer, chats, recipe.max_length, recipe.long_chats_rule)
+    return Encoded(packed(rows, recipe.max_length) if recipe.packing else rows, lengths)
 
 
 def _test_loss(trainer: AssistantTrainer, rows: "Dataset | None") -> float | None:

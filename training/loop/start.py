@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phi3flow.chats.chat import Chat
+from phi3flow.chats.template_check import keep_system
 from phi3flow.core.errors import BadInput
 from training.models.loading import load_config, load_model, load_tokenizer
 from training.recipes.recipe import Recipe
@@ -51,6 +52,7 @@ class Result:
     weight_change: float | None = None  # |after - before| / |before| of the saved weights, adapters merged
     changed_tensors: float | None = None  # share of the weight tensors that changed
     kept_step: int | None = None  # step of the lowest validation loss, whose weights are saved
+    long_chats: dict[str, dict[str, int]] | None = None  # of each split with chats beyond max_length: Lengths
 
 
 def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase":
@@ -59,7 +61,9 @@ def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase"
 
     shape = run.recipe.scratch
     if run.start and shape is None:
-        return load_tokenizer(run.start, revision=run.revision)
+        tokenizer = load_tokenizer(run.start, revision=run.revision)
+        keep_system(tokenizer, run.recipe.system)
+        return tokenizer
     if run.start or shape is None:
         raise BadInput(
             "nothing to start from, or two things: give either a model or a recipe with [scratch]",

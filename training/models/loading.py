@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from phi3flow.chats.template_check import keep_system
 from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest, translating
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTok
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
     if tokenizer.chat_template is None:
         raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
+    keep_system(tokenizer)
     return tokenizer
 
 

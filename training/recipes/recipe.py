@@ -64,7 +64,17 @@ class Recipe:
     warmup: Share = Field(default=0.05, description="share of the steps in which the learning rate rises")
     weight_decay: Number = Field(default=0.05, description="AdamW's weight decay")
     beta2: Share = Field(default=0.95, description="AdamW's decay of the second moment")
-    max_length: Count = Field(default=512, description="longest chat in tokens; a longer one is an error")
+    max_length: Count = Field(default=512, description="longest example in tokens")
+    long_chats: Literal["window", "truncate", "drop", "refuse"] | None = Field(
+        default=None,
+        description="chats longer than max_length: window (split at turns), truncate, drop or refuse "
+        "(default: window; with [scratch] refuse)",
+    )
+    system: Literal["fold", "refuse"] = Field(
+        default="fold",
+        description="system messages that the chat template leaves out: fold (into the first user turn) or "
+        "refuse, in training and serving",
+    )
     packing: Flag = Field(
         default=False, description="put several chats in a row of max_length; they do not see each other"
     )
@@ -87,6 +97,10 @@ class Recipe:
     )
     scratch: Scratch | None = Field(default=None, description="train a model of this shape from scratch")
     lora: Lora | None = Field(default=None, description="train adapters instead of all weights")
+
+    @property
+    def long_chats_rule(self) -> Literal["window", "truncate", "drop", "refuse"]:
+        return self.long_chats or ("refuse" if self.scratch else "window")
 
 
 # Fields that must fit together, with what is wrong if they do not.

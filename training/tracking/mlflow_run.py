@@ -60,7 +60,10 @@ def track(folder: Path, runs: Path) -> str:
     with mlflow.start_run(run_name=folder.name, tags=_tags(manifest)) as run:
         mlflow.log_params(_flat(manifest["recipe"]) | {"seed": manifest["seed"]})
         _log_curves(run.info.run_id, read_jsonl(folder / "metrics.jsonl"))
-        mlflow.log_metrics({name: value for name, value in manifest["result"].items() if value is not None})
+        numbers = {
+            name: value for name, value in manifest["result"].items() if isinstance(value, int | float)
+        }
+        mlflow.log_metrics(numbers)
         for name in ("loss.png", "manifest.json", "probes.jsonl"):
             mlflow.log_artifact(str(folder / name))
         mlflow.log_text(_installed(), ENVIRONMENT)

@@ -16,6 +16,7 @@ from deploy.scoring.engine import (
     NotSupported,
     Overloaded,
 )
+from phi3flow.chats.chat_template import TemplateRefused
 
 CLIENT_LEFT = 499  # nginx's number, for the log: the client is gone
 RETRY_SOON = {"Retry-After": "1"}
@@ -38,7 +39,7 @@ class RequestError(Exception):
 
 def register(app: FastAPI) -> None:
     """Let `app` answer each known error; any other one is a bug and stays a 500 with a traceback."""
-    for known in (RequestError, EngineError, TimeoutError, ClientDisconnect, HTTPException):
+    for known in (RequestError, TemplateRefused, EngineError, TimeoutError, ClientDisconnect, HTTPException):
         app.add_exception_handler(known, _respond)
 
 
@@ -62,6 +63,7 @@ def _as_request_error(error: Exception) -> RequestError:
 
 
 _ANSWERS: dict[type[Exception], tuple[int, str | None, str | None, Mapping[str, str] | None]] = {
+    TemplateRefused: (400, None, "messages", None),
     NotSupported: (400, None, "prompt_logprobs", None),
     ContextOverflow: (400, "context_length_exceeded", "messages", None),
     Overloaded: (429, "overloaded", None, RETRY_SOON),

@@ -76,12 +76,14 @@ def train(
 
     example: phi3flow azure train --data runs/mine/data --recipe phi3.5-mini-lora
     """
-    from deploy.azure.train import Training
+    from deploy.azure.train import Training, check_here, require_splits
     from deploy.azure.train import train as train_in_azure
     from training.recipes.recipe import load_recipe
 
     load_recipe(recipe)
     asked = Training(data, recipe, model, seed, nodes, profile_for(profile, size, nodes))
+    require_splits(data)
+    check_here(asked)
     folder = run_folder(out)
     actions, job = train_in_azure(_cloud(), asked, folder, plan=plan)
     return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)

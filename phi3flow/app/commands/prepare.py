@@ -1,8 +1,9 @@
 """`phi3flow prepare`: chats in; train, val and a held-out test set out."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
@@ -11,6 +12,7 @@ from phi3flow.core.console import Outcome, table
 from phi3flow.core.lineage import MANIFEST
 
 if TYPE_CHECKING:
+    from training.data.lengths import Distribution
     from training.data.prepare import PreparedData
 
 
@@ -19,7 +21,8 @@ def prepare(
         list[str],
         Argument(
             metavar="SOURCE...",
-            help="JSONL files, or a hub id such as 'HuggingFaceH4/ultrachat_200k[train_sft[:1%]]'.",
+            help="Files (JSON Lines, JSON, CSV, XLSX, Parquet, Arrow; also gzipped), folders, or a hub id "
+            "such as 'HuggingFaceH4/ultrachat_200k[train_sft[:1%]]' or 'openai/gsm8k:main[train]'.",
         ),
     ],
     *,
@@ -33,23 +36,67 @@ def prepare(
         Option(help="What to do with rows that nearly repeat a test row; report suits templated data."),
     ] = "drop",
     max_bad: Annotated[int, Option(metavar="N", help="Skip up to N bad rows.")] = 0,
+    columns: Annotated[
+        str,
+        Option(
+            metavar="NAME=COLUMN,...",
+            help="Columns of another shape, as question=Frage,answer=Antwort (default: known names).",
+        ),
+    ] = "",
+    model: Annotated[
+        str | None,
+        Option(
+            metavar="ID_OR_DIR",
+            help="Print how long the chats are in this model's tokens (default: do not count).",
+        ),
+    ] = None,
+    strict: Annotated[bool, Option("--strict", help="Call a row bad instead of repairing it.")] = False,
 ) -> Outcome:
     """Check chats, drop duplicates and split them into train, val and test.
 
     example: phi3flow prepare chats.jsonl --out runs/mine/data
     """
+    from phi3flow.chats.row_shapes import parse_columns
     from training.data.prepare import prepare
 
-    data = prepare(sources, out, test=test, near_duplicates=near_duplicates, max_bad=max_bad)
+    data = prepare(
+        sources,
+        out,
+        test=test,
+        near_duplicates=near_duplicates,
+        max_bad=max_bad,
+        columns=parse_columns(columns),
+        strict=strict,
+    )
+    lengths = _lengths(data, model) if model else None
     paths = {name: str(path) for name, path in data.files.items()}
     paths["manifest"] = str(data.folder / MANIFEST)
     return Outcome(
-        {"counts": asdict(data.counts), "paths": paths, "unchanged": data.unchanged},
-        _text(data, near_duplicates),
+        {
+            "counts": asdict(data.counts),
+            "intake": data.intake,
+            "paths": paths,
+            "unchanged": data.unchanged,
+            "lengths": lengths.told() if lengths else None,
+        },
+        _text(data, near_duplicates, lengths),
     )
 
 
-def _text(data: "PreparedData", near_duplicates: str) -> str:
+def _lengths(data: "PreparedData", model: str) -> "Distribution":
+    """Of all splits. Raises BadInput for a chat that the model's chat template does not render whole."""
+    from phi3flow.chats.rows import load_split
+    from training.data.encode import require_rendered
+    from training.data.lengths import distribution
+    from training.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    chats = [chat for path in data.files.values() for chat in load_split(path)]
+    require_rendered(tokenizer, chats)
+    return distribution(tokenizer, chats)
+
+
+def _text(data: "PreparedData", near_duplicates: str, lengths: "Distribution | None") -> str:
     counts = data.counts
     near = "dropped" if near_duplicates == "drop" else "kept"
     rows = [
@@ -66,9 +113,26 @@ def _text(data: "PreparedData", near_duplicates: str) -> str:
         [
             f"{data.folder}: {'unchanged' if data.unchanged else 'written'}",
             table(("", "rows"), [(name, f"{count:,}") for name, count in rows]),
+            *_told(data.intake),
+            *([lengths.sentence()] if lengths else []),
             *_next(data.folder),
         ]
     )
+
+
+def _told(intake: Mapping[str, Any]) -> Iterator[str]:
+    """What reading did beside taking rows as they are."""
+    for file, container in intake.get("containers", {}).items():
+        if container not in ("JSON Lines", "hub"):
+            yield f"read {file} as {container}"
+    for kind, rows in intake.get("repairs", {}).items():
+        yield f"repaired: {kind}: {rows:,} rows"
+    if unused := intake.get("unused_fields", {}):
+        yield "fields not used: " + ", ".join(f"{name} ({rows:,} rows)" for name, rows in unused.items())
+    for note, rows in intake.get("notes", {}).items():
+        yield f"note: {note}: {rows:,} rows"
+    if left_out := intake.get("left_out", []):
+        yield "not read: " + ", ".join(left_out)
 
 
 def _next(data: Path) -> list[str]:

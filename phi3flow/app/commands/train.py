@@ -98,6 +98,10 @@ def _summary(result: "Result") -> str:
     if result.weight_change is not None and result.changed_tensors is not None:
         text += f", weights moved by {result.weight_change:.2g} of their norm"
         text += f" ({result.changed_tensors:.0%} of the tensors)"
+    for split, counts in (result.long_chats or {}).items():
+        text += (
+            f"\n{split}: {counts['long_chats']:,} of {counts['chats']:,} chats were longer than max_length"
+        )
     if result.kept_step is not None and result.kept_step * 2 < result.steps:
         text += (
             f"\nValidation loss was lowest at step {result.kept_step}: the model is overfitting. "
