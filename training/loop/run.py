@@ -57,7 +57,7 @@ def train(run: Run) -> Result:
         print0(f"  {warning}")
     sets = _Sets(rows, held_out, _test_rows(run, tokenizer))
     with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
-        return _train(run, tokenizer, sets, probe_prompts(validation))
+        return _train(run, tokenizer, sets, probe_prompts(tokenizer, validation))
 
 
 def _train(
