@@ -27,7 +27,7 @@ def chatml_tokenizer(template=TEMPLATE):
     )
     bpe.decoder = decoders.ByteLevel()
     bpe.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in MARKS])
-    names = {"bos_token": MARKS[1], "eos_token": MARKS[2], "pad_token": MARKS[0], "unk_token": MARKS[0]}
+    names = {"bos_token": MARKS[1], "eos_token": MARKS[2], "pad_token": MARKS[2], "unk_token": MARKS[0]}
     return PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=template, **names)
 
 

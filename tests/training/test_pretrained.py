@@ -67,7 +67,7 @@ def test_a_gguf_file_gives_the_same_model_and_a_tokenizer_of_its_own_words(tmp_p
         assert ids == chatml_tokenizer().encode(text)
         assert read.tokenizer.decode(ids) == text
     assert WORDS.index("12") not in read.tokenizer.encode("12"), "each digit is a word of its own"
-    assert (read.tokenizer.eos_token, read.tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    assert (read.tokenizer.bos_token, read.tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,9 @@ def test_a_folder_becomes_a_base_that_keeps_licence_and_origin(tmp_path):
     source = hub_folder(tmp_path / "source")
     made = make_pretrained_base(tmp_path / "base", str(source))
     assert torch.equal(logits(llama()), logits(load_model(str(made.folder)).eval()))
-    assert load_tokenizer(str(made.folder)).chat_template == chatml_tokenizer().chat_template
+    tokenizer = load_tokenizer(str(made.folder))
+    assert tokenizer.chat_template == chatml_tokenizer().chat_template
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
     assert (made.folder / "LICENSE").read_text() == "The licence's text.\n"
     card = (made.folder / "README.md").read_text()
     assert licence_in(card) == "apache-2.0" and "Changed by phi3flow" in card

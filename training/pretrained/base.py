@@ -63,11 +63,18 @@ def make_pretrained_base(out: Path, model: str | None = None) -> PretrainedBase:
     logging.set_verbosity_error()
     fetched = _packaged_or_of_the_hub() if model is None else _given(model)
     say("writing it down as a Phi-3")
+    _pad_with_no_end(fetched.tokenizer)
     stops = stop_token_ids(fetched.tokenizer)
     phi3 = phi3_from(fetched.model, stops=stops, pad=fetched.tokenizer.pad_token_id)
     require_same_answers(fetched.model, phi3, fetched.tokenizer)
     _write(out, phi3, fetched)
     return PretrainedBase(out, fetched.origin, phi3.num_parameters())
+
+
+def _pad_with_no_end(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Some publishers pad with the end of a turn, and some not at all."""
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
 
 
 def require_same_answers(llama: Any, phi3: "Phi3ForCausalLM", tokenizer: "PreTrainedTokenizerBase") -> None:

@@ -79,13 +79,12 @@ def _tokenizer(fields: dict[str, Any], file: Path) -> "PreTrainedTokenizerFast":
             if kind != ORDINARY
         ]
     )
-    unknown = tokens[fields[f"{PREFIX}unknown_token_id"]]
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=tokens[fields[f"{PREFIX}bos_token_id"]],
         eos_token=tokens[fields[f"{PREFIX}eos_token_id"]],
-        unk_token=unknown,
-        pad_token=unknown,  # the file pads with its end of turn, which training has to learn
+        unk_token=tokens[fields[f"{PREFIX}unknown_token_id"]],
+        pad_token=tokens[fields[f"{PREFIX}padding_token_id"]],
         padding_side="left",
         model_max_length=fields["llama.context_length"],
         chat_template=fields["tokenizer.chat_template"],
