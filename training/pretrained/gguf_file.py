@@ -84,7 +84,6 @@ def _tokenizer(fields: dict[str, Any], file: Path) -> "PreTrainedTokenizerFast":
         bos_token=tokens[fields[f"{PREFIX}bos_token_id"]],
         eos_token=tokens[fields[f"{PREFIX}eos_token_id"]],
         unk_token=tokens[fields[f"{PREFIX}unknown_token_id"]],
-        pad_token=tokens[fields[f"{PREFIX}padding_token_id"]],
         padding_side="left",
         model_max_length=fields["llama.context_length"],
         chat_template=fields["tokenizer.chat_template"],
