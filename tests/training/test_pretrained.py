@@ -8,6 +8,7 @@ import pytest
 import torch
 from hub_server import Hub, Repository
 from tiny_llama import WORDS, chatml_tokenizer, gguf_file, hub_folder, llama
+from transformers import GPT2Config
 from warm_command import WarmCommand
 
 from phi3flow.app.renamed import up_to_date
@@ -55,6 +56,11 @@ def test_all_that_phi3_does_not_have_is_named_at_once():
         "positions are scaled by linear",
     ):
         assert fault in str(caught.value)
+
+
+def test_another_architecture_is_named():
+    with pytest.raises(BadInput, match="its architecture is gpt2, not llama"):
+        require_convertible(GPT2Config())
 
 
 def test_a_gguf_file_gives_the_same_model_and_a_tokenizer_of_its_own_words(tmp_path):

@@ -50,24 +50,26 @@ def phi3_from(llama: "LlamaForCausalLM", *, stops: list[int], pad: int) -> "Phi3
 
 def require_convertible(config: "LlamaConfig") -> None:
     """Raise BadInput with everything in a configuration that Phi-3's architecture does not have."""
-    rope = (config.rope_parameters or {}).get("rope_type", "default")
-    heads = config.hidden_size // config.num_attention_heads
-    faults = [
-        fault
-        for fault, holds in {
-            f"its architecture is {config.model_type}, not llama": config.model_type != "llama",
-            "its attention has biases": getattr(config, "attention_bias", False),
-            "its feed-forward layers have biases": getattr(config, "mlp_bias", False),
-            f"its positions are scaled by {rope}": rope != "default",
-            "its heads are wider than its hidden size": (getattr(config, "head_dim", None) or heads) != heads,
-        }.items()
-        if holds
-    ]
+    faults = _faults(config)
     if faults:
         raise BadInput(
             "this model cannot be written down as a Phi-3: " + "; ".join(faults),
             hint="phi3flow base --pretrained without --model takes one that can; so can SmolLM2 of any size",
         )
+
+
+def _faults(config: "LlamaConfig") -> list[str]:
+    if config.model_type != "llama":
+        return [f"its architecture is {config.model_type}, not llama"]
+    rope = (config.rope_parameters or {}).get("rope_type", "default")
+    width = config.hidden_size // config.num_attention_heads
+    found = {
+        "its attention has biases": config.attention_bias,
+        "its feed-forward layers have biases": config.mlp_bias,
+        f"its positions are scaled by {rope}": rope != "default",
+        f"its heads are {config.head_dim} wide instead of {width}": config.head_dim not in (None, width),
+    }
+    return [fault for fault, holds in found.items() if holds]
 
 
 def stacked(weights: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
