@@ -7,7 +7,7 @@ AZUREML := .venv-azureml/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence
+.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)     ## run the whole loop here: data, base model, training, serving, flows, comparison
 	$(BIN)/phi3flow demo
+
+demo-real: $(INSTALLED)  ## the same with a real small model and the chats of a help desk: a quarter of an hour
+	$(BIN)/phi3flow demo --real
 
 up: $(INSTALLED)       ## chat with the demo's model in the browser
 	$(BIN)/phi3flow up
@@ -66,6 +69,9 @@ bench-demo: $(INSTALLED)  ## run the demo with seeds 0, 1 and 2
 
 bench-scan: $(INSTALLED)  ## train and evaluate on SCAN; SCAN=DIR has its train.jsonl and test.jsonl
 	$(BIN)/python bench/scan.py $(SCAN)
+
+bench-banking: $(INSTALLED)  ## train and evaluate on BANKING77; BANKING=DIR has its CSV files; ARGS="--train-rows N --test-rows N"
+	$(BIN)/python bench/banking.py $(BANKING) $(ARGS)
 
 bench-runner: $(INSTALLED)  ## time the direct runner, compare it with pf run, and give it 100 000 lines
 	$(BIN)/python bench/runner.py

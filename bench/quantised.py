@@ -58,8 +58,8 @@ def main() -> dict:
     tokenizer, chats = load_tokenizer(str(DEMO / "tuned")), load_chats(DEMO / "data" / "test.jsonl")
     with tempfile.TemporaryDirectory(prefix="quantised-", dir="runs") as work:
         folder = Path(work)
-        fp32 = export_openvino(DEMO / "tuned", folder / "fp32", int4=False)
-        made = export_openvino(DEMO / "tuned", folder / "made", int4=True)
+        fp32 = export_openvino(DEMO / "tuned", folder / "fp32")
+        made = export_openvino(DEMO / "tuned", folder / "made", bits="int4")
         found = {"fp32": exact_match(fp32.folder, tokenizer, chats, exact=True)}
         ours = exact_match(made.folder, tokenizer, chats, exact=False)
         for mode, group_size in [

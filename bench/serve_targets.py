@@ -102,7 +102,7 @@ def prepare(name: str, work: Path, tuned: Path) -> Subject:
         save_for_mlflow(folder, subject.mlflow, max_tokens)
     for out, int4 in ((subject.fp32, False), (subject.int4, True)):
         if not out.exists():
-            export_openvino(folder, out, int4=int4)
+            export_openvino(folder, out, bits="int4" if int4 else None)
     return subject
 
 
@@ -160,7 +160,8 @@ def target_of(subject: Subject, name: str, *, stream: bool) -> Target:
 
 def limit_of(subject: Subject, name: str) -> dict:
     """`engine_limit.py` with the same model, prompts and limits as the endpoint."""
-    from training.models.loading import load_tokenizer, stop_token_ids
+    from phi3flow.chats.end_of_turn import stop_token_ids
+    from training.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(str(subject.folder))
     asked = [[{"role": "user", "content": question}] for question in subject.questions]

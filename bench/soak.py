@@ -201,7 +201,7 @@ def main() -> dict:
     args = parser.parse_args()
     if not args.model.exists():
         args.model.parent.mkdir(parents=True, exist_ok=True)
-        export_openvino(Path("runs/demo/tuned"), args.model, int4=False)
+        export_openvino(Path("runs/demo/tuned"), args.model)
     soak = Soak([chat.prompt[-1]["content"] for chat in load_chats(args.data) if len(chat.prompt) == 1][:300])
     server = start(args.model)
     try:

@@ -16,7 +16,7 @@ from ui.conversations import Turn
 # (tests/ui/test_chat_history.py), whose 32 000 tokens cover little beyond Latin letters.
 TOKENS_OF_BYTES = {1: 1.0, 2: 0.85, 3: 1.8, 4: 4.0}
 TOKENS_OF_LETTER = 0.25  # ASCII letters and spaces
-TOKENS_OF_TURN = 4  # <|user|>, <|end|> and their line breaks
+TOKENS_OF_TURN = 5  # of ChatML: <|im_start|>, the role, <|im_end|> and two line breaks; Phi-3 has 4
 DEFAULT_CONTEXT = 4096  # Phi-3-mini-4k
 ESTIMATE_SHARE = 0.85  # of the context is used: the estimate may be that much too low
 

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.export.quantise import Example, Quantised, quantise
+from deploy.export.quantise import Bits, Example, Quantised, quantise
 from deploy.scoring.engines.openvino_worker import silence_openvino
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError, translating
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import Artifact, new_output, write_manifest
+from training.models.loading import LICENCES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FP32 = Quantised("fp32", None, 1.0)
 PROBES = "probes.jsonl"
 # What serving reads besides the weights; the converter writes the configuration itself.
-COPIED = ("*.jinja", "added_tokens.json", "special_tokens_map.json", "tokenizer*", PROBES)
+COPIED = ("*.jinja", "added_tokens.json", "special_tokens_map.json", "tokenizer*", PROBES, *LICENCES)
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Exported:
     probes: int
 
 
-def export_openvino(model: Path, out: Path, *, int4: bool) -> Exported:
+def export_openvino(model: Path, out: Path, *, bits: Bits | None = None) -> Exported:
     """Convert a model folder for the openvino engine; `out` appears when it is complete and checked.
 
-    Its greedy answers in fp32 must equal those of transformers; `int4` quantises after that check. Raises
+    Its greedy answers in fp32 must equal those of transformers; `bits` quantises after that check. Raises
     BadInput for an unusable model or an existing `out`, Phi3flowError if the converter is not installed or
     its model answers differently.
     """
@@ -43,7 +44,7 @@ def export_openvino(model: Path, out: Path, *, int4: bool) -> Exported:
     work = out.with_name(f".{out.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        exported = _export(model, work, int4=int4)
+        exported = _export(model, work, bits)
         details = {"format": "openvino", **asdict(exported.weights), "probes": exported.probes}
         inputs = [Artifact.of("model", model)]
         write_manifest(work, "model", inputs=inputs, outputs=[Artifact.of("model", work)], details=details)
@@ -53,17 +54,17 @@ def export_openvino(model: Path, out: Path, *, int4: bool) -> Exported:
     return replace(exported, folder=out)
 
 
-def _export(model: Path, work: Path, *, int4: bool) -> Exported:
+def _export(model: Path, work: Path, bits: Bits | None) -> Exported:
     from transformers.utils import logging
 
     from training.models.loading import load_model, load_tokenizer
-    from training.models.probes import FIXED, answer_greedily, most_tokens
+    from training.models.probes import answer_greedily, fixed_prompts, most_tokens
 
     silence_openvino()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     tokenizer, loaded = load_tokenizer(str(model)), load_model(str(model))
-    prompts = FIXED
+    prompts = fixed_prompts(tokenizer)
     if (model / PROBES).is_file():
         prompts = {row["id"]: row["messages"] for row in read_jsonl(model / PROBES)}
     say(f"asking the model {len(prompts)} prompts")
@@ -76,10 +77,10 @@ def _export(model: Path, work: Path, *, int4: bool) -> Exported:
     say("asking the converted model the same prompts")
     answers = asyncio.run(_answer(work, tokenizer, list(prompts.values()), limit))
     _require_equal(dict(zip(prompts, answers, strict=True)), expected)
-    if not int4:
+    if bits is None:
         return Exported(work, FP32, len(prompts))
     examples = [_example(tokenizer, prompts[name], expected[name]) for name in prompts]
-    return Exported(work, quantise(work, widths, examples), len(prompts))
+    return Exported(work, quantise(work, widths, examples, bits), len(prompts))
 
 
 def _convert(model: Path, work: Path) -> None:

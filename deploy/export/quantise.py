@@ -6,13 +6,16 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from deploy.scoring.load import OPENVINO_FILE
 from phi3flow.core.errors import Phi3flowError
 
 GROUP_SIZES = (128, 64, 32, 16)  # weights that share a scale; the larger, the faster and the coarser
 ENOUGH = 0.95  # share of equal tokens: a real model in 4 bits misses a few, a broken one misses most
+
+
+Bits = Literal["int4", "int8"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Example(NamedTuple):
     answer: Sequence[int]
 
 
-def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example]) -> Quantised:
-    """Replace the model in `folder` by its int4 form, or by int8 if int4 chooses too many other tokens.
+def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example], bits: Bits) -> Quantised:
+    """Replace the model in `folder` by its form in `bits`, or by int8 if int4 chooses too many other tokens.
 
     `widths` are the input widths of the model's layers. Raises Phi3flowError if int8 does too.
     """
@@ -43,7 +46,7 @@ def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example]) -
     group_size = next((size for size in GROUP_SIZES if not any(width % size for width in widths)), None)
     expected = _choices(exact / OPENVINO_FILE, examples)
     agreement = 0.0
-    for mode in ("int4", "int8") if group_size else ("int8",):
+    for mode in ("int4", "int8") if bits == "int4" and group_size else ("int8",):
         compress(exact / OPENVINO_FILE, folder / OPENVINO_FILE, mode, group_size)
         chosen = _choices(folder / OPENVINO_FILE, examples)
         agreement = sum(a == b for a, b in zip(expected, chosen, strict=True)) / len(expected)
@@ -52,7 +55,7 @@ def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example]) -
             return Quantised(mode, group_size if mode == "int4" else None, round(agreement, 4))
     raise Phi3flowError(
         f"in 8 bits the model chooses only {agreement:.0%} of the tokens that it chose before",
-        hint="export without --int4",
+        hint="export without --int4 and --int8",
     )
 
 

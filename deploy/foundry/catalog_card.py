@@ -55,8 +55,8 @@ def model_folder(mlflow_model: Path, target: Path) -> Path:
 
 def write_probes(tuned: Path, base: Path, validation: Path) -> None:
     """`probes.jsonl` into `tuned`. Raises Phi3flowError where tuning changed no answer."""
-    prompts = probe_prompts(load_chats(validation))
     tokenizer = load_tokenizer(str(tuned))
+    prompts = probe_prompts(tokenizer, load_chats(validation))
     before, _ = _answers(base, tokenizer, prompts)
     after, limit = _answers(tuned, tokenizer, prompts)
     if all(after[name].text == before[name].text for name in after):

@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from phi3flow.chats.end_of_turn import stop_token_ids
+
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
@@ -258,9 +260,7 @@ def _cache_tokens(config: "PretrainedConfig") -> int:
 def _stop_ids(
     generation_config: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase"
 ) -> frozenset[int]:
-    """The model's own end-of-answer tokens, and Phi-3's end of turn in case its folder does not name it."""
-    from training.models.loading import stop_token_ids
-
+    """The model's own end-of-answer tokens, and its template's in case its folder does not name them."""
     eos = generation_config.eos_token_id if generation_config else None
     own = eos if isinstance(eos, list) else [] if eos is None else [eos]
     return frozenset([*own, *stop_token_ids(tokenizer)])

@@ -16,6 +16,7 @@ import numpy as np
 from evaluation.answer_metrics import declines
 from evaluation.scored_rows import ScoredRow, spread
 from evaluation.statistics.scores import Column, Measured
+from phi3flow.chats.end_of_turn import KNOWN_ENDS
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import (
     Endpoint,
@@ -30,7 +31,6 @@ from phi3flow.phi3_contract import (
 
 LOG_LIKELIHOOD = "log_likelihood"
 ROWS = 250  # each costs four requests
-ENDS_OF_TURN = ("<|end|>", "<|im_end|>", "<|endoftext|>")  # of Phi-3, 3.5 and 4-mini; of Phi-4
 ONE_TOKEN = Sampling(max_tokens=1)
 
 
@@ -119,6 +119,6 @@ def _tokens(reply: Any) -> list[Token] | None:
 
 def _until_its_end(tokens: Sequence[Token]) -> list[Token]:
     for position, token in enumerate(tokens):
-        if token.text in ENDS_OF_TURN:
+        if token.text in KNOWN_ENDS:
             return [*tokens[: position + 1]]
     raise Garbled("the tokens hold no end of turn after the reference")

@@ -51,8 +51,8 @@ def packaged_packs() -> dict[str, list[PackRow]]:
 
 def load_pack(name: str) -> list[PackRow]:
     """A packaged pack."""
-    text = files("evaluation.packs").joinpath(f"{name}.jsonl").read_bytes()
-    return _rows(name, f"{name}.jsonl", text.removesuffix(b"\n").split(b"\n"))
+    text = files("evaluation.packs").joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
+    return _rows(name, f"{name}.jsonl", text.removesuffix("\n").split("\n"))
 
 
 def own_packs(paths: Iterable[Path]) -> dict[str, list[PackRow]]:
@@ -72,7 +72,7 @@ def own_packs(paths: Iterable[Path]) -> dict[str, list[PackRow]]:
     return packs
 
 
-def _rows(pack: str, file: str, lines: Iterable[bytes]) -> list[PackRow]:
+def _rows(pack: str, file: str, lines: Iterable[str]) -> list[PackRow]:
     rows: dict[str, PackRow] = {}
     bad = BadRows()
     for number, line in enumerate(lines, 1):

@@ -38,6 +38,7 @@ VERBS = {
     "export": Verb(
         "Train", "Convert a model to a faster serving format, and check that it answers the same."
     ),
+    "base": Verb("Train", "Fetch a small pretrained chat model, and write it down as a Phi-3."),
     "toy-base": Verb(
         "Train", "Train the demo's tiny base model from scratch; for real work, use a Phi.", "train"
     ),
@@ -67,7 +68,7 @@ start with: phi3flow demo
 """
 # The modules that an extra installs.
 EXTRAS = {
-    "train": "accelerate datasets matplotlib mlflow peft pyarrow tokenizers torch transformers trl",
+    "train": "accelerate datasets gguf matplotlib mlflow peft pyarrow tokenizers torch transformers trl",
     "serve": "fastapi httpx prometheus_client tokenizers torch transformers uvicorn",
     "openvino": "nncf openvino openvino_genai openvino_tokenizers optimum",
     "azure": "azure promptflow.azure promptflow.evals promptflow.tools",

@@ -10,7 +10,7 @@ class Renamed(NamedTuple):
     """`old` words after a verb, and the `new` ones that mean the same; an option's value stays behind it.
 
     `value` converts that value. With `several` each of the values behind the old option gets an option of its
-    own. `new_verb` replaces the verb, too.
+    own. `new_verb` replaces the verb, too. With one of the words `unless` behind it, the verb is today's.
     """
 
     verb: str
@@ -18,6 +18,7 @@ class Renamed(NamedTuple):
     new: str
     new_verb: str = ""
     several: bool = False
+    unless: tuple[str, ...] = ()
     value: Callable[[str], str] = str
 
 
@@ -31,7 +32,7 @@ def _a_point_less(share: str) -> str:
 
 
 RENAMED = (
-    Renamed("base", "", "", new_verb="toy-base"),
+    Renamed("base", "", "", new_verb="toy-base", unless=("--pretrained", "--help")),
     Renamed("verify", "--data", "--check"),
     Renamed("verify", "--exact-match", "--at-least", value=_a_point_less),
     Renamed("compare", "--base-answers", "--base", new_verb="compare-answers"),
@@ -57,7 +58,7 @@ def up_to_date(words: Sequence[str]) -> list[str]:
 def _renewed(verb: str, rest: list[str]) -> list[str]:
     new_verb, old_words, new_words = verb, [verb], []
     for renamed in (each for each in RENAMED if each.verb == verb):
-        replaced = _replaced(rest, renamed)
+        replaced = None if set(renamed.unless) & set(rest) else _replaced(rest, renamed)
         if replaced is not None:
             rest, new_verb = replaced, renamed.new_verb or new_verb
             old_words.append(renamed.old)

@@ -1,6 +1,7 @@
 """What a model folder and a run folder must hold, and the comparison of a run's two models."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,17 @@ def require_lineage(run: Path) -> None:
         )
 
 
-def compare_run(run: Path, options: "Options", *, runner: str) -> "Report":
-    """Compare what `served` serves; the report goes into the run's folder."""
+def compare_run(
+    run: Path,
+    options: "Options",
+    *,
+    runner: str,
+    served: Mapping[str, Path] | None = None,
+) -> "Report":
+    """Compare the run's two models; the report goes into its folder.
+
+    `served` are the folders behind the connections, by side, where those are not the run's own, but exports.
+    """
     from evaluation.compare import compare
 
     return compare(
@@ -68,16 +78,18 @@ def compare_run(run: Path, options: "Options", *, runner: str) -> "Report":
         TUNED.connection,
         run,
         options,
-        models={side.name: Artifact.of("model", run / side.name) for side in SIDES},
+        models={
+            side.name: Artifact.of("model", (served or {}).get(side.name, run / side.name)) for side in SIDES
+        },
         loss_curve=run / TUNED.name / "loss.png",
         runner=runner,
     )
 
 
-def train_command(data: Path, base: Path, tuned: Path) -> str:
-    """To paste: fine-tune the toy; recipes for a real Phi are in docs/training.md."""
+def train_command(data: Path, base: Path, tuned: Path, recipe: str = "tiny-cpu") -> str:
+    """To paste: fine-tune the toy, or with another recipe another base; docs/training.md has all of them."""
     folder, model, out = (shlex.quote(str(path)) for path in (data, base, tuned))
-    return f"phi3flow train --data {folder} --recipe tiny-cpu --model {model} --out {out}"
+    return f"phi3flow train --data {folder} --recipe {recipe} --model {model} --out {out}"
 
 
 def base_command(base: Path) -> str:

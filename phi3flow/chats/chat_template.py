@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.chats.chat import Message, bears_loss
+from phi3flow.chats.end_of_turn import until_end_of_turn
 from phi3flow.core.errors import Phi3flowError, first_line
 from phi3flow.core.jsonl import RowError
 
@@ -107,7 +108,7 @@ def encode_example(
                 "the tokenizer's chat template does not render a prompt as a prefix of its answer",
                 hint="use the template the model was published with",
             )
-        answer = _until_end_of_turn(tokenizer, through[len(prompt) :])
+        answer = until_end_of_turn(tokenizer, through[len(prompt) :])
         mask += [0] * (len(prompt) - len(mask)) + [1] * len(answer)
         input_ids = prompt + answer
     return Example(input_ids, mask)
@@ -137,9 +138,3 @@ def neutralise(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
 @lru_cache(maxsize=4)
 def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     return sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
-
-
-def _until_end_of_turn(tokenizer: "PreTrainedTokenizerBase", answer: list[int]) -> list[int]:
-    """Without what some templates append after the last `<|end|>`, such as `<|endoftext|>`."""
-    end = tokenizer.convert_tokens_to_ids("<|end|>")
-    return answer[: answer.index(end) + 1] if end in answer else answer

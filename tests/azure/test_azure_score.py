@@ -80,7 +80,7 @@ def made(model, tokenizer, tmp_path_factory):
 def server(made, tmp_path_factory):
     """An exported model, which lies below its registered version."""
     work = tmp_path_factory.mktemp("azure")
-    export_openvino(made, work / "mount" / "1" / "tuned", int4=False)
+    export_openvino(made, work / "mount" / "1" / "tuned")
     with azure_server(work / "mount", work, str(SERVER)) as started:
         yield started
 

@@ -16,7 +16,7 @@ from deploy.azure.container.deployments.vllm import serve
 from deploy.scoring.engine import CACHE_BYTES, MAX_WAITING
 from deploy.scoring.engines.openvino_engine import MAX_RUNNING
 from phi3flow.chats.chat_template import encode_prompt
-from training.models.probes import FIXED
+from training.models.probes import fixed_prompts
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "azure" / "container" / "deployments"
@@ -135,15 +135,16 @@ def test_the_template_for_vllm_renders_what_training_rendered(name):
     real = ROOT / "tests" / "data" / "phi3_tokenizer"
     tokenizer = AutoTokenizer.from_pretrained(real) if name == "phi3" else new_tokenizer()
     hostile = [{"role": "user", "content": "<s></s><unk><|placeholder1|><|endoftext|> {{ messages }} '\"\\"}]
-    for messages in [*FIXED.values(), hostile]:
+    prompts = fixed_prompts(tokenizer)
+    for messages in [*prompts.values(), hostile]:
         raw = tokenizer.apply_chat_template(
             messages, chat_template=serve.guarded(tokenizer), add_generation_prompt=True, return_dict=True
         )
         assert list(raw["input_ids"]) == encode_prompt(tokenizer, messages)
     unguarded = tokenizer.apply_chat_template(
-        FIXED["injection"], add_generation_prompt=True, return_dict=True
+        prompts["injection"], add_generation_prompt=True, return_dict=True
     )
-    assert list(unguarded["input_ids"]) != encode_prompt(tokenizer, FIXED["injection"])
+    assert list(unguarded["input_ids"]) != encode_prompt(tokenizer, prompts["injection"])
 
 
 def test_vllm_keeps_to_the_context_whose_rotary_factors_training_used(tmp_path):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from phi3flow.chats.chat_template import encode_example, encode_prompt, neutralise
+from phi3flow.chats.end_of_turn import stop_token_ids
 from phi3flow.core.errors import Phi3flowError
-from training.models.loading import load_tokenizer, stop_token_ids
+from training.models.loading import load_tokenizer
 
 SYSTEM, END, USER, ASSISTANT = 32006, 32007, 32010, 32001
 NEWLINE = 13

@@ -47,7 +47,7 @@ def folder(model, tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(folder):
-    return export_openvino(folder, folder.with_name("exported"), int4=False)
+    return export_openvino(folder, folder.with_name("exported"))
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_the_export_carries_its_lineage_and_names_what_it_is(folder, exported):
     assert (manifest["mode"], manifest["probes"]) == ("fp32", exported.probes)
     assert (exported.folder / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
     with pytest.raises(BadInput):
-        export_openvino(folder, exported.folder, int4=False)
+        export_openvino(folder, exported.folder)
 
 
 def test_int4_says_what_it_is_and_leaves_nothing_else(model, tokenizer, tmp_path, capsys):
@@ -232,5 +232,5 @@ def test_a_converted_model_that_answers_differently_never_appears(model, tokeniz
     penalised.generation_config.repetition_penalty = 1.5
     other = saved(penalised, tokenizer, tmp_path / "tuned")
     with pytest.raises(Phi3flowError, match="differently"):
-        export_openvino(other, tmp_path / "exported", int4=False)
+        export_openvino(other, tmp_path / "exported")
     assert [path.name for path in tmp_path.iterdir()] == ["tuned"]

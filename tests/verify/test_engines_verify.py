@@ -29,8 +29,8 @@ from phi3flow.core.jsonl import read_jsonl
 def exported(demo_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     return {
-        "fp32": export_openvino(demo_run / "tuned", folder / "fp32", int4=False).folder,
-        "int4": export_openvino(demo_run / "tuned", folder / "int4", int4=True).folder,
+        "fp32": export_openvino(demo_run / "tuned", folder / "fp32").folder,
+        "int4": export_openvino(demo_run / "tuned", folder / "int4", bits="int4").folder,
     }
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from phi3flow.chats.end_of_turn import stop_token_ids
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.jsonl import read_jsonl
 from training.loop.start import METRICS, Run, starting_model
-from training.models.loading import load_model, stop_token_ids, weights_folder
+from training.models.loading import licence_files, load_model, weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -125,12 +126,14 @@ def require_probes_changed(
 
 
 def save(run: Run, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Save what serving needs (weights, tokenizer, the tokens that end an answer), and the loss curve."""
+    """Save weights, tokenizer and what ends an answer, the start's licence, a loss curve."""
     for config in (model.config, model.generation_config):
         config.eos_token_id = stop_token_ids(tokenizer)
         config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(run.work)
     tokenizer.save_pretrained(run.work)
+    for file in licence_files(run.start, run.revision) if run.start else ():
+        shutil.copyfile(file, run.work / file.name)
     _draw_loss_curve(read_jsonl(run.work / METRICS), run.work / "loss.png", run.name)
 
 

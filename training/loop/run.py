@@ -70,7 +70,7 @@ def train(run: Run) -> Result:
     if warning := emulation_warning(run.recipe, native=has_bf16()):
         print0(f"  {warning}")
     with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
-        return _train(run, tokenizer, sets, probe_prompts(_short(run, tokenizer, splits["val"])))
+        return _train(run, tokenizer, sets, probe_prompts(tokenizer, _short(run, tokenizer, splits["val"])))
 
 
 def _short(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat]) -> list[Chat]:

@@ -11,7 +11,7 @@ from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest, t
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-END_OF_TURN = "<|end|>"
+LICENCES = ("LICENSE", "NOTICE")
 
 
 def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTokenizerBase":
@@ -80,18 +80,16 @@ def weights_folder(model: str, revision: str | None) -> Path:
     return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=True)).parent
 
 
+def licence_files(model: str, revision: str | None) -> list[Path]:
+    """What a model that is trained from `model` has to carry, too."""
+    folder = weights_folder(model, revision)
+    return [folder / name for name in LICENCES if (folder / name).is_file()]
+
+
 def served_context(config: "PreTrainedConfig") -> int:
     """Context in tokens: with longrope the original one, as its long factors apply to a whole batch."""
     scaled = (config.rope_parameters or {}).get("rope_type") == "longrope"
     return int(config.original_max_position_embeddings if scaled else config.max_position_embeddings)
-
-
-def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """The ids of the tokens that end an answer: Phi-3's end of turn and the end of text."""
-    known = tokenizer.get_vocab()
-    return sorted(
-        {known[END_OF_TURN], tokenizer.eos_token_id} if END_OF_TURN in known else {tokenizer.eos_token_id}
-    )
 
 
 def _loading(what: str, model: str, revision: str | None) -> AbstractContextManager[None]:

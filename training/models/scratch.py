@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from training.models.loading import stop_token_ids
+from phi3flow.chats.end_of_turn import stop_token_ids
 
 if TYPE_CHECKING:
     from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast

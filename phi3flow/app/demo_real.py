@@ -1,0 +1,91 @@
+"""The loop with a real small model on a company's domain: `phi3flow demo --real`.
+
+Both models speak English here, so the comparison says what fine-tuning did for the company's questions, and
+what it cost elsewhere. They are served as int8 exports: fp32 answers a few words a second on two cores.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phi3flow.app.demo_steps import asked, run_verb, write_rows
+from phi3flow.app.run_folder import compare_run
+from phi3flow.app.services import ENDPOINT_MODULES, local_endpoints, require_modules
+from phi3flow.core.console import say
+from phi3flow.core.files import write_text
+from phi3flow.core.settings import Settings
+from phi3flow.core.sides import SIDES
+
+if TYPE_CHECKING:
+    from evaluation.report.comparison import Report
+
+RECIPE = "small-cpu"
+QUESTIONS = (
+    "What does the Kestrel tent cost?",
+    "How do I send something back?",
+    "What is the capital of France?",
+)
+AT_ONCE = 8  # questions: more of them only wait for each other on two cores
+GATE = """# Answers are sentences, which many wordings make right: the words shared with the reference count.
+[gate]
+primary = "token_f1"
+margin = 0.05
+"""
+
+
+def run_real_demo(folder: Path, settings: Settings, seed: int) -> "tuple[Report, dict[str, dict[str, str]]]":
+    """Generate, prepare, fetch the base, fine-tune, export both, serve both, compare through Prompt flow.
+
+    Returns the report, and the answers to a few questions by the connections' names. Raises Phi3flowError for
+    anything a user can repair.
+    """
+    require_modules("trl", "gguf", "optimum", "nncf", *ENDPOINT_MODULES)
+    say(f"1/6 chats of a help desk -> {folder}")
+    _write_desk(folder, seed)
+    data, base, tuned = folder / "data", folder / "base", folder / "tuned"
+    chats, test = folder / "chats.jsonl", folder / "test.jsonl"
+    run_verb("prepare", chats, "--out", data, "--test", test, "--near-duplicates", "report")
+    say("2/6 base: a real small chat model, which never heard of this company")
+    if not base.exists():
+        run_verb("base", "--pretrained", "--out", base)
+    say("3/6 fine-tuning it on the chats")
+    run_verb("train", "--data", data, "--recipe", RECIPE, "--model", base, "--out", tuned, "--seed", seed)
+    say("4/6 converting both to 8 bits, for serving")
+    exports = {side.name: folder / "int8" / side.name for side in SIDES}
+    for side, export in exports.items():
+        if not export.exists():
+            run_verb("export", folder / side, "--format", "openvino", "--int8", "--out", export)
+    return _serve_and_compare(folder, exports, settings)
+
+
+def _write_desk(folder: Path, seed: int) -> None:
+    from training.desk.desk import build
+
+    desk = build(seed)
+    samples = [{"question": question} for question in QUESTIONS]
+    write_rows(
+        {
+            folder / "chats.jsonl": desk.chats,
+            folder / "test.jsonl": desk.test,
+            folder / "samples.jsonl": samples,
+        }
+    )
+    write_text(folder / "gate.toml", GATE)
+
+
+def _serve_and_compare(
+    folder: Path, exports: dict[str, Path], settings: Settings
+) -> "tuple[Report, dict[str, dict[str, str]]]":
+    from evaluation.asking.batch import PROMPT_FLOW
+    from evaluation.compare import Options
+    from evaluation.packs.pack_file import packaged_packs
+    from evaluation.verdict.gate import load_gate
+
+    say("5/6 serving base and tuned on loopback")
+    workers = min(AT_ONCE, settings.batch_workers)
+    options = Options(load_gate(folder / "gate.toml"), workers, packs=packaged_packs())
+    with local_endpoints(
+        {side.connection: exports[side.name] for side in SIDES}, folder, settings
+    ) as endpoints:
+        say("6/6 asking both the held-out questions through the compare flow")
+        report = compare_run(folder, options, runner=PROMPT_FLOW, served=exports)
+        return report, asked(endpoints, QUESTIONS)
