@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from phi3flow.chats.chat import Message
 from phi3flow.chats.field_names import CHATS
 from phi3flow.chats.fields import Columns, Fields, is_absent, unfolded
+from phi3flow.chats.files.sources import Source
 from phi3flow.chats.intake import Intake
 from phi3flow.chats.question_rows import is_messages, question_of, read_turns, system_of
 from phi3flow.chats.repairs import Messages, Repair, repaired
 from phi3flow.chats.row_shapes import read_label
-from phi3flow.chats.sources import Source
 from phi3flow.chats.turns import full_text, read_turn
 from phi3flow.core.jsonl import RowError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.field_names import NAMES
 from phi3flow.chats.fields import Columns
+from phi3flow.chats.files.sources import ORIGINS, Source, open_sources
 from phi3flow.chats.intake import Intake
 from phi3flow.chats.row_shapes import read_row
-from phi3flow.chats.sources import ORIGINS, Source, open_sources
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import MAX_LINE, RowError, read_jsonl, to_line

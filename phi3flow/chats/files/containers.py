@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from phi3flow.chats import json_files, tables
-from phi3flow.chats.record import Record, Records
-from phi3flow.chats.unpacking import BROKEN, ZIP, Packing, peek, unpacked
+from phi3flow.chats.files import json_files, tables
+from phi3flow.chats.files.record import Record, Records
+from phi3flow.chats.files.unpacking import BROKEN, ZIP, Packing, peek, unpacked
 from phi3flow.core.errors import BadInput, first_line
 from phi3flow.core.jsonl import RowError
 from phi3flow.core.text_files import open_text, start_of_text

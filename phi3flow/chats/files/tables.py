@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any, TextIO
 
 from phi3flow.chats.fields import plain
-from phi3flow.chats.record import Record, Records
+from phi3flow.chats.files.record import Record, Records
 from phi3flow.core.jsonl import RowError, require_utf8, short
 
 DELIMITERS = ",;\t|"

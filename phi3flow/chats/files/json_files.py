@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from phi3flow.chats.record import Record, Records
+from phi3flow.chats.files.record import Record, Records
 from phi3flow.core.jsonl import (
     RowError,
     an_object,

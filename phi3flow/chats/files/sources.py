@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phi3flow.chats import hub
-from phi3flow.chats.containers import container_of
-from phi3flow.chats.record import Record, Records
+from phi3flow.chats.files import hub
+from phi3flow.chats.files.containers import container_of
+from phi3flow.chats.files.record import Record, Records
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import MANIFEST, sha256_of
 

@@ -1,0 +1,1 @@
+"""Where rows stand: files of any kind, folders, patterns and the hub."""
