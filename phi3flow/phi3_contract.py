@@ -34,6 +34,7 @@ T = TypeVar("T")
 NEW_NAME = "max_completion_tokens"  # what OpenAI's newer models call `max_tokens`
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
+CONTEXT_SECONDS = 2.0  # to ask for the context; without an answer it is estimated
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF_SECONDS = 0.25
 ERROR_BYTES = 4096  # how much of an error's body is read
@@ -214,6 +215,16 @@ class Endpoint:
             deployment=values.get("deployment") or None,
             timeout=float(values.get("timeout") or 60.0),
         )
+
+    def context(self) -> int | None:
+        """The model's context in tokens, as `phi3flow serve` tells it; None where nobody says."""
+        parts = urlsplit(self.url)
+        url = f"{parts.scheme}://{parts.netloc}/health/ready"
+        try:
+            with _session(url).get(url, timeout=CONTEXT_SECONDS, allow_redirects=False) as response:
+                return int(response.json()["context"])
+        except (requests.RequestException, ValueError, LookupError, TypeError):
+            return None
 
     def complete(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> str:
         """Return the full answer. Raises EndpointError."""

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import click
@@ -65,6 +66,8 @@ HELP = """From a file of chats to a fine-tuned Phi-3 that answers through Prompt
 
 start with: phi3flow demo
 """
+POSIX = ("fcntl", "resource")  # modules of Python that Windows lacks
+WSL = "wsl --install, then docs/install.md inside it"
 # The modules that an extra installs.
 EXTRAS = {
     "train": "accelerate datasets matplotlib mlflow peft tokenizers torch transformers trl",
@@ -81,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("DO_NOT_TRACK", "true")  # for TRL and MLflow, which knows no "1"
     configure()
     _be_verbose(False)
+    if not all(map(find_spec, POSIX)):
+        return _explain(BadInput("phi3flow runs on Linux and macOS only", hint=f"on Windows in WSL: {WSL}"))
     try:
         return _run(words)
     except (KeyboardInterrupt, click.Abort):
