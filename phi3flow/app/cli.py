@@ -84,8 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("DO_NOT_TRACK", "true")  # for TRL and MLflow, which knows no "1"
     configure()
     _be_verbose(False)
-    if not all(map(find_spec, POSIX)):
-        return _explain(BadInput("phi3flow runs on Linux and macOS only", hint=f"on Windows in WSL: {WSL}"))
     try:
         return _run(words)
     except (KeyboardInterrupt, click.Abort):
@@ -193,6 +191,8 @@ def _show_version() -> None:
 
 
 def _run(words: list[str]) -> int:
+    if not all(map(find_spec, POSIX)):
+        raise BadInput("phi3flow runs on Linux and macOS only", hint=f"on Windows in WSL: {WSL}")
     result = program().main(up_to_date(words), prog_name="phi3flow", standalone_mode=False)
     if not isinstance(result, Outcome):  # click's own end: --help, or 130 for Ctrl-C
         if result == INTERRUPTED:

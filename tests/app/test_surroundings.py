@@ -77,7 +77,7 @@ def test_30_a_folder_of_adapters_is_named_with_the_command_that_merges_it(adapte
         f"error: {adapters}: LoRA adapters of {adapters.parent / 'base model'}, not a model"
     )
     path = f"{PHI3FLOW.parent}:{os.environ['PATH']}"
-    subprocess.run(hint.removeprefix("hint: "), shell=True, check=True, env=os.environ | {"PATH": path})
+    subprocess.run(["sh", "-c", hint.removeprefix("hint: ")], check=True, env=os.environ | {"PATH": path})
     merged = Path(f"{adapters}-merged")
     assert (merged / "config.json").is_file() and (merged / "tokenizer.json").is_file()
     assert not (merged / "adapter_config.json").exists()

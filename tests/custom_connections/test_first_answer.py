@@ -90,20 +90,18 @@ def test_13_an_endpoint_that_answers_is_stored(url, tmp_path):
     assert stored.stderr == ""
 
 
-@pytest.mark.parametrize(
-    ("words", "key", "said", "hint"),
-    [
-        (["/v1"], "other", "refused the key: this key is unknown", "PHI3FLOW_ENDPOINT_KEY"),
-        (["/v1", "--model", "gpt"], KEY, "The model `gpt` does not exist.", "--model NAME"),
-        (["/score"], KEY, "field required", "--contract"),
-        (["/v1", "--contract", "B"], KEY, "messages", "--contract"),
-    ],
-    ids=["key", "model", "route", "contract"],
-)
-def test_13_what_waiting_does_not_repair_is_told_at_once(url, tmp_path, words, key, said, hint):
-    if "B" in words:
-        words = ["/other", *words[1:]]
-    refused = connect(tmp_path, url + words[0], *words[1:], key=key)
+WRONG = {
+    "key": ("/v1", [], "other", "refused the key: this key is unknown", "PHI3FLOW_ENDPOINT_KEY"),
+    "model": ("/v1", ["--model", "gpt"], KEY, "The model `gpt` does not exist.", "--model NAME"),
+    "route": ("/score", [], KEY, "field required", "--contract"),
+    "contract": ("/v2", ["--contract", "openai"], KEY, "field required", "--contract"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_13_what_waiting_does_not_repair_is_told_at_once(url, tmp_path, what):
+    path, words, key, said, hint = WRONG[what]
+    refused = connect(tmp_path, url + path, *words, key=key)
     assert refused.returncode == 1
     error, told = refused.stderr.splitlines()
     assert error.startswith("error: mine is not stored: ") and said in error
