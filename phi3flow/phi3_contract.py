@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -581,8 +582,9 @@ def _refusal(body: bytes) -> tuple[str, str]:
     try:
         value = json.loads(body)
     except ValueError:
-        text = body.decode("utf-8", "replace")
-        return ("" if text.lstrip().startswith(("<", "{")) else text), ""
+        text = body.decode("utf-8", "replace").lstrip()
+        cut = re.search(r'"(?:message|detail)":\s*"([^"\\]+)', text)  # of JSON longer than ERROR_BYTES
+        return (cut[1] if cut else "" if text.startswith(("<", "{")) else text), ""
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else ""), ""
@@ -601,7 +603,7 @@ def _shown(reason: str, key: str) -> str:
 
 def _start_of(response: requests.Response) -> bytes:
     try:
-        return next(response.iter_content(ERROR_BYTES), b"")
+        return b"".join(islice(response.iter_content(ERROR_BYTES // 8), 8))
     except requests.RequestException:
         return b""
 
