@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from test_connections import KEY, phi3flow
+from headless import KEY, phi3flow
 
 from custom_connections.promptflow_home import new_encryption_key
 from phi3flow.app.commands.connect import completed, contract_of

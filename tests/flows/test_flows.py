@@ -273,7 +273,7 @@ def test_6_a_served_flow_without_a_question_is_refused_by_its_name(served, name)
     body = {"06-served-flow-body": {"messages": [said]}, "other case": {"Question": "When?"}, "nothing": {}}
     refused = requests.post(f"http://127.0.0.1:{served}/score", json=body[name], timeout=30)
     assert refused.status_code == 400
-    assert "'question' is not provided" in refused.json()["error"]["message"]
+    assert "['question'] are missing" in refused.json()["error"]["message"]
 
 
 def test_7_the_word_none_is_a_word_and_null_is_none(served):
@@ -284,13 +284,31 @@ def test_7_the_word_none_is_a_word_and_null_is_none(served):
     assert null.json() == {"answer": "echo hi after 0 "}
 
 
-def test_6_7_pf_run_fails_lines_without_a_question_and_asks_the_word_none(shell):
-    rows = [{"question": "None"}, {"prompt": "When was Sony founded?"}]
-    (shell.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = ("pf", "run", "create", "--flow", "flows/chat", "--data", "rows.jsonl", "--name", "rows")
-    shell.run(*command, "--column-mapping", "question=${data.question}")
-    output = shell.folder / ".phi3flow/promptflow/.runs/rows/flow_outputs/output.jsonl"
-    assert [json.loads(line)["answer"] for line in output.read_text().splitlines()] == ["echo None after 0 "]
+def test_7_pf_run_asks_the_word_none(shell):
+    (shell.folder / "none.jsonl").write_text('{"question": "None"}\n')
+    shell.run("pf", "run", "create", "--flow", "flows/chat", "--data", "none.jsonl", "--name", "none")
+    assert answers_of(shell, "none") == ["echo None after 0 "]
+
+
+def test_6_pf_run_over_a_file_without_a_question_answers_nothing_and_names_it(shell):
+    rows = [{"prompt": "When was Sony founded?"}, {"prompt": "Who founded IKEA?"}]
+    (shell.folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("run", "create", "--flow", "flows/chat", "--data", "prompts.jsonl", "--name", "prompts")
+    ran = subprocess.run(
+        [str(BIN / "pf"), *command],
+        cwd=shell.folder,
+        env=shell.environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert answers_of(shell, "prompts") == []
+    assert "question" in ran.stdout + ran.stderr
+
+
+def answers_of(shell, run):
+    output = shell.folder / f".phi3flow/promptflow/.runs/{run}/flow_outputs/output.jsonl"
+    return [json.loads(line)["answer"] for line in output.read_text().splitlines()] if output.exists() else []
 
 
 def test_a_stream_cut_off_behind_the_flow_is_seen_as_cut_off(served):

@@ -125,8 +125,8 @@ async def models(request: Request) -> Response:
 
 
 @_guarded.get("/v1/models/{name:path}")
-async def model(name: str, request: Request) -> Response:
-    service = _service(request)
+async def model(request: Request) -> Response:
+    service, name = _service(request), request.path_params["name"]
     if name != service.model_id:
         message = f"there is no model '{name}' here; the one that is served is '{service.model_id}'"
         raise RequestError(404, message, "model", code="model_not_found")
