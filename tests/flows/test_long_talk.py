@@ -35,7 +35,7 @@ def test_9_what_the_endpoint_refuses_as_too_long_is_asked_with_fewer_turns(flow,
 
 
 def test_9_the_oldest_turns_are_dropped_before_the_context_is_full(flow, monkeypatch, capsys):
-    code, _ = talk(monkeypatch, capsys, [f"{number} {LINE * 100}" for number in range(6)])
+    code, _ = talk(monkeypatch, capsys, [f"{number} {LINE * 20}" for number in range(6)])
     assert code == 0
     assert max(len(body["chat_history"]) for body in flow.bodies) < 5
     assert flow.bodies[-1]["chat_history"][-1]["inputs"]["question"].startswith("4 ")
