@@ -38,8 +38,8 @@ def serve(
         list[str] | None,
         Option(
             metavar="ORIGIN",
-            help="Let the web pages of this address ask too, such as http://localhost:3000; repeat for more "
-            "(CORS; default: no page).",
+            help="Let web pages of this origin ask too (CORS), such as http://localhost:3000; repeatable "
+            "(default: none).",
         ),
     ] = None,
 ) -> Outcome:
