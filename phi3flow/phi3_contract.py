@@ -9,10 +9,12 @@ its urllib3). Contracts:
     promptflow  POST /score of `pf flow serve`                                -> {"answer": "text"}, streams
 
 A and B are the scoring contracts of Azure ML's Phi-3 deployments, as the clients of Microsoft's Phi-3
-cookbook send them. Error messages are fixed texts: they never contain a key or a URL.
+cookbook send them. Error messages are fixed texts and, for a refusal, the reason that the endpoint gives: one
+bounded line, in which the key and URLs are blacked out.
 """
 
 import json
+import os
 import random
 import re
 import threading
@@ -21,26 +23,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import ProtocolError
 
 Message = Mapping[str, str]
 T = TypeVar("T")
+NEW_NAME = "max_completion_tokens"  # what OpenAI's newer models call `max_tokens`
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
+CONTEXT_SECONDS = 2.0  # to ask for the context; without an answer it is estimated
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF_SECONDS = 0.25
-ERROR_BYTES = 2048  # how much of an error's body is searched for the name of the error
+ERROR_BYTES = 4096  # how much of an error's body is read
+REASON_CHARACTERS = 300  # of the reason that an endpoint gives for a refusal
+FLOW_FAILURE = "Execution failure in"  # how Prompt flow begins to tell of an exception in a node
+SHAPE_WORDS = ("input_data", "ield required")  # in a refusal of a body that has another contract's fields
 READ_BYTES = 16  # bytes per read; the deadline is checked after each
 
 
 class EndpointError(Exception):
     """A request to an endpoint failed; `hint` says what to do.
 
-    ├── Unauthorized, Unreachable, TimedOut, Overloaded, Garbled, CutOff
+    ├── Unauthorized, TimedOut, Overloaded, Garbled, CutOff
+    ├── Unreachable
+    │   └── Untrusted      its TLS certificate is not trusted here
     └── Rejected
+        ├── WrongContract  the shape of the request is not what the endpoint takes
+        ├── TooLong        prompt and history exceed the model's context
         ├── Unsupported    raised before anything is sent
         └── FlowFailed     by a served flow; `cause` is one of the errors above
     """
@@ -61,6 +74,12 @@ class Unreachable(EndpointError):
     default_hint = "start it (phi3flow serve MODEL) or correct the connection's endpoint"
 
 
+class Untrusted(Unreachable):
+    default_hint = (
+        "export REQUESTS_CA_BUNDLE=FILE with the certificates of your company's authority in PEM format"
+    )
+
+
 class TimedOut(EndpointError):
     default_hint = "the endpoint is slow or overloaded; raise the connection's 'timeout' or lower max_tokens"
 
@@ -70,7 +89,15 @@ class Overloaded(EndpointError):
 
 
 class Rejected(EndpointError):
+    default_hint = "change what the endpoint names; its log says more"
+
+
+class WrongContract(Rejected):
     default_hint = "check that the connection's contract is the one this endpoint speaks"
+
+
+class TooLong(Rejected):
+    default_hint = "ask with less text, or start a new conversation"
 
 
 class Unsupported(Rejected):
@@ -96,11 +123,14 @@ class CutOff(EndpointError):
 NODE_ERRORS: dict[type[EndpointError], str] = {
     Unauthorized: "the endpoint refused the key",
     Unreachable: "the endpoint cannot be reached",
+    Untrusted: "the endpoint's TLS certificate is not trusted",
     TimedOut: "the endpoint did not answer in time",
     Overloaded: "the endpoint is overloaded",
     Garbled: "the endpoint's answer is not the connection's contract",
     CutOff: "the endpoint broke off before its first word",
     Rejected: "the endpoint rejected the request",
+    WrongContract: "the endpoint does not take the connection's contract",
+    TooLong: "the conversation is longer than the model's context",
     Unsupported: "the connection's contract cannot carry this conversation",
 }
 
@@ -187,6 +217,16 @@ class Endpoint:
             timeout=float(values.get("timeout") or 60.0),
         )
 
+    def context(self) -> int | None:
+        """The model's context in tokens, as `phi3flow serve` tells it; None where nobody says."""
+        parts = urlsplit(self.url)
+        url = f"{parts.scheme}://{parts.netloc}/health/ready"
+        try:
+            with _session(url).get(url, timeout=CONTEXT_SECONDS, allow_redirects=False) as response:
+                return int(response.json()["context"])
+        except (requests.RequestException, ValueError, LookupError, TypeError):
+            return None
+
     def complete(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> str:
         """Return the full answer. Raises EndpointError."""
         return self.ask(messages, sampling).text
@@ -238,19 +278,56 @@ class Endpoint:
     def _open(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
         """Send, and retry until status 200, a final error, or too little time for another try."""
         backoff = FIRST_BACKOFF_SECONDS
+        body = self._renamed(body)
         while True:
             self._respect_pause(deadline)
             response = self._post(body, deadline, streaming=streaming)
             if response.status_code == 200:
                 return response
             with response:
+                error = self._error_of(response)
+                if self._wants_other_name(error, body):
+                    body = self._renamed(body)
+                    continue
                 wait = _wait_before_retry(response, backoff)
                 if self.pause is not None and wait is not None and "Retry-After" in response.headers:
                     self.pause.extend(wait)
                 if wait is None or time.monotonic() + wait >= deadline:
-                    raise _node_error(response, self.contract) or _error_of(response)
+                    raise error
             time.sleep(wait)
             backoff *= 2
+
+    def _error_of(self, response: requests.Response) -> EndpointError:
+        status, body = _status(response), _start_of(response)
+        reason, code = _refusal(body)
+        told = _shown(reason, self.key)
+        if self.contract == "promptflow" and status == 400:
+            if failed := _node_error(body, told):
+                return failed
+            told = "" if FLOW_FAILURE in reason else told  # the flow author's words
+        words = f": {told}" if told else ""
+        if status in {401, 403}:
+            return Unauthorized(f"the endpoint refused the key{words}")
+        if status in {408, 504}:
+            return TimedOut("the endpoint gave up before it answered")
+        if status in {429, 503}:
+            return Overloaded("the endpoint is overloaded")
+        if status >= 500:
+            return Overloaded(f"the endpoint failed (HTTP {status})", "look at the endpoint's log")
+        return _kind_of(status, reason, code)(f"the endpoint rejected the request (HTTP {status}){words}")
+
+    def _wants_other_name(self, error: EndpointError, body: Mapping[str, Any]) -> bool:
+        """Whether the endpoint, as OpenAI's newer models do, refuses `max_tokens`. It is then remembered."""
+        is_about_it = isinstance(error, Rejected) and NEW_NAME in str(error)
+        if "max_tokens" not in body or self.contract != "openai" or not is_about_it:
+            return False
+        _new_names.add((self.url, self.model))
+        return True
+
+    def _renamed(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        if (self.url, self.model) not in _new_names or "max_tokens" not in body:
+            return body
+        return {NEW_NAME if name == "max_tokens" else name: value for name, value in body.items()}
 
     def _respect_pause(self, deadline: float) -> None:
         seconds = self.pause.seconds_left() if self.pause is not None else 0.0
@@ -268,7 +345,7 @@ class Endpoint:
 
         def send() -> requests.Response:
             timeout = (CONNECT_SECONDS, seconds_left)
-            return _session().post(self.url, json=body, headers=headers, stream=True, timeout=timeout)
+            return _session(self.url).post(self.url, json=body, headers=headers, stream=True, timeout=timeout)
 
         try:
             try:
@@ -277,6 +354,15 @@ class Endpoint:
                 if not _was_dropped(error):
                     raise
                 return send()  # the server had closed this pooled connection
+        except requests.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Untrusted("the endpoint's TLS certificate is not trusted on this machine") from None
+            raise Unreachable("TLS with the endpoint failed", "does its port speak https, or http?") from None
+        except requests.exceptions.ProxyError:
+            raise Unreachable(
+                "the proxy of this machine does not let the request through",
+                "add the endpoint's host to NO_PROXY, or correct HTTPS_PROXY and HTTP_PROXY",
+            ) from None
         except requests.Timeout:
             raise TimedOut("the endpoint did not answer in time") from None
         except requests.ConnectionError:
@@ -483,41 +569,84 @@ def _status(response: requests.Response) -> int:
     return int(inner) if response.status_code == 424 and inner.isdigit() else response.status_code
 
 
-def _error_of(response: requests.Response) -> EndpointError:
-    status = _status(response)
-    if status in {401, 403}:
-        return Unauthorized("the endpoint refused the key")
-    if status in {408, 504}:
-        return TimedOut("the endpoint gave up before it answered")
-    if status in {429, 503}:
-        return Overloaded("the endpoint is overloaded")
-    if status >= 500:
-        return Overloaded(f"the endpoint failed (HTTP {status})", "look at the endpoint's log")
-    return Rejected(f"the endpoint rejected the request (HTTP {status})")
+def _kind_of(status: int, reason: str, code: str) -> type[Rejected]:
+    """What a refusal is about, by OpenAI's code or the words that other servers use."""
+    if code == "context_length_exceeded" or "maximum context length" in reason:
+        return TooLong
+    of_model = code == "model_not_found" or "model" in reason.lower()
+    of_shape = not reason or any(word in reason for word in SHAPE_WORDS)
+    if status in {405, 415, 422} or of_shape or (status == 404 and not of_model):
+        return WrongContract
+    return Rejected
 
 
-def _node_error(response: requests.Response, contract: str) -> FlowFailed | None:
+def _refusal(body: bytes) -> tuple[str, str]:
+    """The reason and its code in the body of a 4xx; empty where there is none.
+
+    Reads OpenAI's `{"error": {"message", "code"}}`, FastAPI's `{"detail"}` and plain text, but no page.
+    """
+    try:
+        value = json.loads(body)
+    except ValueError:
+        text = body.decode("utf-8", "replace").lstrip()
+        cut = re.search(r'"(?:message|detail)":\s*"([^"\\]+)', text)  # of JSON longer than ERROR_BYTES
+        return (cut[1] if cut else "" if text.startswith(("<", "{")) else text), ""
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(error, dict):
+        return (error if isinstance(error, str) else ""), ""
+    reason = error.get("message") or error.get("detail") or ""
+    return (reason if isinstance(reason, str) else json.dumps(reason)), str(error.get("code") or "")
+
+
+def _shown(reason: str, key: str) -> str:
+    """A server's words on one bounded line of printable text, without the key and without URLs."""
+    text = reason.replace(key, "***") if key else reason
+    text = re.sub(r"\w+://\S+", "***", text)
+    text = re.sub(r"\b(sk|Bearer)[-_ ][\w.*-]{4,}", "***", text)
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= REASON_CHARACTERS else text[: REASON_CHARACTERS - 3] + "..."
+
+
+def _start_of(response: requests.Response) -> bytes:
+    try:
+        return b"".join(islice(response.iter_content(ERROR_BYTES // 8), 8))
+    except requests.RequestException:
+        return b""
+
+
+def _node_error(body: bytes, reason: str) -> FlowFailed | None:
     """The error that a served flow's node raised. Prompt flow answers 400 to any and names its class.
 
-    Uses only the class name: the text is the flow author's and may contain anything.
+    Its words are taken where this module refuses a request so; others are the flow author's, and may contain
+    anything.
     """
-    if contract != "promptflow" or response.status_code != 400:
-        return None
-    try:
-        named = re.search(rb"\((\w+)\)", next(response.iter_content(ERROR_BYTES), b""))
-    except requests.RequestException:
-        return None
+    named = re.search(rb"\((\w+)\)", body)
     name = named[1].decode() if named else ""
-    kinds = [kind for kind in NODE_ERRORS if kind.__name__ == name]
-    return FlowFailed(kinds[0](NODE_ERRORS[kinds[0]])) if kinds else None
+    for kind, fixed in NODE_ERRORS.items():
+        if kind.__name__ == name:
+            said = reason.partition(f"({name}) ")[2]
+            return FlowFailed(kind(said if said and issubclass(kind, Rejected | Unauthorized) else fixed))
+    return None
 
 
 _local = threading.local()
+_new_names: set[tuple[str, str | None]] = set()  # URL and model of endpoints that want NEW_NAME
 
 
-def _session() -> requests.Session:
-    """One session per thread, which keeps its connections: opening one can take longer than the answer."""
-    if not hasattr(_local, "session"):
-        _local.session = requests.Session()
-    session: requests.Session = _local.session
+def _session(url: str) -> requests.Session:
+    """One session per thread, which keeps its connections: opening one can take longer than the answer.
+
+    For this machine a second one, which ignores the environment's proxy: it could not reach this machine, and
+    would get the key and the text.
+    """
+    host = urlsplit(url).hostname or ""
+    is_here = host in {"localhost", "::1"} or host.startswith("127.")
+    name = "direct" if is_here else "session"
+    if not hasattr(_local, name):
+        made = requests.Session()
+        if is_here:
+            made.trust_env = False
+            made.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        setattr(_local, name, made)
+    session: requests.Session = getattr(_local, name)
     return session

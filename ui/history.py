@@ -7,10 +7,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from phi3flow.core.files import read_json
-from ui.conversations import Turn
 
 # Tokens per character, by its length in UTF-8. Measured with the tokenizer of Phi-3-mini
 # (tests/ui/test_chat_history.py), whose 32 000 tokens cover little beyond Latin letters.
@@ -19,6 +18,16 @@ TOKENS_OF_LETTER = 0.25  # ASCII letters and spaces
 TOKENS_OF_TURN = 5  # of ChatML: <|im_start|>, the role, <|im_end|> and two line breaks; Phi-3 has 4
 DEFAULT_CONTEXT = 4096  # Phi-3-mini-4k
 ESTIMATE_SHARE = 0.85  # of the context is used: the estimate may be that much too low
+
+
+class Answered(Protocol):
+    """A question and its answer, as a conversation of the page or of the terminal keeps them."""
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def answer(self) -> str: ...
 
 
 class Prompt(NamedTuple):
@@ -39,19 +48,27 @@ def _tokens_of(character: str) -> float:
     return TOKENS_OF_BYTES[len(character.encode("utf-8", "replace"))]
 
 
-def room_for_prompt(model: Path, max_tokens: int) -> int:
-    """Tokens left for the prompt in the context of a model folder when the answer may take `max_tokens`.
+def context_of(model: Path) -> int:
+    """The context in which a model folder is served: tokens of prompt and answer together.
 
-    The context is `max_position_embeddings`: tokens of prompt and answer together.
+    With longrope scaling that is the original one, as in `training.models.loading.served_context`.
     """
     try:
-        context = int(read_json(model / "config.json")["max_position_embeddings"])
+        config = read_json(model / "config.json")
+        longest = int(config["max_position_embeddings"])
+        scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+        scaled = "longrope" in (scaling.get("rope_type"), scaling.get("type"))
+        return int(config["original_max_position_embeddings"]) if scaled else longest
     except (OSError, ValueError, LookupError, TypeError):
-        context = DEFAULT_CONTEXT
+        return DEFAULT_CONTEXT
+
+
+def room_for_prompt(context: int, max_tokens: int) -> int:
+    """Tokens left for the prompt in a context when the answer may take `max_tokens`."""
     return max(0, int((context - max_tokens) * ESTIMATE_SHARE))
 
 
-def prompt_of(question: str, earlier: Sequence[Turn], system: str, room: int) -> Prompt:
+def prompt_of(question: str, earlier: Sequence[Answered], system: str, room: int) -> Prompt:
     """At most `room` estimated tokens of question, system prompt and history; never drops the question.
 
     Turns without an answer do not count.
@@ -65,7 +82,7 @@ def prompt_of(question: str, earlier: Sequence[Turn], system: str, room: int) ->
     return Prompt([*messages_of(system, answered[dropped:]), {"role": "user", "content": question}], dropped)
 
 
-def messages_of(system: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
+def messages_of(system: str, turns: Sequence[Answered]) -> list[dict[str, str]]:
     """Turns as messages, after the system prompt if there is one."""
     messages = [{"role": "system", "content": system}] if system else []
     for turn in turns:
@@ -76,5 +93,5 @@ def messages_of(system: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
     return messages
 
 
-def _size(turn: Turn) -> int:
+def _size(turn: Answered) -> int:
     return estimated_tokens(turn.question) + estimated_tokens(turn.answer) + 2 * TOKENS_OF_TURN

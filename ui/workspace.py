@@ -21,14 +21,18 @@ from phi3flow.phi3_contract import (
     Overloaded,
     Rejected,
     TimedOut,
+    TooLong,
     Unauthorized,
     Unreachable,
+    Untrusted,
 )
 from ui.conversations import CUT, RUNNING, Conversation, Conversations, Model, Turn
-from ui.history import Prompt, prompt_of, room_for_prompt
+from ui.history import Prompt, context_of, prompt_of, room_for_prompt
 from ui.login import owner
+from ui.rendering import label
 from ui.streams import RunningAnswer, Streams
 
+_contexts: dict[int, int] = {}  # of running endpoints, by port
 DATABASE, VOTES, REPORT = "chat.sqlite", "preferences.jsonl", "report.json"
 VERDICTS = {"promote": "promote", "hold": "hold", "not_enough_data": "not enough data"}
 SHOWN_HASH = 12  # digits of a SHA-256
@@ -39,6 +43,10 @@ SENTENCES: dict[type[EndpointError], str] = {
         "`phi3flow up` again."
     ),
     Unreachable: "The model's endpoint does not answer. Start it again: `phi3flow up`.",
+    Untrusted: (
+        "The TLS certificate of the model's endpoint is not trusted here. Set REQUESTS_CA_BUNDLE, then start "
+        "`phi3flow up` again."
+    ),
     TimedOut: "The model took too long. Ask again, or allow fewer tokens.",
     Overloaded: "The model's endpoint stayed overloaded. Ask again later.",
     Garbled: (
@@ -57,7 +65,7 @@ class Workspace(NamedTuple):
     streams: Streams
 
     def prompt(self, conversation: Conversation, question: str, earlier: list[Turn]) -> Prompt:
-        room = room_for_prompt(self.run / TUNED.name, conversation.max_tokens)
+        room = room_for_prompt(_served_context(self.run / TUNED.name), conversation.max_tokens)
         return prompt_of(question, earlier, conversation.system, room)
 
     def ask(
@@ -145,13 +153,34 @@ def verdict_of(report: Mapping[str, Any]) -> str:
 
 
 def explained(error: EndpointError, model: str, run: Path) -> str:
-    """What went wrong and what to do. Fixed texts only, so no key, URL or foreign text gets in."""
+    """What went wrong and what to do: a fixed text, or the endpoint's bounded reason for a refusal.
+
+    The contract module has taken keys and URLs out of that reason; here it loses its Markdown.
+    """
     if isinstance(error, Unreachable):
         return f"No chat flow answers on port {urlsplit(_url_of(model)).port}: start it with `phi3flow up`."
     cause = error.cause if isinstance(error, FlowFailed) else error
+    if isinstance(cause, TooLong):
+        return "This is longer than the model's context. Ask with fewer words, or start a new chat."
+    if isinstance(cause, Rejected) and cause is not error:
+        return f"The chat flow could not answer: {label(str(cause))}"
     if isinstance(cause, Rejected):
         return f"The chat flow could not answer: its logs are in `{run / 'up'}`."
     return SENTENCES[type(cause)]
+
+
+def _served_context(model: Path) -> int:
+    """The context that the endpoint tells, or as long as it does not, that of the model's folder."""
+    return _told_context(Settings.load().endpoint_port) or context_of(model)
+
+
+def _told_context(port: int) -> int | None:
+    """Asked until it is told: a running endpoint never changes it."""
+    if port not in _contexts and (
+        told := Endpoint(f"http://{LOOPBACK}:{port}/", contract="openai").context()
+    ):
+        _contexts[port] = told
+    return _contexts.get(port)
 
 
 def _url_of(model: str) -> str:

@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -75,14 +75,15 @@ def serve(
     request_timeout: float,
     announce: Callable[[], None],
     engine: str = "auto",
+    origins: Sequence[str] = (),
 ) -> None:
     """Answer on `bound` until SIGTERM or SIGINT; `announce` is called when the model is loaded.
 
-    `engine` is auto, transformers or openvino. `request_timeout` is in seconds. Raises BadInput if the folder
-    holds no usable model, Phi3flowError if the engine crashes.
+    `engine` is auto, transformers or openvino. `request_timeout` is in seconds. Web pages of `origins` may
+    ask too. Raises BadInput if the folder holds no usable model, Phi3flowError if the engine crashes.
     """
     service = Service(folder.resolve().name)
-    server = Server(server_config(create_app(service, key, request_timeout)), service)
+    server = Server(server_config(create_app(service, key, request_timeout, origins)), service)
     loader = threading.Thread(target=server.load_model, args=(folder, engine, announce), daemon=True)
     loader.start()
     for number in (signal.SIGTERM, signal.SIGINT):

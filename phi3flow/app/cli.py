@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import click
@@ -66,6 +67,8 @@ HELP = """From a file of chats to a fine-tuned Phi-3 that answers through Prompt
 
 start with: phi3flow demo
 """
+POSIX = ("fcntl", "resource")  # modules of Python that Windows lacks
+WSL = "wsl --install, then docs/install.md inside it"
 # The modules that an extra installs.
 EXTRAS = {
     "train": "accelerate datasets gguf matplotlib mlflow peft pyarrow tokenizers torch transformers trl",
@@ -189,6 +192,8 @@ def _show_version() -> None:
 
 
 def _run(words: list[str]) -> int:
+    if not all(map(find_spec, POSIX)):
+        raise BadInput("phi3flow runs on Linux and macOS only", hint=f"on Windows in WSL: {WSL}")
     result = program().main(up_to_date(words), prog_name="phi3flow", standalone_mode=False)
     if not isinstance(result, Outcome):  # click's own end: --help, or 130 for Ctrl-C
         if result == INTERRUPTED:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import Artifact, read_manifest, sha256_of
 from phi3flow.core.sides import BASE, SIDES, TUNED
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def require_model_folder(folder: Path) -> None:
     """Raise BadInput unless a configuration and a tokenizer lie in `folder`."""
+    require_no_adapter(folder)
     if not (folder / "config.json").is_file():
         raise BadInput(
             f"{folder}: not a model folder (no config.json)",
@@ -29,6 +31,7 @@ def require_model_folder(folder: Path) -> None:
 
 def require_model(run: Path, name: str, hint: str = "") -> None:
     """Raise BadInput where `base` or `tuned` is not there; `hint` instead of the command that makes it."""
+    require_no_adapter(run / name)
     if not (run / name / "config.json").is_file():
         raise BadInput(f"{run / name} is not a model folder", hint=hint or _command_that_makes(run, name))
 

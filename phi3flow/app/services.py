@@ -103,7 +103,7 @@ def served_flow(folder: Path, side: Side, settings: Settings, log: Path) -> Serv
 def chat_page(
     run: Path, settings: Settings, log: Path, *, arena: bool = False, host: str = LOOPBACK
 ) -> Service:
-    """Streamlit on the pages in `ui/`, which get the run's folder and the flows' ports, and no key.
+    """Streamlit on the pages in `ui/`, which get the run's folder and the services' ports, and no key.
 
     `host` is loopback or 0.0.0.0, which includes loopback. Everything that does not depend on the run stands
     in `ui/.streamlit/config.toml`.
@@ -111,7 +111,8 @@ def chat_page(
     require_modules(*PAGE_MODULES)
     flags = [f"--server.address={host}", f"--server.port={settings.ui_port}"]
     pages = [str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena]
-    ports = {f"PHI3FLOW_{side.flow_port.upper()}": str(getattr(settings, side.flow_port)) for side in SIDES}
+    names = [name for side in SIDES for name in (side.flow_port, side.endpoint_port)]
+    ports = {f"PHI3FLOW_{name.upper()}": str(getattr(settings, name)) for name in names}
     no_keys = {ENDPOINT_KEY: "", ENCRYPTION_KEY: ""}
     return Service(
         name="chat page",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from headless import KEY, PHI3FLOW, bare, phi3flow
 from ruamel.yaml import YAML
 
 from custom_connections.promptflow_home import environment, new_encryption_key, prepare_home
@@ -16,27 +17,6 @@ from custom_connections.store import TEMPLATES, configs_of, template
 from phi3flow.core.errors import BadInput
 from phi3flow.core.flow_folder import FLOWS, resolve_flow, serve_command
 from phi3flow.phi3_contract import Endpoint
-
-PHI3FLOW = Path(sys.executable).with_name("phi3flow")
-KEY = "planted-key-91f2"
-
-
-def bare(folder, **variables):
-    """The environment of a headless machine: no keyring, nothing of this shell."""
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
-
-
-def phi3flow(folder, *words, stdin=subprocess.DEVNULL, **variables):
-    return subprocess.run(
-        [PHI3FLOW, *words],
-        cwd=folder,
-        env=bare(folder, **variables),
-        stdin=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def exported(text):

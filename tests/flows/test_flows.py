@@ -188,9 +188,14 @@ def shell(tmp_path_factory, echo):
 
 
 def test_each_flow_alone_in_its_folder_answers(shell):
-    commands = [
-        [str(BIN / "pf"), "flow", "test", "--flow", str(shell.folder / "flows" / name)] for name in FLOWS
-    ]
+    pair = ("answer=Bill Gates and Paul Allen.", "reference=Bill Gates and Paul Allen founded Microsoft.")
+    inputs = {
+        "chat": ("question=Who founded Microsoft?",),
+        "compare": ("question=Who founded Microsoft?", "reference=Bill Gates and Paul Allen."),
+        "grade": pair,
+    }
+    test = (str(BIN / "pf"), "flow", "test", "--flow")
+    commands = [[*test, str(shell.folder / "flows" / name), "--inputs", *inputs[name]] for name in FLOWS]
     running = [
         subprocess.Popen(command, cwd="/", env=shell.environment, stdout=subprocess.PIPE, text=True)
         for command in commands
@@ -260,6 +265,50 @@ def test_served_flow_says_what_is_wrong_with_a_request(served):
     refused = requests.post(f"http://127.0.0.1:{served}/score", json={"question": None}, timeout=30)
     assert refused.status_code == 400
     assert "the question is empty" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["06-served-flow-body", "other case", "nothing"])
+def test_6_a_served_flow_without_a_question_is_refused_by_its_name(served, name):
+    said = {"role": "user", "content": "When was Sony founded?"}
+    body = {"06-served-flow-body": {"messages": [said]}, "other case": {"Question": "When?"}, "nothing": {}}
+    refused = requests.post(f"http://127.0.0.1:{served}/score", json=body[name], timeout=30)
+    assert refused.status_code == 400
+    assert "['question'] are missing" in refused.json()["error"]["message"]
+
+
+def test_7_the_word_none_is_a_word_and_null_is_none(served):
+    url = f"http://127.0.0.1:{served}/score"
+    word = requests.post(url, json={"question": "None", "system": "None"}, timeout=30)
+    assert word.json() == {"answer": "echo None after 1 "}
+    null = requests.post(url, json={"question": "hi", "system": None}, timeout=30)
+    assert null.json() == {"answer": "echo hi after 0 "}
+
+
+def test_7_pf_run_asks_the_word_none(shell):
+    (shell.folder / "none.jsonl").write_text('{"question": "None"}\n')
+    shell.run("pf", "run", "create", "--flow", "flows/chat", "--data", "none.jsonl", "--name", "none")
+    assert answers_of(shell, "none") == ["echo None after 0 "]
+
+
+def test_6_pf_run_over_a_file_without_a_question_answers_nothing_and_names_it(shell):
+    rows = [{"prompt": "When was Sony founded?"}, {"prompt": "Who founded IKEA?"}]
+    (shell.folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("run", "create", "--flow", "flows/chat", "--data", "prompts.jsonl", "--name", "prompts")
+    ran = subprocess.run(
+        [str(BIN / "pf"), *command],
+        cwd=shell.folder,
+        env=shell.environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert answers_of(shell, "prompts") == []
+    assert "question" in ran.stdout + ran.stderr
+
+
+def answers_of(shell, run):
+    output = shell.folder / f".phi3flow/promptflow/.runs/{run}/flow_outputs/output.jsonl"
+    return [json.loads(line)["answer"] for line in output.read_text().splitlines()] if output.exists() else []
 
 
 def test_a_stream_cut_off_behind_the_flow_is_seen_as_cut_off(served):

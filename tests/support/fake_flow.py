@@ -21,6 +21,10 @@ NODE_RAISES = {
     "429": "(Overloaded) the endpoint is overloaded",
     "timeout": "(TimedOut) the endpoint did not answer in time",
     "down": "(Unreachable) the endpoint cannot be reached",
+    "too long": (
+        "(TooLong) the endpoint rejected the request (HTTP 400): "
+        "the prompt has 9 tokens, the model's context is 8"
+    ),
     "bug": "(KeyError) http://127.0.0.1/?key=sk-planted",
 }
 
@@ -34,15 +38,18 @@ class Handler(BaseHTTPRequestHandler):
         self.server.bodies.append(body)
         question = body["question"]
         try:
-            self._answer(question)
+            self._answer(body)
         except (BrokenPipeError, ConnectionResetError):
             self.server.left.append(question)
 
-    def _answer(self, question):
+    def _answer(self, body):
+        question = body["question"]
         if question.startswith("busy "):
             asked = sum(body["question"] == question for body in self.server.bodies)
             if asked <= int(question.split()[1]):
                 return self._fail(NODE_RAISES["429"])
+        if len(body["chat_history"]) > self.server.most_turns:
+            return self._fail(NODE_RAISES["too long"])
         if question in NODE_RAISES:
             return self._fail(NODE_RAISES[question])
         self.send_response(200)
@@ -91,6 +98,7 @@ class FakeFlow(ThreadingHTTPServer):
         self.name, self.seconds_between = name, seconds_between
         self.bodies, self.left, self.answers = [], [], {}
         self.release = threading.Event()
+        self.most_turns = 1_000  # of a conversation, which the model's context holds
         super().__init__(("127.0.0.1", port), Handler)
 
     @property

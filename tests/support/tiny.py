@@ -82,10 +82,10 @@ def texts(engine, requests):
 
 
 @contextmanager
-def listening(service, *, key=KEY, request_timeout=SECONDS, connection=BoundedConnection):
+def listening(service, *, key=KEY, request_timeout=SECONDS, connection=BoundedConnection, origins=()):
     """The endpoint of a service on a free port, and its URL."""
     bound = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = uvicorn.Server(server_config(create_app(service, key, request_timeout), connection))
+    server = uvicorn.Server(server_config(create_app(service, key, request_timeout, origins), connection))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:

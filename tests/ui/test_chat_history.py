@@ -1,12 +1,13 @@
 """What the model sees of a long conversation, in tokens estimated without its tokenizer."""
 
+import json
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
 from ui.conversations import COMPLETE, FAILED, Turn
-from ui.history import ESTIMATE_SHARE, estimated_tokens, prompt_of, room_for_prompt
+from ui.history import ESTIMATE_SHARE, context_of, estimated_tokens, prompt_of, room_for_prompt
 
 TEXTS = {
     "English": "The quick brown fox jumps over the lazy dog and returns to the forest before the evening. ",
@@ -48,6 +49,16 @@ def test_the_newest_turns_that_fit_are_kept_whole():
 
 def test_the_room_comes_from_the_model(tmp_path):
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 1024}')
-    assert room_for_prompt(tmp_path, 256) == int(768 * 0.85)
-    assert room_for_prompt(tmp_path, 2048) == 0
-    assert room_for_prompt(tmp_path / "missing", 0) == int(4096 * ESTIMATE_SHARE)
+    assert room_for_prompt(context_of(tmp_path), 256) == int(768 * 0.85)
+    assert room_for_prompt(context_of(tmp_path), 2048) == 0
+    assert room_for_prompt(context_of(tmp_path / "missing"), 0) == int(4096 * ESTIMATE_SHARE)
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("name", ["type", "rope_type"])
+def test_10_a_longrope_model_is_served_in_its_original_context(tmp_path, key, name):
+    config = {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: {name: "longrope"}}))
+    assert context_of(tmp_path) == 4096
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: {name: "linear"}}))
+    assert context_of(tmp_path) == 131072

@@ -97,6 +97,7 @@ def test_a_broken_stream_is_cut_off_and_continued_where_it_parts(ask, flow):
         ("timeout", "took too long"),
         ("down", "endpoint does not answer"),
         ("bug", "its logs are in"),
+        ("too long", "longer than the model's context"),
     ],
 )
 def test_a_failure_is_one_sentence_without_secrets(ask, question, words):

@@ -4,28 +4,21 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.scoring.engine import Engine, Generation, Overloaded
 from deploy.scoring.http import http_errors, replies
 from deploy.scoring.http.auth import KeyFile, is_authorized
-from deploy.scoring.http.dialects import (
-    Body,
-    BodyA,
-    BodyB,
-    ChatBody,
-    Turn,
-    parse_chat,
-    parse_score,
-    read_json,
-)
+from deploy.scoring.http.bodies import Body, BodyA, BodyB, ChatBody, CompletionBody, OpenAiBody, Turn
+from deploy.scoring.http.dialects import parse_chat, parse_completion, parse_score, read_json
 from deploy.scoring.http.http_errors import RequestError
 from deploy.scoring.http.replies import EventStream, attended
 from deploy.scoring.http.server_metrics import CONTENT_TYPE
@@ -33,16 +26,33 @@ from deploy.scoring.http.service import Service, encode
 
 REQUEST_ID = b"x-request-id"
 ACCEPTABLE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-SCORE, CHAT = "/score", "/v1/chat/completions"
-BODIES: dict[str, tuple[type[Body], ...]] = {SCORE: (BodyA, BodyB), CHAT: (ChatBody,)}
+SCORE, CHAT, COMPLETIONS = "/score", "/v1/chat/completions", "/v1/completions"
+BODIES: dict[str, tuple[type[Body], ...]] = {
+    SCORE: (BodyA, BodyB),
+    CHAT: (ChatBody,),
+    COMPLETIONS: (CompletionBody,),
+}
 log = logging.getLogger("phi3flow.scoring")
 
 
-def create_app(service: Service, key: str | KeyFile, request_timeout: float) -> FastAPI:
-    """Every route but the health checks and the schemas needs a key; `request_timeout` is in seconds."""
+def create_app(
+    service: Service, key: str | KeyFile, request_timeout: float, origins: Sequence[str] = ()
+) -> FastAPI:
+    """Every route but the health checks and the schemas needs a key; `request_timeout` is in seconds.
+
+    Web pages of `origins` may ask too, with the key (CORS); a browser asks first whether they may.
+    """
     app = FastAPI(title="phi3flow endpoint", docs_url=None, redoc_url=None)
     app.state.service, app.state.key, app.state.request_timeout = service, key, request_timeout
     app.add_middleware(RequestId, on_status=lambda status: service.metrics.responses.labels(status).inc())
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID.decode()],
+        )
     app.include_router(_health)
     app.include_router(_guarded)
     http_errors.register(app)
@@ -96,9 +106,11 @@ async def live() -> Response:
 
 @_health.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """200 once the model is loaded; 503 while it loads, drains or has failed."""
-    state = _service(request).state
-    return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+    """200 and the context in tokens once the model is loaded; 503 while it loads, drains or has failed."""
+    service = _service(request)
+    if service.state != "ready":
+        return JSONResponse({"status": service.state}, 503)
+    return JSONResponse({"status": service.state, "context": service.engine().context})
 
 
 @_guarded.get("/metrics")
@@ -109,9 +121,16 @@ async def metrics(request: Request) -> Response:
 
 @_guarded.get("/v1/models")
 async def models(request: Request) -> Response:
-    service = _service(request)
-    entry = {"id": service.model_id, "object": "model", "created": service.created, "owned_by": "phi3flow"}
-    return JSONResponse({"object": "list", "data": [entry]})
+    return JSONResponse({"object": "list", "data": [_service(request).description()]})
+
+
+@_guarded.get("/v1/models/{name:path}")
+async def model(request: Request) -> Response:
+    service, name = _service(request), request.path_params["name"]
+    if name != service.model_id:
+        message = f"there is no model '{name}' here; the one that is served is '{service.model_id}'"
+        raise RequestError(404, message, "model", code="model_not_found")
+    return JSONResponse(service.description())
 
 
 @_guarded.post(SCORE)
@@ -137,18 +156,44 @@ async def score(request: Request) -> Response:
 @_guarded.post(CHAT)
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completion, whole or streamed."""
+
+    async def asked(body: Any, engine: Engine) -> tuple[ChatBody, list[int]]:
+        chat = parse_chat(body)
+        ids = await encode(engine, chat.messages, add_generation_prompt=chat.add_generation_prompt)
+        return chat, ids
+
+    return await _answer(request, asked, replies.CHAT)
+
+
+@_guarded.post(COMPLETIONS)
+async def completions(request: Request) -> Response:
+    """OpenAI's older completion, whole or streamed; the prompt is asked as one user turn."""
+
+    async def asked(body: Any, engine: Engine) -> tuple[CompletionBody, list[int]]:
+        completion = parse_completion(body)
+        return completion, await encode(engine, [Turn(role="user", content=completion.prompt)])
+
+    return await _answer(request, asked, replies.TEXT)
+
+
+async def _answer(
+    request: Request,
+    asked: Callable[[Any, Engine], Awaitable[tuple[OpenAiBody, list[int]]]],
+    form: replies.Form,
+) -> Response:
+    """`asked` turns a body into its model and the prompt's token ids; `form` is the shape of the reply."""
     service = _service(request)
     engine = service.engine()
     deadline = asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
     async with asyncio.timeout_at(deadline):
-        chat = parse_chat(await _read(request, engine))
-        prompt = await encode(engine, chat.messages, add_generation_prompt=chat.add_generation_prompt)
-        generation = engine.submit(chat.request(prompt))
+        body, prompt = await asked(await _read(request, engine), engine)
+        generation = engine.submit(body.request(prompt))
         attending = attended(request.receive, [generation], service.metrics)
-        if chat.stream:
-            return EventStream(replies.events(chat, generation, service.model_id), deadline, attending)
+        if body.stream:
+            events = replies.events(form, body, generation, service.model_id)
+            return EventStream(events, deadline, attending)
         with attending:
-            return JSONResponse(await replies.completion(chat, generation, service.model_id))
+            return JSONResponse(await replies.whole(form, body, generation, service.model_id))
 
 
 def _publish_schemas(app: FastAPI) -> None:

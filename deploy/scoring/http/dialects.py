@@ -1,23 +1,22 @@
-"""The request bodies that this endpoint understands.
+"""Request bodies as they arrive, and what is asked in them.
 
-    A       {"input_data": [text], "params": {..}}                       each text is one user turn
-    B       {"input_data": {"input_string": [..], "parameters": {..}}}   one conversation
-    openai  POST /v1/chat/completions
+    A            {"input_data": [text], "params": {..}}                       each text is one user turn
+    B            {"input_data": {"input_string": [..], "parameters": {..}}}   one conversation
+    openai       POST /v1/chat/completions
+    completion   POST /v1/completions                                         the prompt is one user turn
 
-A body is strict JSON, within limits on its size and time. A null counts as absent everywhere, as in OpenAI's
-clients. An unknown field is refused by name, because a parameter that is ignored in silence is a defect that
-is hard to find.
+A body is strict JSON, within limits on its size and time. The models stand in `bodies`.
 """
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from deploy.scoring.engine import GenerationRequest
+from deploy.scoring.http.bodies import Body, BodyA, BodyB, ChatBody, CompletionBody, Turn
 from deploy.scoring.http.http_errors import RequestError
 from phi3flow.chats.chat_template import check_prompt
 from phi3flow.core.errors import translating
@@ -25,132 +24,7 @@ from phi3flow.core.jsonl import RowError
 
 MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body never holds it up
-DEFAULT_MAX_TOKENS = 256
-MAX_INPUTS = 64  # texts of one contract A request
-MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
-SEED_BITS = 64
-
-Temperature = Annotated[float, Field(ge=0, le=2)]
-TopP = Annotated[float, Field(ge=0, le=1)]
-Tokens = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=-(1 << SEED_BITS - 1), lt=1 << SEED_BITS - 1)]
-StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
-OneOrMore = BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop)
-
-
-AnyBody = TypeVar("AnyBody", bound="Body")
-
-
-class Body(BaseModel):
-    """`NEUTRAL` are fields that clients send with the value that changes nothing: any other is refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    NEUTRAL: ClassVar[Mapping[str, Any]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_absent(cls, body: Any) -> Any:
-        if not isinstance(body, dict):
-            return body
-        return {name: value for name, value in body.items() if value not in (None, cls.NEUTRAL.get(name))}
-
-
-def _joined(content: Any) -> Any:
-    """OpenAI's list of text parts as one text; anything else is left to the field's own check."""
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-        for part in content
-    ):
-        return "".join(part["text"] for part in content)
-    return content
-
-
-class Turn(Body):
-    role: Literal["system", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_joined)]
-
-
-Conversation = Annotated[list[Turn], Field(min_length=1)]
-
-
-class Parameters(Body):
-    """Contracts A and B. `return_full_text` is accepted, but only the answer is returned."""
-
-    temperature: Temperature | None = None
-    top_p: TopP = 1.0
-    max_new_tokens: Tokens = DEFAULT_MAX_TOKENS
-    do_sample: bool | None = None
-    seed: Seed | None = None
-    return_full_text: bool = False
-
-    def request(self, prompt: Sequence[int]) -> GenerationRequest:
-        """`do_sample` without a temperature means temperature 1; a temperature works without `do_sample`."""
-        asked = self.temperature if self.temperature is not None else float(self.do_sample or False)
-        temperature = 0.0 if self.do_sample is False else asked
-        return GenerationRequest(tuple(prompt), self.max_new_tokens, temperature, self.top_p, self.seed)
-
-
-class BodyA(Body):
-    input_data: Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
-    params: Parameters = Parameters()
-
-
-class InputB(Body):
-    input_string: Conversation
-    parameters: Parameters = Parameters()
-
-
-class BodyB(Body):
-    input_data: InputB
-
-
-class StreamOptions(Body):
-    include_usage: bool = False
-
-
-class ChatBody(Body):
-    """OpenAI's chat completion. `model` and `user` may be anything: one model is served.
-
-    The last three fields are vLLM's. `prompt_logprobs` 0 adds the log-likelihood of each token of the prompt.
-    Without `add_generation_prompt` the prompt ends with the last message, which may then be the assistant's,
-    such as a reference answer to score.
-    """
-
-    NEUTRAL = {
-        "n": 1,
-        "frequency_penalty": 0,
-        "presence_penalty": 0,
-        "logprobs": False,
-        "logit_bias": {},
-        "tools": [],
-        "response_format": {"type": "text"},
-        "store": False,
-    }
-    messages: Conversation
-    model: str = ""
-    user: str = ""
-    temperature: Temperature = 0.0
-    top_p: TopP = 1.0
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
-    seed: Seed | None = None
-    stop: Annotated[list[StopString], OneOrMore, Field(max_length=MAX_STOPS)] = []
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    return_token_ids: bool = False
-    add_generation_prompt: bool = True
-    prompt_logprobs: Literal[0] | None = None
-
-    def request(self, prompt: Sequence[int]) -> GenerationRequest:
-        return GenerationRequest(
-            tuple(prompt),
-            self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
-            self.temperature,
-            self.top_p,
-            self.seed,
-            tuple(self.stop),
-            self.prompt_logprobs is not None,
-        )
+AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 async def read_json(request: Request) -> Any:
@@ -199,8 +73,10 @@ def parse_score(body: Any) -> BodyA | BodyB:
             return a
         case {"input_data": dict()}:
             b = _parse(BodyB, body)
-            _check_turns(b.input_data.input_string, "input_data.input_string")
-            return b
+            turns = _prompt(b.input_data.input_string, "input_data.input_string")
+            return b.model_copy(
+                update={"input_data": b.input_data.model_copy(update={"input_string": turns})}
+            )
     raise RequestError(
         400, "give a list of texts (contract A) or an object with input_string (contract B)", "input_data"
     )
@@ -209,10 +85,21 @@ def parse_score(body: Any) -> BodyA | BodyB:
 def parse_chat(body: Any) -> ChatBody:
     """Raises RequestError."""
     chat = _parse(ChatBody, body)
-    _check_turns(chat.messages, "messages", ends_with_user=chat.add_generation_prompt)
+    turns = _prompt(chat.messages, "messages", ends_with_user=chat.add_generation_prompt)
     if chat.stream and chat.prompt_logprobs is not None:
         raise RequestError(400, "prompt_logprobs: not available in a stream", "prompt_logprobs")
-    return chat
+    return chat.model_copy(update={"messages": turns})
+
+
+def parse_completion(body: Any) -> CompletionBody:
+    """One prompt; OpenAI's clients may send it as a list of one. Raises RequestError."""
+    match body:
+        case {"prompt": [str(only)]}:
+            body = body | {"prompt": only}
+    completion = _parse(CompletionBody, body)
+    if not completion.prompt.strip():
+        raise RequestError(400, "prompt: the text is empty", "prompt")
+    return completion
 
 
 def _parse(model: type[AnyBody], body: Any) -> AnyBody:
@@ -230,7 +117,23 @@ def _path(location: tuple[str | int, ...]) -> str | None:
     return "".join(steps).removeprefix(".") or None
 
 
-def _check_turns(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) -> None:
-    """Raise RequestError for turns that make no prompt."""
+def _prompt(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) -> list[Turn]:
+    """The turns with one system message, the first. Raises RequestError for turns that make no prompt.
+
+    Chat templates know one system message at most, so those of a client are joined, wherever they stand.
+    """
     with translating({RowError: lambda error: RequestError(400, str(error), getattr(error, "field", None))}):
-        check_prompt([turn.model_dump() for turn in turns], path, ends_with_user=ends_with_user)
+        check_prompt(
+            [_in_place(turn, at) for at, turn in enumerate(turns)], path, ends_with_user=ends_with_user
+        )
+    system = [turn for turn in turns if turn.role == "system"]
+    if len(system) > 1 or (system and turns[0].role != "system"):
+        joined = "\n\n".join(turn.content for turn in system if turn.content.strip())
+        return [Turn(role="system", content=joined), *(turn for turn in turns if turn.role != "system")]
+    return list(turns)
+
+
+def _in_place(turn: Turn, position: int) -> dict[str, str]:
+    """A turn for `check_prompt`, in which a later system message counts as the assistant's."""
+    role = "assistant" if turn.role == "system" and position else turn.role
+    return {"role": role, "content": turn.content}

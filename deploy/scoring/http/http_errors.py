@@ -20,6 +20,7 @@ from phi3flow.chats.chat_template import TemplateRefused
 
 CLIENT_LEFT = 499  # nginx's number, for the log: the client is gone
 RETRY_SOON = {"Retry-After": "1"}
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/score")
 
 
 class RequestError(Exception):
@@ -54,6 +55,8 @@ def _as_request_error(error: Exception) -> RequestError:
     match error:
         case RequestError():
             return error
+        case HTTPException(status_code=404):
+            return RequestError(404, f"there is no such route here; there are {', '.join(ROUTES)}")
         case HTTPException():
             return RequestError(error.status_code, error.detail, headers=error.headers)
         case TimeoutError():

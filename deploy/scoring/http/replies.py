@@ -3,41 +3,75 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deploy.scoring.engine import EngineError, Generation
-from deploy.scoring.http.dialects import ChatBody
+from deploy.scoring.http.bodies import ChatBody, OpenAiBody
 from deploy.scoring.http.server_metrics import Metrics
 
 DONE = b"data: [DONE]\n\n"
 
 
-async def completion(chat: ChatBody, generation: Generation, model_id: str) -> dict[str, Any]:
+class Form(NamedTuple):
+    """How one of OpenAI's routes writes a reply: its names, and a choice's text whole, at first and later."""
+
+    prefix: str
+    kind: str
+    chunk_kind: str
+    text: Callable[[str], dict[str, Any]]
+    piece: Callable[[str], dict[str, Any]]
+    opening: Mapping[str, Any] | None  # the first event of a stream
+    closing: Mapping[str, Any]  # the event that says why the answer ended
+
+
+CHAT = Form(
+    "chatcmpl",
+    "chat.completion",
+    "chat.completion.chunk",
+    lambda text: {"message": {"role": "assistant", "content": text}},
+    lambda text: {"delta": {"content": text}},
+    {"delta": {"role": "assistant", "content": ""}},
+    {"delta": {}},
+)
+TEXT = Form(
+    "cmpl",
+    "text_completion",
+    "text_completion",
+    lambda text: {"text": text},
+    lambda text: {"text": text},
+    None,
+    {"text": ""},
+)
+
+
+async def whole(form: Form, body: OpenAiBody, generation: Generation, model_id: str) -> dict[str, Any]:
     """Raises EngineError."""
-    message = {"role": "assistant", "content": await generation.text()}
-    choice = {"index": 0, "message": message, "finish_reason": generation.finish_reason, "logprobs": None}
-    reply = _head("chat.completion", model_id) | {"choices": [choice], "usage": _usage(generation)}
-    return reply | _prompt_ids(chat, generation) | _prompt_logprobs(generation)
+    text = form.text(await generation.text())
+    choice = {"index": 0} | text | {"finish_reason": generation.finish_reason, "logprobs": None}
+    head = _head(form.prefix, form.kind, model_id)
+    reply = head | {"choices": [choice], "usage": _usage(generation)}
+    return reply | _prompt_ids(body, generation) | _prompt_logprobs(generation)
 
 
-async def events(chat: ChatBody, generation: Generation, model_id: str) -> AsyncIterator[bytes]:
+async def events(form: Form, body: OpenAiBody, generation: Generation, model_id: str) -> AsyncIterator[bytes]:
     """Server-sent events; DONE is the last one of a complete answer. Raises EngineError."""
-    head = _head("chat.completion.chunk", model_id)
+    head = _head(form.prefix, form.chunk_kind, model_id)
 
-    def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-        return head | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+    def chunk(text: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        return head | {"choices": [{"index": 0, **text, "finish_reason": finish_reason}]}
 
-    yield _event(chunk({"role": "assistant", "content": ""}) | _prompt_ids(chat, generation))
+    if form.opening:
+        yield _event(chunk(form.opening) | _prompt_ids(body, generation))
     async for piece in generation.pieces():
-        yield _event(chunk({"content": piece}))
-    yield _event(chunk({}, generation.finish_reason))
-    if chat.stream_options.include_usage:
+        yield _event(chunk(form.piece(piece)))
+    yield _event(chunk(form.closing, generation.finish_reason))
+    if body.stream_options.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(generation)})
     yield DONE
 
@@ -92,8 +126,8 @@ class EventStream(StreamingResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _head(kind: str, model_id: str) -> dict[str, Any]:
-    return {"id": f"chatcmpl-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_id}
+def _head(prefix: str, kind: str, model_id: str) -> dict[str, Any]:
+    return {"id": f"{prefix}-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_id}
 
 
 def _usage(generation: Generation) -> dict[str, int]:
@@ -101,8 +135,9 @@ def _usage(generation: Generation) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _prompt_ids(chat: ChatBody, generation: Generation) -> dict[str, list[int]]:
-    return {"prompt_token_ids": list(generation.request.prompt_token_ids)} if chat.return_token_ids else {}
+def _prompt_ids(body: OpenAiBody, generation: Generation) -> dict[str, list[int]]:
+    asked = isinstance(body, ChatBody) and body.return_token_ids
+    return {"prompt_token_ids": list(generation.request.prompt_token_ids)} if asked else {}
 
 
 def _prompt_logprobs(generation: Generation) -> dict[str, list[dict[str, Any] | None]]:

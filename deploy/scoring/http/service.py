@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from deploy.scoring.engine import Engine
-from deploy.scoring.http.dialects import Turn
+from deploy.scoring.http.bodies import Turn
 from deploy.scoring.http.http_errors import RETRY_SOON, RequestError
 from deploy.scoring.http.server_metrics import Metrics
 
@@ -41,6 +41,11 @@ class Service:
     def close(self) -> None:
         if self._engine:
             self._engine.close()
+
+    def description(self) -> dict[str, object]:
+        """OpenAI's description of a model; `max_model_len` is vLLM's: the context in tokens."""
+        described = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "phi3flow"}
+        return described | ({"max_model_len": self._engine.context} if self._engine else {})
 
     def engine(self) -> Engine:
         """Raises RequestError (503) unless ready."""

@@ -4,19 +4,29 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home
 from custom_connections.store import load_endpoint
-from phi3flow.core.console import Outcome, complain, is_json
+from phi3flow.app.services import endpoint_of
+from phi3flow.core.console import Outcome, complain, is_json, say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.settings import Settings
-from phi3flow.phi3_contract import Endpoint, Rejected, Unreachable, split_turns
+from phi3flow.core.sides import TUNED
+from phi3flow.phi3_contract import Endpoint, FlowFailed, Rejected, Sampling, TooLong, Unreachable, split_turns
+from ui.history import DEFAULT_CONTEXT, messages_of, prompt_of, room_for_prompt
 
 Messages = list[dict[str, str]]
+
+
+class Said(NamedTuple):
+    question: str
+    answer: str
+
+
 Ask = Callable[[Messages], Iterator[str]]
 
 
@@ -47,27 +57,50 @@ def chat(
     opening = [{"role": "system", "content": system}] if system else []
     settings = Settings.load()
     with TemporaryDirectory(prefix="phi3flow-") as folder:
-        ask = _loaded(connection, settings, Path(folder) / "chat") if connection else _served(settings)
+        if connection:
+            ask, endpoint = _loaded(connection, settings, Path(folder) / "chat")
+        else:
+            ask, endpoint = _served(settings), endpoint_of(TUNED, settings)
         if question is None:
-            return Outcome(exit_code=_talk(ask, opening))
+            context = endpoint.context() or DEFAULT_CONTEXT
+            return Outcome(exit_code=_talk(ask, system, context))
         asked = [*opening, {"role": "user", "content": question}]
         answer = "".join(ask(asked)) if is_json() else _print(ask(asked))
     return Outcome({"question": question, "answer": answer})
 
 
-def _talk(ask: Ask, messages: Messages) -> int:
-    """One question a line, each with everything said before; a failed one is reported and left out."""
+def _talk(ask: Ask, system: str, context: int) -> int:
+    """One question a line, each with as much of what was said before as fits; a failed one is left out."""
     failed = False
+    said: list[Said] = []
+    room = room_for_prompt(context, Sampling.max_tokens)
     for question in _lines():
-        asked = [*messages, {"role": "user", "content": question}]
         try:
-            messages = [*asked, {"role": "assistant", "content": _print(ask(asked))}]
+            answer, said = _answer(ask, question, said, system, room)
+            said.append(Said(question, answer))
         except Exception as error:
             if not hasattr(error, "hint"):
                 raise
             complain(f"error: {error}\nhint: {error.hint}")
             failed = True
     return Phi3flowError.exit_code if failed else 0
+
+
+def _answer(ask: Ask, question: str, said: list[Said], system: str, room: int) -> tuple[str, list[Said]]:
+    """The answer, and the turns before it; the oldest are dropped until the endpoint takes the rest."""
+    prompt = prompt_of(question, said, system, room)
+    dropped = prompt.dropped
+    while True:
+        try:
+            answer = _print(ask([*messages_of(system, said[dropped:]), prompt.messages[-1]]))
+        except (TooLong, FlowFailed) as error:
+            if dropped == len(said) or not isinstance(getattr(error, "cause", error), TooLong):
+                raise
+            dropped += 1
+            continue
+        if dropped:
+            say(f"(the first {dropped} answers and their questions no longer fit, and are dropped)")
+        return answer, said[dropped:]
 
 
 def _lines() -> Iterator[str]:
@@ -99,6 +132,8 @@ def _served(settings: Settings) -> Ask:
             raise Phi3flowError(
                 f"no chat flow is served on port {settings.flow_port}", "phi3flow up"
             ) from None
+        except FlowFailed:
+            raise
         except Rejected as error:
             # `pf flow serve` answers 400 whatever went wrong inside the flow; running it here says what.
             raise Phi3flowError(
@@ -108,14 +143,14 @@ def _served(settings: Settings) -> Ask:
     return ask
 
 
-def _loaded(connection: str, settings: Settings, folder: Path) -> Ask:
+def _loaded(connection: str, settings: Settings, folder: Path) -> tuple[Ask, Endpoint]:
     """The same flow in this process; what its node raises is unwrapped from Prompt flow's own exception."""
     enter_home(settings)
     from promptflow.client import load_flow
     from promptflow.entities import FlowContext
     from promptflow.exceptions import PromptflowException
 
-    load_endpoint(connection)  # says what is wrong with it better than the flow would
+    endpoint = load_endpoint(connection)  # says what is wrong with it better than the flow would
     flow = load_flow(resolve_flow("chat", folder, connection=connection))
     flow.context = FlowContext(streaming=True)
 
@@ -124,9 +159,12 @@ def _loaded(connection: str, settings: Settings, folder: Path) -> Ask:
         try:
             answer = flow(question=turns.question, chat_history=turns.history, system=turns.system)["answer"]
         except PromptflowException as error:
-            if hint := getattr(error.__cause__, "hint", None):
-                raise Phi3flowError(str(error.__cause__), hint) from None
+            cause = error.__cause__
+            if type(cause).__name__ == TooLong.__name__:  # of the flow's own copy of the contract module
+                raise TooLong(str(cause)) from None
+            if hint := getattr(cause, "hint", None):
+                raise Phi3flowError(str(cause), hint) from None
             raise
         yield from answer
 
-    return ask
+    return ask, endpoint

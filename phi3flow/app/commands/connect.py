@@ -6,24 +6,37 @@ from contextlib import contextmanager
 from dataclasses import replace
 from getpass import getpass
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home
 from custom_connections.store import configs_of, store_connection, template
-from phi3flow.core.console import Outcome
-from phi3flow.core.errors import BadInput
+from phi3flow.core.console import Outcome, say
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.settings import Settings
-from phi3flow.phi3_contract import Endpoint, Rejected
+from phi3flow.phi3_contract import (
+    CONTRACTS,
+    Endpoint,
+    EndpointError,
+    Garbled,
+    Rejected,
+    Sampling,
+    Unauthorized,
+    WrongContract,
+)
 
 if TYPE_CHECKING:
     from deploy.azure.shared.session import Cloud
+
+HELLO = [{"role": "user", "content": "Hello"}]
+FIRST_SECONDS = 15.0  # to wait for the first answer
 
 Contract = Annotated[
     str | None,
     Option(
         metavar="C",
-        help="A, B, openai or promptflow (default: openai for a URL that ends in /chat/completions, else B).",
+        help="A, B, openai or promptflow (default: openai for a URL with /v1 or /chat/completions, else B).",
     ),
 ]
 Model = Annotated[
@@ -77,14 +90,54 @@ def connect(
             asked = given(contract=contract, model=model, deployment=deployment, timeout=timeout)
             described = replace(endpoint_at(name, endpoint, settings), **asked)
     enter_home(settings)
+    problem = first_answer(name, described)
     store_connection(name, described)
     text = f"stored {name}: {described.url}, contract {described.contract}"
-    return Outcome({"name": name, **configs_of(described)}, text)
+    if problem:
+        say(f"note: {name} gives no answer yet: {problem}")
+    return Outcome({"name": name, **configs_of(described), "answers": not problem}, text)
+
+
+def first_answer(name: str, endpoint: Endpoint) -> str:
+    """Ask for one token. Why there is no answer yet, or ''; an endpoint may be connected before it runs.
+
+    Raises Phi3flowError where no waiting would help: a wrong key, an unknown model, another contract.
+    """
+    try:
+        replace(endpoint, timeout=min(endpoint.timeout, FIRST_SECONDS)).complete(
+            HELLO, Sampling(max_tokens=1)
+        )
+    except (Unauthorized, Rejected, Garbled) as error:
+        raise Phi3flowError(f"{name} is not stored: {error}", _hint(error)) from None
+    except EndpointError as error:
+        return str(error)
+    return ""
+
+
+def _hint(error: EndpointError) -> str:
+    if isinstance(error, Unauthorized):
+        return "export PHI3FLOW_ENDPOINT_KEY=..., the key of this endpoint, and connect again"
+    if isinstance(error, Garbled | WrongContract):
+        return f"correct --endpoint, or choose a --contract: {', '.join(CONTRACTS)}"
+    return "--model NAME, if it is about the model; else change what the endpoint names"
 
 
 def contract_of(url: str) -> str:
-    """The contract that is spoken at `url`, as far as the path tells."""
-    return "openai" if url.endswith("/chat/completions") else "B"
+    """The contract that is spoken at `url`, as far as the path tells: openai below a /v1, else B."""
+    steps = urlsplit(url).path.split("/")
+    return "openai" if "v1" in steps or steps[-2:] == ["chat", "completions"] else "B"
+
+
+def completed(url: str) -> str:
+    """`url` without a slash at its end; where the base of OpenAI's API is given, with its route."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    base, _, route = path.rpartition("/")
+    if route == "v1":
+        path = f"{path}/chat/completions"
+    elif base.endswith("/v1") and route in {"chat", "completions", "models"}:
+        path = f"{base}/chat/completions"
+    return urlunsplit(parts._replace(path=path))
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -104,8 +157,10 @@ def checked_arguments() -> Iterator[None]:
 def endpoint_at(name: str, url: str | None, settings: Settings) -> Endpoint:
     """The endpoint at a URL, or that of NAME on this machine. Asks for a key that is not set."""
     key = settings.endpoint_key or _asked_key(name)
-    packaged = None if url else template(name, key)
-    return packaged or Endpoint(url or "", key, contract_of(url or ""))
+    if not url:
+        return template(name, key)
+    full = completed(url)
+    return Endpoint(full, key, contract_of(full))
 
 
 def endpoint_in_azure(name: str, cloud: "Cloud", deployment: str | None) -> Endpoint:

@@ -4,6 +4,7 @@ import math
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from typer import Argument, Option
 
@@ -33,6 +34,14 @@ def serve(
             help="One or two keys, one a line, read again when it changes (default: PHI3FLOW_ENDPOINT_KEY).",
         ),
     ] = None,
+    cors: Annotated[
+        list[str] | None,
+        Option(
+            metavar="ORIGIN",
+            help="Let web pages of this origin ask too (CORS), such as http://localhost:3000; repeatable "
+            "(default: none).",
+        ),
+    ] = None,
 ) -> Outcome:
     """Serve a model folder over HTTP, until Ctrl-C.
 
@@ -51,6 +60,8 @@ def serve(
         raise BadInput(
             "--request-timeout: must be a number of seconds above 0", hint=f"phi3flow serve {model}"
         )
+    for origin in cors or []:
+        _check_origin(origin)
     bound = _bind(host, settings.endpoint_port if port is None else port)
     url = f"http://{host}:{bound.getsockname()[1]}"
     say(f"loading {model} ...")
@@ -65,8 +76,18 @@ def serve(
         request_timeout=request_timeout,
         announce=lambda: _announce(model, url),
         engine=engine,
+        origins=cors or (),
     )
     return Outcome({"model": str(model), "url": url})
+
+
+def _check_origin(origin: str) -> None:
+    """Raise BadInput for what no browser sends as the origin of a page."""
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
+        raise BadInput(
+            f"--cors {origin}: not the origin of a page", hint="scheme, host and port: http://localhost:3000"
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

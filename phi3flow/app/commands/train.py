@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from phi3flow.app.run_folder import train_command
+from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.console import Outcome
 from phi3flow.core.settings import Settings
 
@@ -52,6 +53,8 @@ def train(
     from training.recipes.recipe import load_recipe
 
     settings = Settings.load()
+    if model:
+        require_no_adapter(Path(model))
     if inspect is not None:
         from training.inspection import inspect as inspected
 

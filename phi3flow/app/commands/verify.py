@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from phi3flow.app.commands.connect import Contract, Deployment, checked_arguments, contract_of
+from phi3flow.app.commands.connect import Contract, Deployment, checked_arguments, completed, contract_of
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import write_json
@@ -52,9 +52,8 @@ def verify(
     settings = Settings.load()
     reference = reference_of(check, at_least)
     with checked_arguments():
-        asked = Endpoint(
-            endpoint, settings.endpoint_key, contract or contract_of(endpoint), deployment=deployment
-        )
+        url = completed(endpoint)
+        asked = Endpoint(url, settings.endpoint_key, contract or contract_of(url), deployment=deployment)
     try:
         found = verify(model, asked, reference, settings.batch_workers)
     except Unauthorized as error:
