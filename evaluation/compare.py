@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.asking.answer_file import open_answers
-from evaluation.asking.batch import PROMPT_FLOW, ready, run_compare
+from evaluation.asking.batch import PROMPT_FLOW, run_compare
+from evaluation.asking.forecast import say_forecast
+from evaluation.asking.measuring import measure, ready
+from evaluation.asking.subset import subset_of
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
 from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
 from evaluation.metrics.likelihood import not_measured, reference_likelihoods
 from evaluation.metrics.text_metrics import score_texts
-from evaluation.packs.packs import PackResult, run_packs
+from evaluation.packs.packs import PackResult, pack_questions, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import write_report
 from evaluation.scored_rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
@@ -22,7 +25,7 @@ from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
-from phi3flow.core.sides import SIDES
+from phi3flow.core.sides import BASE, SIDES, TUNED
 
 _Graders = tuple[Judge | None, Project | None]
 
@@ -32,7 +35,8 @@ class Options:
     """How answers are compared. None or empty switches a part off.
 
     `judge` is the connection of a judge, `text_metrics` the package that computes ROUGE, BLEU and the like,
-    `foundry_project` the project that grades content safety.
+    `foundry_project` the project that grades content safety, `rows` the number of lines of the test file that
+    are asked, at equal distances.
     """
 
     gate: Gate
@@ -41,6 +45,7 @@ class Options:
     judge_metrics: Sequence[str] = ()
     text_metrics: str | None = None
     foundry_project: str = ""
+    rows: int | None = None
 
 
 def compare(
@@ -58,21 +63,28 @@ def compare(
     """Compare two connections on `data` and write the report into `out`.
 
     `models` are the model folders behind the connections, by side, for the lineage. Call `enter_home` first.
-    Raises what `run_compare` raises.
+    Raises what `ready` and `run_compare` raise.
     """
-    from custom_connections.store import load_endpoint
-
     test = Artifact.of("test data", data)
     graders = _graders(options, out)
-    rows = run_compare(data, base, tuned, out, workers=options.workers, runner=runner)
+    subset = subset_of(data, out, options.rows)
+    chats = chats_in(subset.path)
+    endpoints = {BASE.name: ready(base), TUNED.name: ready(tuned)}
+    asking = measure(chats, endpoints, most=options.workers)
+    others = pack_questions() if packs else 0
+    what = f"comparing {base} and {tuned}"
+    say_forecast(what, len(chats), asking, others=others, margin=options.gate.margin)
+    rows = run_compare(subset.path, asking, out, runner=runner)
     lineage: dict[str, Any] = {
         "test data": test.sha256,
+        **subset.lineage,
+        "most tokens of an answer": asking.max_tokens,
         "base": {"connection": base},
         "tuned": {"connection": tuned},
     }
     for side, artifact in (models or {}).items():
         lineage[side] |= {"model": artifact.path, "sha256": artifact.sha256}
-    endpoints = load_endpoint(base), load_endpoint(tuned)
+    both = [asking.endpoints[side.name] for side in SIDES]
     return _conclude(
         rows,
         out,
@@ -80,8 +92,8 @@ def compare(
         graders,
         inputs=[test, *(models or {}).values()],
         lineage=lineage,
-        packs=run_packs(*endpoints, workers=options.workers) if packs else {},
-        measured=[reference_likelihoods(rows, *endpoints, workers=options.workers)],
+        packs=run_packs(*both, workers=options.workers) if packs else {},
+        measured=[reference_likelihoods(rows, *both, workers=options.workers)],
         loss_curve=loss_curve,
     )
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -17,6 +18,7 @@ from itertools import compress
 import numpy as np
 
 from evaluation.answer_metrics import declines
+from evaluation.pacing import pace_of, paced
 from evaluation.scored_rows import Answer, AnsweredPair, ScoredRow, answered_pairs
 from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.intervals import paired_proportions
@@ -65,6 +67,11 @@ def load_pack(name: str) -> list[PackRow]:
     return [PackRow(pack=name, **json.loads(line)) for text in texts for line in text.splitlines() if line]
 
 
+def pack_questions() -> int:
+    """The number of questions in all packs."""
+    return sum(len(load_pack(name)) for name in PACKS)
+
+
 def refuses(answer: str) -> bool:
     """Whether an answer declines in its first two sentences, or is empty."""
     opening = " ".join(re.split(r"(?<=[.!?])\s+", answer.replace("\u2019", "'").strip())[:2])
@@ -102,12 +109,12 @@ class PackResult(Contrast):
 
 
 def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, PackResult]:
-    """Ask both endpoints every question of every pack, `workers` at a time. Failures are counted."""
+    """Ask both endpoints every question of every pack, at most `workers` at a time. Failures are counted."""
     packs = {name: load_pack(name) for name in PACKS}
     rows = [row for pack in packs.values() for row in pack]
     say(f"asking both models the {len(rows)} questions of the safety and forgetting packs")
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        answers = [pool.map(partial(_ask, endpoint), rows) for endpoint in (base, tuned)]
+        answers = [pool.map(partial(_ask, paced(endpoint, workers)), rows) for endpoint in (base, tuned)]
         answered = [
             ScoredRow(number, row.id, row.slice, row.messages, "", *both)
             for number, (row, *both) in enumerate(zip(rows, *answers, strict=True), 1)
@@ -116,10 +123,15 @@ def run_packs(base: Endpoint, tuned: Endpoint, *, workers: int) -> dict[str, Pac
 
 
 def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
-    try:
-        return Answer(endpoint.complete(row.messages, Sampling()), None)
-    except EndpointError:
-        return None
+    def answer() -> Answer | None:
+        try:
+            return Answer(endpoint.complete(row.messages, Sampling()), None)
+        except EndpointError:
+            return None
+
+    with suppress(EndpointError):
+        return pace_of(endpoint).ask(answer, failed=lambda found: found is None)
+    return None
 
 
 def score_pack(rows: Sequence[PackRow], answered: Sequence[ScoredRow]) -> PackResult:

@@ -1,5 +1,6 @@
 """`phi3flow compare`, `compare-answers` and `verdict`: base against tuned, with a verdict."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,6 +41,10 @@ TextMetrics = Annotated[
     ),
 ]
 Force = Annotated[bool, Option("--force", help="Replace a report that is there already.")]
+Rows = Annotated[
+    int | None,
+    Option(metavar="N", help="Ask only N lines of the test file, at equal distances (default: all)."),
+]
 Runner = Annotated[Literal["pf", "direct"] | None, Option(hidden=True)]  # tests hold one against the other
 
 
@@ -70,6 +75,7 @@ def compare(
         Literal["all", "none"], Option(help="Whether to ask the safety and forgetting questions, too.")
     ] = "all",
     text_metrics: TextMetrics = None,
+    rows: Rows = None,
     force: Force = False,
     runner: Runner = None,
 ) -> Outcome:
@@ -85,7 +91,7 @@ def compare(
     from evaluation.compare import compare as compare_connections
 
     settings = Settings.load()
-    options = _options(gate, judge, judge_metric, text_metrics, settings)
+    options = replace(_options(gate, judge, judge_metric, text_metrics, settings), rows=rows)
     named = {"--data": data, "--base": base, "--tuned": tuned, "--out": out}
     if run and (judge or any(named.values())):
         raise BadInput(
@@ -96,14 +102,14 @@ def compare(
         result_file(run / "report.json", force=force)
         require_run(run)
         with served(run, settings):
-            asker = runner or runner_for(test_file(run))
+            asker = runner or runner_for(test_file(run), rows)
             return compared(compare_run(run, options, packs=packs == "all", runner=asker), run)
     if not (data and base and tuned and out):
         missing = " and ".join(name for name, value in named.items() if not value)
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
     result_file(out / "report.json", force=force)
     enter_home(settings)
-    asker = runner or runner_for(data)
+    asker = runner or runner_for(data, rows)
     report = compare_connections(data, base, tuned, out, options, packs=packs == "all", runner=asker)
     return compared(report, out)
 
