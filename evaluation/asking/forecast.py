@@ -6,7 +6,7 @@ from evaluation.asking.measuring import Asking
 from evaluation.statistics.intervals import half_width
 from phi3flow.core.console import say
 
-LONG = 600.0  # seconds; a longer run is offered as a subset that takes about half of this
+LONG = 600.0  # seconds; for a file that takes longer, a subset is named that takes SHORT
 SHORT = 300.0
 
 
@@ -22,15 +22,14 @@ def say_forecast(
     if asking.line_seconds is None:
         say(f"{asked}; {limit}")
         return
-    seconds = (lines + others) * asking.line_seconds
-    say(f"{asked}: about {_minutes(seconds)}; {limit}")
-    fewer = int(SHORT / asking.line_seconds) - others
-    if seconds > LONG and 0 < fewer < lines:
-        shorter = _minutes((fewer + others) * asking.line_seconds)
-        say(
-            f"with --rows {fewer} about {shorter}"
-            + (_cost(fewer, lines, margin) if margin is not None else "")
-        )
+    each = asking.line_seconds
+    say(f"{asked}: about {_minutes((lines + others) * each)}; {limit}")
+    fewer = int(SHORT / each)
+    if lines * each > LONG and fewer > 0:
+        cost = "" if margin is None else _cost(fewer, lines, margin)
+        say(f"with --rows {fewer} about {_minutes((fewer + others) * each)}{cost}")
+    if others * each > SHORT:
+        say(f"the packs take about {_minutes(others * each)} of it; --packs none leaves them out")
 
 
 def _cost(fewer: int, lines: int, margin: float) -> str:
@@ -43,4 +42,4 @@ def _cost(fewer: int, lines: int, margin: float) -> str:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{max(seconds, 1):.0f} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"
+    return f"{max(seconds, 1):.0f} s" if seconds <= 90 else f"{math.ceil(seconds / 60)} min"
