@@ -15,8 +15,11 @@ from phi3flow.phi3_contract import Endpoint, Pause, TimedOut
 T = TypeVar("T")
 FIRST = 2  # requests in flight until the first answer
 FAST, SLOW = 1 / 8, 1 / 2  # shares of the deadline: a faster answer allows one more request, a slower halves
-MISSED = 0.95  # share of the deadline after which a failed request was too slow, and not refused
-TRIES = 3  # for a request that misses its deadline
+MISSED = (
+    0.4  # share of the deadline after which a failed request was not refused at once; back-off ends from 1/2
+)
+TRIES = 3  # for a request that fails so late
+STOPPED_AFTER = 1.9  # deadlines without an answer
 PATIENCE_SECONDS = (
     900.0  # without any answer for this long, a request fails although the endpoint asks to wait
 )
@@ -26,8 +29,8 @@ STOPPED = "the endpoint has stopped answering"
 class Pace(Pause):
     """Shared by all threads that ask one endpoint, as its `pause`: decides when each may ask.
 
-    At most `most` requests are in flight. `deadline` is the endpoint's timeout in seconds. Without any answer
-    for twice the deadline, an endpoint that misses it counts as stopped, and nothing more is asked.
+    At most `most` requests are in flight. `deadline` is the endpoint's timeout in seconds. An endpoint that
+    was asked for twice as long and gave no answer has stopped: nothing more is asked.
     """
 
     def __init__(self, most: int, deadline: float) -> None:
@@ -38,12 +41,14 @@ class Pace(Pause):
         self._changed = threading.Condition()
         self._slowed = -float("inf")  # when the limit was last reduced
         self._last_answer = time.monotonic()
+        self._unanswered: float | None = None  # when the first request after the last answer began
         self._stopped = False
 
     def extend(self, seconds: float) -> None:
         """The endpoint is overloaded and asks to wait: also reduce the limit, once for each pause."""
         began = -float("inf") if self.seconds_left() else time.monotonic()
         super().extend(seconds)
+        self._unanswered = None
         self._slow_down(began)
 
     def ask(self, request: Callable[[], T], failed: Callable[[T], bool]) -> T:
@@ -63,9 +68,11 @@ class Pace(Pause):
                 self._answered(began, seconds)
                 return result
             missed = seconds >= MISSED * self.deadline
-            tries += missed
             if missed:
+                tries += 1
                 self._miss(began)
+            else:
+                self._unanswered = None  # a refusal is an answer, too
             if not self._again(missed, tries):
                 return result
 
@@ -80,9 +87,9 @@ class Pace(Pause):
                     break
                 self._changed.wait(pause or None)
             self.in_flight += 1
-            if self.in_flight == 1:  # time in which nothing was asked does not count
-                self._last_answer = max(self._last_answer, time.monotonic() - self.deadline)
-        return time.monotonic()
+            began = time.monotonic()
+            self._unanswered = began if self._unanswered is None else self._unanswered
+        return began
 
     def _end(self) -> None:
         with self._changed:
@@ -91,7 +98,7 @@ class Pace(Pause):
 
     def _answered(self, began: float, seconds: float) -> None:
         with self._changed:
-            self._last_answer = time.monotonic()
+            self._last_answer, self._unanswered = time.monotonic(), None
             if seconds <= FAST * self.deadline:
                 was_slow = self._slowed > -float("inf")
                 self.limit = min(self.limit + (1 / self.limit if was_slow else 1), float(self.most))
@@ -102,7 +109,8 @@ class Pace(Pause):
     def _miss(self, began: float) -> None:
         self._slow_down(began)
         with self._changed:
-            if time.monotonic() - self._last_answer >= 2 * MISSED * self.deadline:
+            since = self._unanswered
+            if since is not None and time.monotonic() - since >= STOPPED_AFTER * self.deadline:
                 self._stopped = True
                 self._changed.notify_all()
 
