@@ -19,7 +19,8 @@ MISSED = (
     0.4  # share of the deadline after which a failed request was not refused at once; back-off ends from 1/2
 )
 TRIES = 3  # for a request that fails so late
-STOPPED_AFTER = 1.9  # deadlines without an answer
+STOPPED_AFTER = 1.9  # deadlines without an answer, and
+STOPPED_REQUESTS = 3  # requests that missed theirs: one question may be too much for a model that goes on
 PATIENCE_SECONDS = (
     900.0  # without any answer for this long, a request fails although the endpoint asks to wait
 )
@@ -30,7 +31,7 @@ class Pace(Pause):
     """Shared by all threads that ask one endpoint, as its `pause`: decides when each may ask.
 
     At most `most` requests are in flight. `deadline` is the endpoint's timeout in seconds. An endpoint that
-    was asked for twice as long and gave no answer has stopped: nothing more is asked.
+    gave no answer to several requests for twice as long has stopped: nothing more is asked.
     """
 
     def __init__(self, most: int, deadline: float) -> None:
@@ -42,13 +43,14 @@ class Pace(Pause):
         self._slowed = -float("inf")  # when the limit was last reduced
         self._last_answer = time.monotonic()
         self._unanswered: float | None = None  # when the first request after the last answer began
+        self._missed = 0  # requests since the last answer, each counted once
         self._stopped = False
 
     def extend(self, seconds: float) -> None:
         """The endpoint is overloaded and asks to wait: also reduce the limit, once for each pause."""
         began = -float("inf") if self.seconds_left() else time.monotonic()
         super().extend(seconds)
-        self._unanswered = None
+        self._alive()
         self._slow_down(began)
 
     def ask(self, request: Callable[[], T], failed: Callable[[T], bool]) -> T:
@@ -70,9 +72,9 @@ class Pace(Pause):
             missed = seconds >= MISSED * self.deadline
             if missed:
                 tries += 1
-                self._miss(began)
+                self._miss(began, first=tries == 1)
             else:
-                self._unanswered = None  # a refusal is an answer, too
+                self._alive()  # a refusal is an answer, too
             if not self._again(missed, tries):
                 return result
 
@@ -98,7 +100,8 @@ class Pace(Pause):
 
     def _answered(self, began: float, seconds: float) -> None:
         with self._changed:
-            self._last_answer, self._unanswered = time.monotonic(), None
+            self._last_answer = time.monotonic()
+            self._alive()
             if seconds <= FAST * self.deadline:
                 was_slow = self._slowed > -float("inf")
                 self.limit = min(self.limit + (1 / self.limit if was_slow else 1), float(self.most))
@@ -106,11 +109,16 @@ class Pace(Pause):
         if seconds >= SLOW * self.deadline:
             self._slow_down(began)
 
-    def _miss(self, began: float) -> None:
+    def _alive(self) -> None:
+        with self._changed:
+            self._unanswered, self._missed = None, 0
+
+    def _miss(self, began: float, *, first: bool) -> None:
         self._slow_down(began)
         with self._changed:
-            since = self._unanswered
-            if since is not None and time.monotonic() - since >= STOPPED_AFTER * self.deadline:
+            self._missed += first
+            since = time.monotonic() if self._unanswered is None else self._unanswered
+            if self._missed >= STOPPED_REQUESTS and time.monotonic() - since >= STOPPED_AFTER * self.deadline:
                 self._stopped = True
                 self._changed.notify_all()
 

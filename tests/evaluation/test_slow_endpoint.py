@@ -40,6 +40,9 @@ class Slow(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server = self.server
+        if body["messages"][-1]["content"] == "too much":
+            server.over.wait()
+            return
         with server.lock:
             server.asked += 1
             server.waiting += 1
@@ -143,6 +146,15 @@ def test_an_endpoint_that_stops_answering_ends_the_run_in_bounded_time(slow, tmp
     errors = [record.error for record in records if record.answer is None]
     assert len(errors) == 194
     assert errors.count(STOPPED) > 180
+
+
+def test_one_question_that_is_never_answered_fails_alone(slow, tmp_path):
+    data = tmp_path / "test.jsonl"
+    hard = Chat(({"role": "user", "content": "too much"}, {"role": "assistant", "content": "?"}))
+    write_jsonl(data, (chat.row() for chat in [*chats(3), hard, *chats(6)]))
+    endpoints = {"base": at(slow, 0.6)}
+    found = run_direct(chats_in(data), endpoints, timed_answer, tmp_path / "direct", data=data, workers=1)
+    assert [record.answer is None for record in found["base"]] == [i == 3 for i in range(10)]
 
 
 def test_likelihoods_of_an_endpoint_that_stops_end_as_well(slow):
