@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.asking.answer_file import open_answers
-from evaluation.asking.batch import PROMPT_FLOW, ready, run_compare
+from evaluation.asking.batch import PROMPT_FLOW, run_compare
+from evaluation.asking.forecast import say_forecast
+from evaluation.asking.measuring import measure, ready
+from evaluation.asking.subset import subset_of
 from evaluation.judge.declining import declining_judge
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge
@@ -24,7 +27,7 @@ from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
-from phi3flow.core.sides import SIDES
+from phi3flow.core.sides import BASE, SIDES, TUNED
 
 _Graders = tuple[Judge | None, Project | None]
 
@@ -35,7 +38,7 @@ class Options:
 
     `judge` is the connection of a judge, `text_metrics` the package that computes ROUGE, BLEU and the like,
     `foundry_project` the project that grades content safety. `packs` are asked of both models, unless their
-    answers are recorded.
+    answers are recorded. `rows` is the number of lines of the test file that are asked, at equal distances.
     """
 
     gate: Gate
@@ -45,6 +48,7 @@ class Options:
     text_metrics: str | None = None
     foundry_project: str = ""
     packs: Mapping[str, Sequence[PackRow]] = field(default_factory=dict)
+    rows: int | None = None
 
 
 def compare(
@@ -61,21 +65,28 @@ def compare(
     """Compare two connections on `data` and on the packs, and write the report into `out`.
 
     `models` are the model folders behind the connections, by side, for the lineage. Call `enter_home` first.
-    Raises what `run_compare` raises.
+    Raises what `ready` and `run_compare` raise.
     """
-    from custom_connections.store import load_endpoint
-
     test = Artifact.of("test data", data)
     graders = _graders(options, out)
-    rows = run_compare(data, base, tuned, out, workers=options.workers, runner=runner)
+    subset = subset_of(data, out, options.rows)
+    chats = chats_in(subset.path)
+    endpoints = {BASE.name: ready(base), TUNED.name: ready(tuned)}
+    asking = measure(chats, endpoints, most=options.workers)
+    others = sum(map(len, options.packs.values()))
+    what = f"comparing {base} and {tuned}"
+    say_forecast(what, len(chats), asking, others=others, margin=options.gate.margin)
+    rows = run_compare(subset.path, asking, out, runner=runner)
     lineage: dict[str, Any] = {
         "test data": test.sha256,
+        **subset.lineage,
+        "most tokens of an answer": asking.max_tokens,
         "base": {"connection": base},
         "tuned": {"connection": tuned},
     }
     for side, artifact in (models or {}).items():
         lineage[side] |= {"model": artifact.path, "sha256": artifact.sha256}
-    endpoints = load_endpoint(base), load_endpoint(tuned)
+    both = [asking.endpoints[side.name] for side in SIDES]
     return _conclude(
         rows,
         out,
@@ -83,8 +94,8 @@ def compare(
         graders,
         inputs=[test, *(models or {}).values()],
         lineage=lineage,
-        packs=run_packs(options.packs, *endpoints, workers=options.workers, judge=_declining(graders)),
-        measured=[reference_likelihoods(rows, *endpoints, workers=options.workers)],
+        packs=run_packs(options.packs, *both, workers=options.workers, judge=_declining(graders)),
+        measured=[reference_likelihoods(rows, *both, workers=options.workers)],
         loss_curve=loss_curve,
     )
 

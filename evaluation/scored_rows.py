@@ -96,11 +96,15 @@ class GradedRow(AskedLine):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model's answers to a whole file. `metrics` are means over the answered lines."""
+    """One model's answers to a whole file, each of at most `max_tokens`.
+
+    `metrics` are means over the answered lines.
+    """
 
     rows: Sequence[GradedRow]
     metrics: dict[str, float]
     answered: int
+    max_tokens: int
 
     @property
     def expected(self) -> int:

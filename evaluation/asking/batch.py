@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.answer_metrics import mean_scores, score_answer
 from evaluation.asking.direct_run import run_direct, streamed_answer
+from evaluation.asking.forecast import say_forecast
+from evaluation.asking.measuring import Asking, measure, ready
 from evaluation.asking.promptflow_run import JUDGE, Columns, errors_of, give_judge, outputs_of, run_flows
 from evaluation.metrics.grader import openai_base_url
 from evaluation.scored_rows import (
@@ -29,13 +31,11 @@ from evaluation.scored_rows import (
     scored_rows,
 )
 from flows.compare.compare_answer import timed_answer
-from phi3flow.core.console import say
-from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.files import read_json, replacing
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.sides import BASE, SIDES, TUNED
-from phi3flow.phi3_contract import Endpoint, EndpointError, Sampling, split_turns
+from phi3flow.phi3_contract import Endpoint, Sampling, split_turns
 
 if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
@@ -43,47 +43,52 @@ if TYPE_CHECKING:
 PROMPT_FLOW, DIRECT = "pf", "direct"
 PROMPT_FLOW_LINES = 2_000  # about what `pf run` answers in a minute at 200 ms an answer
 MAX_TOKENS = Sampling.max_tokens
-PREFLIGHT = [{"role": "user", "content": "Who founded Microsoft?"}]
 QUESTION = {name: f"${{data.{name}}}" for name in ("question", "chat_history", "system")}
 REFERENCE = {"reference": "${data.reference}"}
 
 
-def runner_for(data: Path) -> str:
-    """`pf` for up to 2 000 lines, else `direct`. A missing file is left for the runner to report."""
-    if not data.is_file():
+def runner_for(data: Path, rows: int | None = None) -> str:
+    """`pf` for up to 2 000 lines, else `direct`; of `rows` lines if given.
+
+    A missing file is left for the runner to report.
+    """
+    if not data.is_file() or (rows is not None and rows <= PROMPT_FLOW_LINES):
         return PROMPT_FLOW
     with data.open("rb") as stream:
         lines = sum(1 for line in stream if line.strip())
     return PROMPT_FLOW if lines <= PROMPT_FLOW_LINES else DIRECT
 
 
-def run_compare(
-    data: Path, base: str, tuned: str, out: Path, *, workers: int, runner: str = PROMPT_FLOW
-) -> Lazy[ScoredRow]:
-    """Ask the endpoints of two connections every question of `data`.
+def run_compare(data: Path, asking: Asking, out: Path, *, runner: str = PROMPT_FLOW) -> Lazy[ScoredRow]:
+    """Ask both sides' endpoints every question of `data`; `asking` is what `measure` found, by side.
 
     Call `enter_home` first. Raises BadInput for the file, and where `out/direct` holds another run's answers;
-    Phi3flowError if a connection is missing, an endpoint does not answer a first question, or Prompt flow
-    itself fails.
+    Phi3flowError if Prompt flow itself fails.
     """
     chats = chats_in(data)
-    connections = {BASE.name: base, TUNED.name: tuned}
-    endpoints = {name: ready(connection) for name, connection in connections.items()}
-    say(f"comparing {base} and {tuned} on {len(chats)} lines")
     records: Mapping[str, Sequence[Record]]
     if runner == DIRECT:
-        records = run_direct(chats, endpoints, timed_answer, out / "direct", data=data, workers=workers)
+        records = run_direct(
+            chats,
+            asking.endpoints,
+            timed_answer,
+            out / "direct",
+            data=data,
+            workers=asking.most,
+            max_tokens=asking.max_tokens,
+        )
     else:
-        columns = {"compare": QUESTION | REFERENCE | {"max_tokens": MAX_TOKENS}}
+        columns = {"compare": QUESTION | REFERENCE | {"max_tokens": asking.max_tokens}}
+        endpoints = asking.stored()
         stored = {side.connection: endpoints[side.name] for side in SIDES}
-        folder = _run_flows(chats, stored, columns, out, workers)
+        folder = _run_flows(chats, stored, columns, out, asking.workers)
         outputs = outputs_of(folder, "compare")
         records = {
             side.name: _records(folder, "compare", {i: line[side.name] for i, line in outputs.items()}, chats)
             for side in SIDES
         }
-    for name, connection in connections.items():
-        say_failures(connection, records[name])
+    for side in SIDES:
+        say_failures(side.name, records[side.name])
     return scored_rows(chats, records[BASE.name], records[TUNED.name])
 
 
@@ -99,30 +104,37 @@ def run_evaluate(
     """Ask one connection's endpoint every question of `data` through the chat flow, then grade the answers.
 
     `judge` is the connection of a model that also grades them, in the grade flow's judge node; the direct
-    runner has none. Raises what `run_compare` raises, and BadInput for a judge whose contract is not openai.
+    runner has none. Raises what `ready` and `run_compare` raise, and BadInput for a judge whose contract is
+    not openai.
     """
     chats = chats_in(data)
-    endpoints = {TUNED.connection: ready(connection)}
-    if judge:
-        openai_base_url(endpoints.setdefault(JUDGE, ready(judge)))
-    say(f"evaluating {connection} on {len(chats)} lines")
+    asking = measure(chats, {TUNED.connection: ready(connection)}, most=workers)
+    judges = {JUDGE: ready(judge)} if judge else {}
+    for endpoint in judges.values():
+        openai_base_url(endpoint)
+    say_forecast(f"evaluating {connection}", len(chats), asking)
     if runner == DIRECT:
-        asked = {"answers": endpoints[TUNED.connection]}
-        found = run_direct(chats, asked, streamed_answer, out / "direct", data=data, workers=workers)
+        asked = {"answers": asking.endpoints[TUNED.connection]}
+        limit = asking.max_tokens
+        folder = out / "direct"
+        found = run_direct(
+            chats, asked, streamed_answer, folder, data=data, workers=workers, max_tokens=limit
+        )
         say_failures(connection, found["answers"])
-        return _graded_here(chats, found["answers"])
+        return _graded_here(chats, found["answers"], limit)
     columns: Columns = {
-        "chat": QUESTION | {"max_tokens": MAX_TOKENS},
+        "chat": QUESTION | {"max_tokens": asking.max_tokens},
         "grade": REFERENCE | {"question": "${data.question}", "answer": "${run.outputs.answer}"},
     }
-    folder = _run_flows(chats, endpoints, columns, out, workers)
+    endpoints = asking.stored() | judges
+    folder = _run_flows(chats, endpoints, columns, out, asking.workers)
     said = {i: {"text": line["answer"]} for i, line in outputs_of(folder, "chat").items()}
     records = _records(folder, "chat", said, chats)
     say_failures(connection, records)
-    return _graded_by_flow(chats, records, folder)
+    return _graded_by_flow(chats, records, folder, asking.max_tokens)
 
 
-def _graded_here(chats: "Sequence[Chat]", records: Sequence[Record]) -> Evaluation:
+def _graded_here(chats: "Sequence[Chat]", records: Sequence[Record], max_tokens: int) -> Evaluation:
     def scores(i: int) -> dict[str, float] | None:
         text = records[i].answer
         return None if text is None else score_answer(text, chats[i].reference)
@@ -130,10 +142,12 @@ def _graded_here(chats: "Sequence[Chat]", records: Sequence[Record]) -> Evaluati
     rows = graded_rows(chats, records, scores)
     answered = sum(record.answer is not None for record in records)
     means = mean_scores(row.scores for row in rows if row.scores is not None)
-    return Evaluation(rows, means | ({"lines": float(answered)} if answered else {}), answered)
+    return Evaluation(rows, means | ({"lines": float(answered)} if answered else {}), answered, max_tokens)
 
 
-def _graded_by_flow(chats: "Sequence[Chat]", records: Sequence[Record], folder: Path) -> Evaluation:
+def _graded_by_flow(
+    chats: "Sequence[Chat]", records: Sequence[Record], folder: Path, max_tokens: int
+) -> Evaluation:
     graded = {
         i: {name: value for name, value in line.items() if isinstance(value, int | float)}
         for i, line in outputs_of(folder, "grade").items()
@@ -141,7 +155,7 @@ def _graded_by_flow(chats: "Sequence[Chat]", records: Sequence[Record], folder: 
     summary = folder / "runs" / "grade" / "metrics.json"
     answered = sum(record.answer is not None for record in records)
     metrics = read_json(summary) if summary.exists() else {}
-    return Evaluation(graded_rows(chats, records, graded.get), metrics, answered)
+    return Evaluation(graded_rows(chats, records, graded.get), metrics, answered, max_tokens)
 
 
 def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[GradedRow]) -> None:
@@ -155,18 +169,6 @@ def write_evaluation(path: Path, summary: Mapping[str, Any], rows: Iterable[Grad
             stream.write(",\n    " if i else "\n    ")
             stream.write(json.dumps(asdict(row), ensure_ascii=False))
         stream.write("\n  ]\n}\n")
-
-
-def ready(connection: str) -> Endpoint:
-    """The connection's endpoint, once it has answered one question. Raises Phi3flowError if it does not."""
-    from custom_connections.store import load_endpoint
-
-    endpoint = load_endpoint(connection)
-    try:
-        endpoint.complete(PREFLIGHT, Sampling(max_tokens=1))
-    except EndpointError as error:
-        raise Phi3flowError(f"connection '{connection}': {error}", hint=error.hint) from None
-    return endpoint
 
 
 def _run_flows(

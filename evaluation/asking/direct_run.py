@@ -2,22 +2,22 @@
 
 `pf run` starts processes and writes three files for each line. This runner asks from threads and appends one
 line of JSON for each answer. Run the same command again after a kill: it keeps the answers on disk and asks
-failed lines again. When an endpoint sends Retry-After, all requests to it pause.
+failed lines again. A `Pace` decides how many requests each endpoint gets at once.
 """
 
 import fcntl
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.asking.answer_file import appending, keep_answers, open_answers
 from evaluation.in_flight import in_flight
+from evaluation.pacing import Pace, pace_of, paced
 from evaluation.scored_rows import Lazy, Record, record_of
 from flows.chat.chat_answer import stream_answer
 from flows.compare.compare_answer import timed_answer
@@ -25,28 +25,31 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
 from phi3flow.core.lineage import sha256_of
 from phi3flow.core.progress import Progress
-from phi3flow.phi3_contract import Endpoint, Message, Pause, Reply, Sampling, join_turns, split_turns
+from phi3flow.phi3_contract import (
+    Endpoint,
+    EndpointError,
+    Message,
+    Pause,
+    Reply,
+    Sampling,
+    join_turns,
+    split_turns,
+)
 
 if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
 
 SCHEMA = "phi3flow/direct-run/1"
-PATIENCE_SECONDS = 900.0  # without any answer for this long, a line fails although the endpoint asks to wait
 
 Ask = Callable[[Endpoint, list[Message], Sampling], dict[str, Any]]
 
 
-@dataclass
-class _Side:
-    """An endpoint to ask; its answers go to `NAME.jsonl`."""
+class _Side(NamedTuple):
+    """An endpoint to ask, and its pace; its answers go to `NAME.jsonl`."""
 
     name: str
     endpoint: Endpoint
-    last_answer: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.pause = Pause()
-        self.endpoint = replace(self.endpoint, pause=self.pause)
+    pace: Pace
 
 
 class _Task(NamedTuple):
@@ -72,22 +75,25 @@ def run_direct(
     *,
     data: Path,
     workers: int,
+    max_tokens: int = Sampling.max_tokens,
 ) -> dict[str, Lazy[Record]]:
     """Ask for all answers that `folder/NAME.jsonl` lacks; return every endpoint's answers to every chat.
 
-    `data` is the file of the chats, `workers` the number of requests in flight, all endpoints together.
-    Raises BadInput if `folder` holds answers to other chats or of other endpoints, or if another process
-    writes there.
+    `data` is the file of the chats, `workers` the most requests in flight, all endpoints together,
+    `max_tokens` the limit of an answer. Raises BadInput if `folder` holds answers to other chats or of other
+    endpoints, or if another process writes there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sides = [_Side(name, endpoint) for name, endpoint in endpoints.items()]
+    at = {name: paced(endpoint, workers) for name, endpoint in endpoints.items()}
+    sides = [_Side(name, endpoint, pace_of(endpoint)) for name, endpoint in at.items()]
+    sampling = Sampling(max_tokens=max_tokens)
     files = {side.name: folder / f"{side.name}.jsonl" for side in sides}
     with ExitStack() as stack:
-        _claim(folder, _identity(endpoints, data), stack)
+        _claim(folder, _identity(endpoints, data, sampling), stack)
         answered = {name: keep_answers(path, len(chats)) for name, path in files.items()}
         append = {name: stack.enter_context(appending(path)) for name, path in files.items()}
         done = sum(sum(lines) for lines in answered.values())
-        note = partial(pause_note, [side.pause for side in sides])
+        note = partial(pause_note, [side.pace for side in sides])
         progress = stack.enter_context(Progress("answers", len(chats) * len(sides), done, note))
         tasks = (
             _Task(side, i, chats[i])
@@ -95,7 +101,7 @@ def run_direct(
             for side in sides
             if not answered[side.name][i]
         )
-        for task, record in in_flight(lambda task: _answer(task, ask), tasks, workers):
+        for task, record in in_flight(lambda task: _answer(task, ask, sampling), tasks, workers):
             append[task.side.name](task.position, record)
             progress.count(failed=record.answer is None)
     return {name: open_answers(path, chats) for name, path in files.items()}
@@ -106,19 +112,17 @@ def pause_note(pauses: Sequence[Pause]) -> str:
     return f"paused for {seconds:.0f} s, as the endpoint asks" if seconds >= 1 else ""
 
 
-def _answer(task: _Task, ask: Ask) -> tuple[_Task, Record]:
-    """Ask once the endpoint's pause is over; ask again if a new pause outlasts the request's deadline."""
+def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:
+    """Ask when the endpoint's pace allows it."""
     side, turns = task.side, split_turns(task.chat.prompt)
     messages: list[Message] = [*join_turns(turns.question, turns.history, turns.system)]
-    while True:
-        while seconds := side.pause.seconds_left():
-            time.sleep(seconds)
-        result = ask(side.endpoint, messages, Sampling())
-        if result["text"] is not None:
-            side.last_answer = time.monotonic()
-        elif side.pause.seconds_left() and time.monotonic() - side.last_answer < PATIENCE_SECONDS:
-            continue
-        return task, record_of(result)
+    try:
+        result = side.pace.ask(
+            lambda: ask(side.endpoint, messages, sampling), failed=lambda found: found["text"] is None
+        )
+    except EndpointError as error:
+        return task, record_of({}, str(error))
+    return task, record_of(result)
 
 
 def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
@@ -142,10 +146,10 @@ def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
         )
 
 
-def _identity(asked: Mapping[str, Endpoint], data: Path) -> dict[str, Any]:
+def _identity(asked: Mapping[str, Endpoint], data: Path, sampling: Sampling) -> dict[str, Any]:
     """What the answers depend on. URLs are hashed, because a URL may carry a secret."""
     endpoints = {
         name: hashlib.sha256(json.dumps([at.url, at.contract, at.model, at.deployment]).encode()).hexdigest()
         for name, at in asked.items()
     }
-    return {"schema": SCHEMA, "data": sha256_of(data), "endpoints": endpoints, "sampling": asdict(Sampling())}
+    return {"schema": SCHEMA, "data": sha256_of(data), "endpoints": endpoints, "sampling": asdict(sampling)}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation.answer_metrics import declines
+from evaluation.pacing import pace_of, paced
 from evaluation.scored_rows import ScoredRow, spread
 from evaluation.statistics.scores import Column, Measured
 from phi3flow.chats.end_of_turn import KNOWN_ENDS
@@ -49,6 +50,7 @@ def reference_likelihoods(
     asked = [pair.row for pair in spread(rows, ROWS) if not declines(pair.row.reference)]
     if not asked:
         return not_measured("both models answered no question with a known answer")
+    base, tuned = paced(base, workers), paced(tuned, workers)
     first = _means(asked[0], base, tuned)
     if isinstance(first, str):
         return not_measured(first)
@@ -72,13 +74,26 @@ def _means(row: ScoredRow, base: Endpoint, tuned: Endpoint) -> list[float] | str
     """The mean log-likelihoods under both models, or why there are none."""
     sides: list[list[Token]] = []
     for name, endpoint in (("base", base), ("tuned", tuned)):
-        try:
-            sides.append(score_reference(endpoint, row.messages, row.reference))
-        except EndpointError as error:
-            return f"{name}: {error}"
+        scored = _paced_score(endpoint, row)
+        if isinstance(scored, EndpointError):
+            return f"{name}: {scored}"
+        sides.append(scored)
     if [token.id for token in sides[0]] != [token.id for token in sides[1]]:
         return "the two models tokenize the reference differently"
     return [sum(token.logprob for token in side) / len(side) for side in sides]
+
+
+def _paced_score(endpoint: Endpoint, row: ScoredRow) -> list[Token] | EndpointError:
+    def score() -> list[Token] | EndpointError:
+        try:
+            return score_reference(endpoint, row.messages, row.reference)
+        except EndpointError as error:
+            return error
+
+    try:
+        return pace_of(endpoint).ask(score, failed=lambda found: isinstance(found, EndpointError))
+    except EndpointError as error:
+        return error
 
 
 def score_reference(endpoint: Endpoint, prompt: Sequence[Message], reference: str) -> list[Token]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress, islice
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evaluation.pacing import pace_of, paced
 from evaluation.packs.pack_file import PackRow
 from evaluation.packs.refusals import read_answer
 from evaluation.scored_rows import Answer, AnsweredPair, ScoredRow, answered_pairs
@@ -74,13 +76,13 @@ def run_packs(
     workers: int,
     judge: SaysDeclined | None = None,
 ) -> dict[str, PackResult]:
-    """Ask both endpoints every question of every pack, `workers` at a time. Failures are counted."""
+    """Ask both endpoints every question of every pack, at most `workers` at a time. Failures are counted."""
     rows = [row for pack in packs.values() for row in pack]
     if not rows:
         return {}
     say(f"asking both models {len(rows)} questions outside the domain: {', '.join(packs)}")
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        answers = [pool.map(partial(_ask, endpoint), rows) for endpoint in (base, tuned)]
+        answers = [pool.map(partial(_ask, paced(endpoint, workers)), rows) for endpoint in (base, tuned)]
         answered = [
             ScoredRow(number, row.id, row.slice, row.messages, "", *both)
             for number, (row, *both) in enumerate(zip(rows, *answers, strict=True), 1)
@@ -93,10 +95,15 @@ def run_packs(
 
 
 def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
-    try:
-        return Answer(endpoint.complete(row.messages, Sampling()), None)
-    except EndpointError:
-        return None
+    def answer() -> Answer | None:
+        try:
+            return Answer(endpoint.complete(row.messages, Sampling()), None)
+        except EndpointError:
+            return None
+
+    with suppress(EndpointError):
+        return pace_of(endpoint).ask(answer, failed=lambda found: found is None)
+    return None
 
 
 def score_pack(

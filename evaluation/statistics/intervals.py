@@ -195,6 +195,15 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
     return adjusted
 
 
+def half_width(rows: int, differing: float = 0.5) -> float:
+    """Half of the normal interval of a paired difference of proportions, before any row is asked.
+
+    `differing` is the share of rows on which one model is right and the other wrong, as often either way;
+    it is then the variance of a row's difference.
+    """
+    return Z * math.sqrt(differing / rows)
+
+
 def rows_needed(
     differences: ArrayLike,
     margin: float,

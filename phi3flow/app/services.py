@@ -18,6 +18,7 @@ from phi3flow.phi3_contract import Endpoint
 
 # What the children below import, said before any of them starts.
 ENDPOINT_MODULES = ("uvicorn", "fastapi", "prometheus_client", "torch", "transformers")
+ANSWER_SECONDS = 1800  # a slow answer is not a failed one: who asks has a deadline of its own
 PAGE_MODULES = ("streamlit",)
 # A child gets the secrets that it needs; others, which this shell or .env may hold, are set to nothing.
 ENDPOINT_KEY, ENCRYPTION_KEY = "PHI3FLOW_ENDPOINT_KEY", "PF_ENCRYPTION_KEY"
@@ -42,7 +43,9 @@ def scoring_endpoint(model: Path, side: Side, settings: Settings, log: Path) -> 
     port = getattr(settings, side.endpoint_port)
     return Service(
         name=f"endpoint of {model}",
-        command=module_command("phi3flow", "serve", model, "--port", port),
+        command=module_command(
+            "phi3flow", "serve", model, "--port", port, "--request-timeout", ANSWER_SECONDS
+        ),
         port=port,
         ready_path="/health/ready",
         setting=side.endpoint_port,

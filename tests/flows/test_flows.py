@@ -53,7 +53,7 @@ class Echo(BaseHTTPRequestHandler):
         question = messages[-1]["content"]
         fault = question if self.path == "/base" else None
         if fault == "slow":
-            time.sleep(2)
+            time.sleep(20)  # a deadline follows the other answers, and they take long on a busy machine
         if fault == "garbage":
             self.reply(200, b'{"neither": "fish"}')
         elif fault == "refused":
@@ -348,15 +348,19 @@ from phi3flow.core.settings import Settings
 
 enter_home(Settings.load())
 from evaluation.asking.batch import run_compare, run_evaluate
+from evaluation.asking.measuring import measure, ready
+from evaluation.scored_rows import chats_in
 
+data = Path("chats.jsonl")
 runner = sys.argv[2]
 out = {"pf": Path("out"), "direct": Path(f"out-{sys.argv[1]}")}[runner]
 if sys.argv[1] == "compare":
-    rows = run_compare(Path("chats.jsonl"), "phi3-base", "phi3-tuned", out, workers=4, runner=runner)
+    asking = measure(chats_in(data), {name: ready(f"phi3-{name}") for name in ("base", "tuned")}, most=4)
+    rows = run_compare(data, asking, out, runner=runner)
     print(json.dumps([asdict(row) for row in rows]))
 else:
     judge = {"judge": sys.argv[3]} if len(sys.argv) > 3 else {}
-    done = run_evaluate(Path("chats.jsonl"), "phi3-base", out, workers=4, runner=runner, **judge)
+    done = run_evaluate(data, "phi3-base", out, workers=4, runner=runner, **judge)
     counts = [done.expected, done.answered, done.failed]
     print(json.dumps({"rows": [asdict(row) for row in done.rows], "metrics": done.metrics, "counts": counts}))
 """
@@ -464,7 +468,7 @@ from phi3flow.core.settings import Settings
 
 enter_home(Settings.load())
 from custom_connections.store import store_connection
-from evaluation.asking.batch import run_compare
+from evaluation.asking.batch import run_evaluate
 from pathlib import Path
 from typing import ClassVar
 from phi3flow.core.errors import Phi3flowError
@@ -474,7 +478,7 @@ said = []
 for url, key in json.loads(sys.argv[1]):
     store_connection("faulty", Endpoint(url, key, timeout=2))
     try:
-        run_compare(Path("chats.jsonl"), "faulty", "phi3-tuned", Path("never"), workers=4)
+        run_evaluate(Path("chats.jsonl"), "faulty", Path("never"), workers=4)
     except Phi3flowError as error:
         said.append(str(error))
 print(json.dumps([said, Path("never").exists()]))

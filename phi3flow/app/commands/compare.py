@@ -41,6 +41,10 @@ TextMetrics = Annotated[
     ),
 ]
 Force = Annotated[bool, Option("--force", help="Replace a report that is there already.")]
+Rows = Annotated[
+    int | None,
+    Option(metavar="N", help="Ask only N lines of the test file, at equal distances (default: all)."),
+]
 Runner = Annotated[Literal["pf", "direct"] | None, Option(hidden=True)]  # tests hold one against the other
 
 
@@ -77,6 +81,7 @@ def compare(
         ),
     ] = None,
     text_metrics: TextMetrics = None,
+    rows: Rows = None,
     force: Force = False,
     runner: Runner = None,
 ) -> Outcome:
@@ -94,7 +99,7 @@ def compare(
 
     settings = Settings.load()
     asked = (packaged_packs() if packs == "all" else {}) | own_packs(pack or [])
-    options = replace(_options(gate, judge, judge_metric, text_metrics, settings), packs=asked)
+    options = replace(_options(gate, judge, judge_metric, text_metrics, settings), packs=asked, rows=rows)
     named = {"--data": data, "--base": base, "--tuned": tuned, "--out": out}
     if run and (judge or any(named.values())):
         raise BadInput(
@@ -105,14 +110,14 @@ def compare(
         result_file(run / "report.json", force=force)
         require_run(run)
         with served(run, settings):
-            asker = runner or runner_for(test_file(run))
+            asker = runner or runner_for(test_file(run), rows)
             return compared(compare_run(run, options, runner=asker), run)
     if not (data and base and tuned and out):
         missing = " and ".join(name for name, value in named.items() if not value)
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
     result_file(out / "report.json", force=force)
     enter_home(settings)
-    asker = runner or runner_for(data)
+    asker = runner or runner_for(data, rows)
     report = compare_connections(data, base, tuned, out, options, runner=asker)
     return compared(report, out)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from custom_connections.promptflow_home import enter_home
-from phi3flow.app.commands.compare import Runner
+from phi3flow.app.commands.compare import Rows, Runner
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import Artifact, result_file, write_manifest
@@ -22,6 +22,7 @@ def evaluate(
         str | None,
         Option(metavar="NAME", help="Connection of a model that grades the answers, too (default: none)."),
     ] = None,
+    rows: Rows = None,
     force: Annotated[bool, Option("--force", help="Replace an evaluation that is there already.")] = False,
     runner: Runner = None,
 ) -> Outcome:
@@ -32,21 +33,25 @@ def evaluate(
     Exit code 5: done, but some questions got no answer.
     """
     from evaluation.asking.batch import DIRECT, PROMPT_FLOW, run_evaluate, runner_for, write_evaluation
+    from evaluation.asking.subset import subset_of
 
     settings = Settings.load()
     path = result_file(out / "evaluation.json", force=force)
-    chosen = runner or (PROMPT_FLOW if judge else runner_for(data))
+    chosen = runner or (PROMPT_FLOW if judge else runner_for(data, rows))
     if judge and chosen == DIRECT:
         raise BadInput("the judge is a node of the grade flow, which pf runs", hint="leave --runner out")
     enter_home(settings)
     workers = settings.batch_workers
-    result = run_evaluate(data, connection, out, workers=workers, runner=chosen, judge=judge)
+    subset = subset_of(data, out, rows)
+    result = run_evaluate(subset.path, connection, out, workers=workers, runner=chosen, judge=judge)
     summary = {
         "schema": "phi3flow/evaluation/1",
         "connection": connection,
         "expected": result.expected,
         "answered": result.answered,
         "failed": result.failed,
+        "max_tokens": result.max_tokens,
+        **subset.lineage,
         "metrics": result.metrics,
     }
     write_evaluation(path, summary, result.rows)

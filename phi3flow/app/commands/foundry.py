@@ -271,7 +271,7 @@ def _endpoint(name: str, target: Target, url: str | None, asked: dict[str, Any])
 
 def _try(target: Target, names: list[str]) -> None:
     """One short question through each connection, as it reads back."""
-    from evaluation.asking.batch import PREFLIGHT
+    from evaluation.asking.measuring import PREFLIGHT
 
     for name in names:
         try:
