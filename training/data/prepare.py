@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from phi3flow.chats.chat import Chat
+from phi3flow.chats.near_duplicates import JACCARD, WORDS
 from phi3flow.chats.rows import NO_CHATS_HINT, Source, open_source, read_chats
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, translating
 from phi3flow.core.jsonl import BadRows, write_jsonl
 from phi3flow.core.lineage import Artifact, read_manifest, sha256_of, write_manifest
-from training.data.near_duplicates import JACCARD, WORDS
 from training.data.split import TEST_SHARE, VAL_SHARE, NearDuplicates, divide
 
 
