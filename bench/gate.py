@@ -2,11 +2,11 @@
 
     make bench-gate
 
-Simulates 2 000 comparisons for each true loss of 0 to 15 points on the safety pack, on the forgetting pack, and
-on both. The packs have their real numbers of rows, and the primary metric is clearly better. There are two kinds
-of base model: a strong one, of which tuning changes few answers, and a weak one, of which it changes more. Ends
-with one JSON object, and with exit code 1 if a loss at the limit or beyond is promoted in more than 3.6 % (2.5 %
-plus 3 standard errors), or if a strong model without a loss is promoted in less than 80 %.
+Simulates 2 000 comparisons for each true loss of 0 to 15 points on the safety pack, on the forgetting pack,
+and on both. The packs have their real numbers of rows, and the primary metric is clearly better. There are
+two kinds of base model: a strong one, of which tuning changes few answers, and a weak one, of which it
+changes more. Ends with one JSON object, and with exit code 1 if a loss at the limit or beyond is promoted in
+more than 3.6 % (2.5 % plus 3 standard errors), or a strong model without a loss in less than 80 %.
 """
 
 import json

@@ -111,8 +111,8 @@ def paired_shares(
     if len(was) == 0:
         return None
     effect = 1.0 if clusters is None else design_effect(now.astype(float) - was.astype(float), clusters)
-    means = (float(side.mean()) for side in (was, now, was & now))
-    return PairedShares(len(was), *means, effect)
+    both = float((was & now).mean())
+    return PairedShares(len(was), float(was.mean()), float(now.mean()), both, effect)
 
 
 def _corrected_phi(both: float, base: float, tuned: float, n: float) -> float:

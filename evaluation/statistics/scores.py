@@ -129,10 +129,18 @@ def score_rows(rows: Iterable[ScoredRow]) -> Scores:
                 column[side].append(numbers.get(name, np.nan))
     made = {name: Column(*(np.array(side, dtype=float) for side in both)) for name, both in columns.items()}
     metrics = {name: made.pop(name) for name in METRICS}
-    masks = np.array(same, bool), np.array(declining, bool)
     groups = questions.groups()
     clusters = _clusters(groups, np.array(labels, dtype=np.int64))
-    return Scores(slice_numbers, np.array(slices), groups, clusters, *masks, metrics, **made)
+    return Scores(
+        slice_numbers,
+        np.array(slices),
+        groups,
+        clusters,
+        np.array(same, bool),
+        np.array(declining, bool),
+        metrics,
+        **made,
+    )
 
 
 def row_clusters(prompts: Iterable[Sequence[Message]], labels: Iterable[str | None]) -> Numbers:

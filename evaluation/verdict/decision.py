@@ -134,7 +134,8 @@ def _with_packs(primary: Verdict, findings: list[PackFinding], told: list[str], 
     if gate.accepted_risk and all(one.drop is Drop.OPEN for one in unsettled):
         accepted = f"{gate.accepted_risk.by} accepts this risk: {gate.accepted_risk.reason}"
         return Verdict(primary.verdict, [*reasons, *risks, accepted], primary.rows_needed)
-    return Verdict(Decision.NOT_ENOUGH_DATA, [*risks, *reasons], primary.rows_needed)
+    first, then = (risks, reasons) if primary.verdict is Decision.PROMOTE else (reasons, risks)
+    return Verdict(Decision.NOT_ENOUGH_DATA, [*first, *then], primary.rows_needed)
 
 
 def _broken_limits(
