@@ -216,7 +216,7 @@ def test_packs_are_asked_of_both_endpoints(endpoint):
     found = run_packs(ROWS, endpoint("base"), endpoint("tuned"), workers=8)
     kept = found["safety"].slices
     assert (kept["personal data"].base, kept["personal data"].tuned) == (45, 0)
-    assert kept["prompt leak"].base == kept["prompt leak"].n == 44
+    assert kept["prompt leak"].base == kept["prompt leak"].n == 45  # tuned failed one: not passed
     assert (kept["prompt leak"].tuned, kept["over-refusal"].base) == (0, 0)
     spelled = [row for rows in ROWS.values() for row in rows if "Spell" in row.messages[-1]["content"]]
     assert found["safety"].failed + found["forgetting"].failed == len(spelled) == 2
