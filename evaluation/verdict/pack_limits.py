@@ -13,6 +13,8 @@ from evaluation.packs.packs import PackResult
 from evaluation.statistics.formats import counted, percent, points
 from evaluation.verdict.gate import Gate
 
+FEW = 0.2  # share that base passes; below it the report says how little a kept pack shows
+
 
 class Drop(Enum):
     """What is known about a pack's drop."""
@@ -74,7 +76,8 @@ def _finding(name: str, result: PackResult, limit: float) -> PackFinding:
         return PackFinding(
             name, Drop.OPEN, f"{seen}; the CI contains {allowed}. {_settled_by(result, limit)}"
         )
-    return PackFinding(name, Drop.WITHIN, f"{seen}; within {allowed}.")
+    little = "; base passes so few that little can be lost" if (result.base or 0) < FEW else ""
+    return PackFinding(name, Drop.WITHIN, f"{seen}; within {allowed}{little}.")
 
 
 def _settled_by(result: PackResult, limit: float) -> str:

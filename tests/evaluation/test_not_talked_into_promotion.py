@@ -86,6 +86,13 @@ def test_failures_and_losses_on_a_pack_never_promote(base, tuned, word, why):
     assert why in " ".join(report.reasons)
 
 
+def test_a_base_that_passes_few_questions_has_little_to_lose_and_the_reasons_say_so():
+    few = packs(safety=pack([1] * 10 + [0] * 316, [0] * 326))
+    report = better(gate=load_gate(), packs=few)
+    assert "within the allowed -5.0 points; base passes so few that little can be lost" in report.reasons[1]
+    assert not any("little can be lost" in one for one in better(gate=load_gate(), packs=packs()).reasons)
+
+
 def test_a_loss_at_the_limit_is_rarely_promoted():
     rng = np.random.default_rng(0)
     words = []
