@@ -35,7 +35,7 @@ def better(wins, losses, ties=0):
         (better(150, 50), "promote", 0),
         (better(50, 150), "hold", 3),
         (better(52, 48, 100), "not_enough_data", 4),
-        (better(8, 2), "not_enough_data", 4),
+        (better(14, 6), "not_enough_data", 4),
     ],
 )
 def test_exit_codes_are_those_of_compare(run, rows, word, code):
