@@ -7,7 +7,7 @@ AZUREML := .venv-azureml/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking
+.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-runner: $(INSTALLED)  ## time the direct runner, compare it with pf run, a
 
 bench-coverage: $(INSTALLED)  ## check that 95 % intervals cover the truth, on simulated test files
 	$(BIN)/python bench/coverage.py
+
+bench-gate: $(INSTALLED)  ## simulate true losses of safety and knowledge: what does the gate promote?
+	$(BIN)/python bench/gate.py
 
 bench-serve: $(INSTALLED)  ## compare our engines with mlflow models serve, half an hour; ARGS="--rounds N --seconds S"
 	$(BIN)/python bench/serve.py $(ARGS)

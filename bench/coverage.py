@@ -12,6 +12,7 @@ better are promoted.
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -49,21 +50,24 @@ def simulate(truth, seed):
     rows = ROWS // CLUSTERS if clustered else 1
     easy = np.repeat(rng.random(ROWS // rows), rows)  # what is easy for one model is easy for the other
     answers = [_answers(rng, share, easy, rows) for share in (base, tuned)]
-    report = compare_rows(
-        [
-            ScoredRow(
-                i + 1, None, None, [], REFERENCE, was, now, f"document {i // rows}" if clustered else None
-            )
-            for i, (was, now) in enumerate(zip(*answers, strict=True))
-        ],
-        load_gate(),
-    )
+    gate = replace(load_gate(), required=[])
+    rows = [
+        ScoredRow(i + 1, None, None, _question(i), REFERENCE, was, now, f"document {i // rows}")
+        for i, (was, now) in enumerate(zip(*answers, strict=True))
+    ]
+    if not clustered:
+        rows = [replace(row, cluster=None) for row in rows]
+    report = compare_rows(rows, gate)
     covered = []
     for name in METRICS:
         low, high = report.metrics[name].difference_ci
         known, other = (np.dot(shares, [score[name] for score in SCORES]) for shares in (KNOWN, OTHER))
         covered.append(bool(low <= (tuned - base) * (known - other) <= high))
     return [*covered, report.verdict == "promote"]
+
+
+def _question(i):
+    return [{"role": "user", "content": f"Question {i}"}]
 
 
 def _answers(rng, share, easy, rows):

@@ -191,4 +191,4 @@ def _judge(judge: Judge, rows: Sequence[ScoredRow], out: Path, options: Options)
     write_jsonl(out / "judgments.jsonl", judgment_rows(judgments))
     names = options.judge_metrics
     grades = grade(pairs, names, judge.endpoint, out, workers=options.workers) if names else None
-    return sum_up(judge.name, judgments, options.gate, grades)
+    return sum_up(judge.name, judgments, options.gate, grades, unanswered=len(rows) - len(pairs))

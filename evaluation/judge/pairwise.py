@@ -9,14 +9,16 @@ import hashlib
 import json
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from evaluation.judge.prompt import CHOICES, VERSION, addresses_judge, judge_messages, read_choice
 from evaluation.scored_rows import AnsweredPair
+from evaluation.statistics.scores import row_clusters
 from evaluation.statistics.win_rate import Preference
 from evaluation.verdict.preference_file import VOTES
 from phi3flow.core.console import say
@@ -69,7 +71,13 @@ class Judge:
         """Judge every pair, in order. A failure is recorded in its judgment."""
         say(f"asking {self.name} about {len(pairs)} pairs of answers, in both orders")
         with ThreadPoolExecutor(max_workers=workers) as pool:
-            return list(pool.map(self._judge, pairs))
+            judgments = list(pool.map(self._judge, pairs))
+        clusters = row_clusters((pair.row.messages for pair in pairs), [pair.row.cluster for pair in pairs])
+        sizes = Counter(clusters.tolist())
+        return [
+            replace(one, cluster=str(cluster)) if sizes[cluster] > 1 else one
+            for one, cluster in zip(judgments, clusters.tolist(), strict=True)
+        ]
 
     def _judge(self, pair: AnsweredPair) -> Judgment:
         row, base, tuned = pair.row, pair.base.text, pair.tuned.text

@@ -14,8 +14,9 @@ from evaluation.judge.pairwise import Judgment
 from evaluation.statistics.formats import percent
 from evaluation.statistics.intervals import Interval, wilson
 from evaluation.statistics.win_rate import WinRate, win_rate
-from evaluation.verdict.decision import Verdict, decide_preference
+from evaluation.verdict.decision import Verdict
 from evaluation.verdict.gate import Gate
+from evaluation.verdict.preference_decision import decide_preference
 
 NAMED_FLIPS = 0.1  # order bias: the CI of the share of flips lies above this
 
@@ -62,13 +63,19 @@ def sum_up(
     judgments: Sequence[Judgment],
     gate: Gate,
     grades: Mapping[str, GradeContrast] | None = None,
+    *,
+    unanswered: int = 0,
 ) -> Judging:
-    """Win rates, biases and the gate's verdict. Lines without a preference are in no average."""
+    """Win rates, biases and the gate's verdict. Lines without a preference are in no average.
+
+    `unanswered` counts the lines that were not judged, because a model did not answer.
+    """
     rate = win_rate(judgments)
     order, length = _order(judgments), _length(judgments)
     failed = [judgment.error for judgment in judgments if judgment.error]
     addressed = Counter(side for judgment in judgments for side in judgment.addressed)
-    verdict = decide_preference(rate, gate, Counter(one.failure for one in judgments if one.failure))
+    failures = Counter(one.failure for one in judgments if one.failure)
+    verdict = decide_preference(rate, gate, failures, unanswered=unanswered)
     return Judging(
         **vars(verdict),
         judge=judge,
@@ -91,6 +98,7 @@ def judgment_rows(judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
     for one in judgments:
         row = asdict(one) | {"error": one.failure}
         left_out = {"addressed"} if one.failure else {"addressed", "error"}
+        left_out |= set() if one.cluster else {"cluster"}
         rows.append({name: value for name, value in row.items() if name not in left_out})
     return rows
 

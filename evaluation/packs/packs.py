@@ -13,13 +13,15 @@ import numpy as np
 from evaluation.pacing import pace_of, paced
 from evaluation.packs.pack_file import PackRow
 from evaluation.packs.refusals import read_answer
-from evaluation.scored_rows import Answer, AnsweredPair, ScoredRow, answered_pairs
+from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.statistics.contrasts import Contrast
-from evaluation.statistics.intervals import paired_proportions
-from evaluation.statistics.scores import Bools, Column
+from evaluation.statistics.intervals import Interval, PairedShares, paired_proportions, paired_shares
+from evaluation.statistics.scores import Column, Numbers, repeated
+from phi3flow.chats.same_questions import question_groups
 from phi3flow.core.console import say
 from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling
 
+NO_ANSWER = "(no answer)"
 SaysDeclined = Callable[[Sequence[Message], str], bool | None]
 """Whether an answer declines what a conversation asks; None if the judge cannot say."""
 
@@ -46,18 +48,32 @@ class LostRow:
 
 @dataclass(frozen=True)
 class PackResult(Contrast):
-    """Shares passed of the `n` rows that both models answered, and their paired difference.
+    """Shares passed of the `n` rows that base answered, and their paired difference.
 
-    `unsure` counts the answers whose wording leaves it open whether they decline, `judged` those of them that
-    a judge decided.
+    A row that tuned failed to answer is not passed. `failed` counts the rows that one or both models failed
+    to answer. `against_tuned` are the shares over all rows with each failure counted against tuned: where
+    base failed, base passes. The lower end of `difference_ci` comes from them. `questions` counts the
+    different ones. `unsure` counts the answers whose wording leaves it open whether they decline, `judged`
+    those of them that a judge decided.
     """
 
     failed: int
     slices: dict[str, PackSlice]
     lost: list[LostRow]
     gained: int
+    against_tuned: PairedShares | None
+    questions: int
     unsure: int = 0
     judged: int = 0
+
+    @property
+    def asked(self) -> int:
+        return self.against_tuned.n if self.against_tuned else 0
+
+    @property
+    def answered(self) -> int:
+        """The rows that both models answered."""
+        return self.asked - self.failed
 
 
 class Checked(NamedTuple):
@@ -114,19 +130,22 @@ def score_pack(
     workers: int = 1,
 ) -> PackResult:
     """Check both answers of every row; `answered` carries the pack row's id as `prompt_id`."""
-    pairs = {pair.row.prompt_id: pair for pair in answered_pairs(answered)}
-    asked = [row for row in rows if row.id in pairs]
-    named = [(row.id, row.slice, pairs[row.id]) for row in asked]
-    answers = [(row, answer.text) for row in asked for answer in pairs[row.id][1:]]
+    found = {row.prompt_id: row for row in answered}
+    asked = [(row, found[row.id]) for row in rows]
+    answers = [(row, answer.text) for row, both in asked for answer in (both.base, both.tuned) if answer]
     with ThreadPoolExecutor(max_workers=workers) as pool:
         checked = list(pool.map(lambda one: check(one[0], one[1], judge), answers))
-    base, tuned = np.array([one.passes for one in checked], dtype=bool).reshape(-1, 2).T
+    results = iter(checked)
+    passed = [
+        [float(next(results).passes) if answer else np.nan for answer in (both.base, both.tuned)]
+        for _, both in asked
+    ]
+    column = Column(*np.array(passed, dtype=float).reshape(-1, 2).T)
     return pack_result(
-        base,
-        tuned,
-        named,
-        failed=len(rows) - len(asked),
-        slices=_slices(asked, base, tuned),
+        column,
+        question_groups(row.messages for row in rows),
+        slices=_slices(rows, column),
+        lost=lost_rows(column, [both for _, both in asked]),
         unsure=sum(one.unsure for one in checked),
         judged=sum(one.judged for one in checked),
     )
@@ -141,29 +160,55 @@ def check(row: PackRow, answer: str, judge: SaysDeclined | None = None) -> Check
     return Checked(row.passes(answer, declines=declines), unsure, verdict is not None)
 
 
-def _slices(asked: Sequence[PackRow], base: Bools, tuned: Bools) -> dict[str, PackSlice]:
+def _slices(rows: Sequence[PackRow], passed: Column) -> dict[str, PackSlice]:
     slices = {}
-    for name in dict.fromkeys(row.slice for row in asked):
-        inside = np.array([row.slice == name for row in asked])
-        slices[name] = PackSlice(int(inside.sum()), int(base[inside].sum()), int(tuned[inside].sum()))
+    for name in dict.fromkeys(row.slice for row in rows):
+        inside = np.array([row.slice == name for row in rows]) & ~np.isnan(passed.base)
+        base, tuned = (int(np.nansum(side[inside])) for side in passed)
+        slices[name] = PackSlice(int(inside.sum()), base, tuned)
     return slices
 
 
 def pack_result(
-    base: Bools,
-    tuned: Bools,
-    rows: Sequence[tuple[str, str, AnsweredPair]],
+    passed: Column,
+    questions: Numbers,
     *,
-    failed: int,
     slices: dict[str, PackSlice],
+    lost: list[LostRow],
     unsure: int = 0,
     judged: int = 0,
 ) -> PackResult:
-    """`base` and `tuned` say which of `rows` each model passed; a row has an id, a slice and its answers."""
-    column = Column(base.astype(float), tuned.astype(float))
-    lost = [
-        LostRow(name, slice, pair.row.messages[-1]["content"], pair.base.text, pair.tuned.text)
-        for name, slice, pair in compress(rows, base & ~tuned)
+    """`passed` says of each row whether each model passed, 0 or 1; NaN where it failed to answer.
+
+    `questions` has a number for each row; rows with the same number ask the same.
+    """
+    against = Column(np.nan_to_num(passed.base, nan=1.0), np.nan_to_num(passed.tuned, nan=0.0))
+    answered = ~np.isnan(passed.base)
+    seen = Column(passed.base, against.tuned).where(answered)
+    low = paired_shares(*against, clusters=repeated(questions))
+    high = paired_proportions(*seen, clusters=repeated(questions[answered]))
+    return PackResult.of(
+        seen,
+        Interval(low.interval().low, high.high) if low and high else None,
+        failed=int((~passed.measured).sum()),
+        slices=slices,
+        lost=lost,
+        gained=int((seen.difference > 0).sum()),
+        against_tuned=low,
+        questions=len(np.unique(questions)),
+        unsure=unsure,
+        judged=judged,
+    )
+
+
+def lost_rows(passed: Column, rows: Sequence[ScoredRow]) -> list[LostRow]:
+    """The rows that base passed and tuned did not, or failed to answer, under their `prompt_id`."""
+    return [
+        LostRow(
+            row.prompt_id or "",
+            row.slice or "",
+            row.messages[-1]["content"],
+            *(answer.text if answer else NO_ANSWER for answer in (row.base, row.tuned)),
+        )
+        for row in compress(rows, (passed.base > 0) & ~(passed.tuned > 0))
     ]
-    counts = {"failed": failed, "gained": int((tuned & ~base).sum()), "unsure": unsure, "judged": judged}
-    return PackResult.of(column, paired_proportions(*column), slices=slices, lost=lost, **counts)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from evaluation.judge.pairwise_summary import Judging
 from evaluation.packs.packs import PackResult
 from evaluation.scored_rows import ScoredRow
@@ -14,6 +16,8 @@ from evaluation.statistics.contrasts import (
     ModelScore,
     SliceContrast,
     declined_of,
+    declined_with_failures,
+    interval_with_failures,
     latency_of,
     metric_contrasts,
     model_score,
@@ -21,8 +25,9 @@ from evaluation.statistics.contrasts import (
 )
 from evaluation.statistics.intervals import Interval, rows_needed
 from evaluation.statistics.scores import Measured, clusters_of, score_rows
-from evaluation.verdict.decision import NO_JUDGE, Verdict, decide, decide_metric
+from evaluation.verdict.decision import NO_JUDGE, Sample, Verdict, decide, decide_metric
 from evaluation.verdict.gate import WIN_RATE, Gate
+from evaluation.verdict.pack_limits import not_asked
 
 SCHEMA = "phi3flow/report/1"
 NOT_RETURNED = "the endpoints do not return it"
@@ -32,8 +37,10 @@ NOT_RETURNED = "the endpoints do not return it"
 class Report(Verdict):
     """`report.json`, field by field. `n` counts answerable rows that both models answered.
 
-    `difference` is tuned minus base in the gate's primary metric, or the win rate minus one half. `clusters`
-    is the number of clusters, None if all rows are independent. `unavailable` maps a metric to the reason.
+    `difference` is tuned minus base in the gate's primary metric, or the win rate minus one half.
+    `with_failures_ci` is its CI with every failed line counted against tuned, None if none failed or a judge
+    decides. `questions` counts the different questions among the `n` rows, `clusters` the clusters, None if
+    all rows are independent. `not_asked` names packs. `unavailable` maps a metric to the reason.
     """
 
     schema: str
@@ -45,6 +52,7 @@ class Report(Verdict):
     tuned: ModelScore
     difference: float | None
     difference_ci: Interval | None
+    with_failures_ci: Interval | None
     metrics: dict[str, MetricContrast]
     unavailable: dict[str, str]
     slices: dict[str, SliceContrast]
@@ -53,7 +61,9 @@ class Report(Verdict):
     seconds: dict[str, Latency]
     gate: Gate
     lineage: dict[str, Any]
+    questions: int
     clusters: int | None
+    not_asked: list[str]
     packs: dict[str, PackResult]
     judge: Judging | None
 
@@ -72,8 +82,8 @@ def compare_rows(
 ) -> Report:
     """Compare both models' answers. Reads `rows` once; equal rows and gate give an equal report.
 
-    `measured` are more metrics of the same lines. `packs` can lead to hold; `judge` decides only if the
-    gate's primary metric is the win rate.
+    `measured` are more metrics of the same lines. `packs` can keep a model from being promoted; `judge`
+    decides only if the gate's primary metric is the win rate.
     """
     scores = score_rows(rows)
     for one in measured:
@@ -86,7 +96,9 @@ def compare_rows(
     declined = declined_of(scores)
     why_not = [Measured({}, {name: NOT_RETURNED for name in metrics if name not in known}), *measured]
     expected, answered = len(scores), int(scores.answered.sum())
+    sample = Sample(len(counted), len(np.unique(counted.questions)), cluster_count)
     difference: float | None
+    with_failures: Interval | None = None
     primary: Verdict
     if gate.primary == WIN_RATE:
         primary, (difference, interval) = judge or NO_JUDGE, _over_one_half(judge)
@@ -94,13 +106,15 @@ def compare_rows(
         contrast, differences = metrics[gate.primary], counted.metrics[gate.primary].difference
         difference, interval = contrast.difference, contrast.difference_ci
         needed = rows_needed(differences, gate.margin, gate.min_rows, clusters=clusters)
-        primary = decide_metric(contrast, cluster_count, needed, gate)
+        if answered < expected:
+            with_failures = interval_with_failures(scores, gate.primary)
+        primary = decide_metric(contrast, sample, needed, gate, with_failures)
     verdict = decide(
         primary,
         gate,
         expected=expected,
         failed=expected - answered,
-        declined_tuned=declined.tuned,
+        declined_tuned=declined_with_failures(scores),
         identical=len(counted) >= gate.min_rows and bool(counted.same.all()),
         packs=packs or {},
     )
@@ -115,6 +129,7 @@ def compare_rows(
         tuned=model_score(counted.metrics["exact_match"].tuned, scores.failed.tuned, clusters),
         difference=difference,
         difference_ci=interval,
+        with_failures_ci=with_failures,
         metrics=known,
         unavailable={name: why for one in why_not for name, why in one.unavailable.items()},
         slices=slice_contrasts(scores, gate.answer_metric),
@@ -123,7 +138,9 @@ def compare_rows(
         seconds={"base": latency_of(scores.seconds.base), "tuned": latency_of(scores.seconds.tuned)},
         gate=gate,
         lineage=dict(lineage or {}),
+        questions=sample.questions,
         clusters=cluster_count,
+        not_asked=not_asked(packs or {}, gate),
         packs=dict(packs or {}),
         judge=judge,
     )

@@ -15,9 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from evaluation.report.comparison import Report
 from evaluation.report.examples import largest_changes, word_diff
 from evaluation.report.tables import (
-    HEADLINES,
     LABELS,
     grade_cells,
+    headline,
     interval_cell,
     metric_cells,
     pack_cells,
@@ -79,7 +79,7 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path |
     environment.globals |= {function.__name__: function for function in cells}
     return environment.get_template("report.html.jinja").render(
         report=report,
-        headline=HEADLINES[report.verdict],
+        headline=headline(report),
         labels=LABELS,
         share_axis=Axis(0.0, 1.0),
         rows=rows,
@@ -95,7 +95,7 @@ def render_markdown(report: Report) -> str:
     page = _environment(escape_html=False).get_template("report.md.jinja")
     shown = page.render(
         report=report,
-        headline=HEADLINES[report.verdict],
+        headline=headline(report),
         tables=tables(report),
         unavailable=unavailable(report),
     )

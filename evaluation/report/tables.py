@@ -13,7 +13,7 @@ from evaluation.verdict.decision import Decision
 from evaluation.verdict.gate import WIN_RATE
 
 Shown = Callable[[float | None], str]
-HEADLINES = {
+_HEADLINES = {
     Decision.PROMOTE: "Promote the tuned model",
     Decision.HOLD: "Hold: keep the base model",
     Decision.NOT_ENOUGH_DATA: "Not enough data to decide",
@@ -36,6 +36,12 @@ LABELS = {
 class Table(NamedTuple):
     head: list[str]
     rows: list[list[str]]
+
+
+def headline(report: Report) -> str:
+    """The verdict in words, with the packs that were not asked."""
+    missing = f" ({' and '.join(report.not_asked)}: not asked)" if report.not_asked else ""
+    return _HEADLINES[report.verdict] + missing
 
 
 def tables(report: Report) -> list[Table]:

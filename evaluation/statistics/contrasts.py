@@ -118,6 +118,23 @@ def declined_of(scores: Scores) -> Declined:
     return Declined(n, float(np.mean(declined.base)), float(np.mean(declined.tuned)))
 
 
+def interval_with_failures(scores: Scores, metric: str) -> Interval | None:
+    """The CI of a metric of 0..1 with every failed line counted against tuned.
+
+    Whether failures are missing at random is unknown: tuned may have failed on just those lines that base has
+    right.
+    """
+    column = scores.with_failures(metric)
+    return _estimate(metric, column, clusters_of(scores.where(~scores.declining))).interval
+
+
+def declined_with_failures(scores: Scores) -> float | None:
+    """The share of the questions without an answer that tuned declined; a failed line did not."""
+    if not scores.declining.any():
+        return None
+    return float(np.nan_to_num(scores.declined.tuned[scores.declining], nan=0.0).mean())
+
+
 def slice_contrasts(scores: Scores, metric: str) -> dict[str, SliceContrast]:
     """`metric` for each slice, in the order of the file."""
     slices = {}

@@ -7,6 +7,7 @@ Functions return None if there are too few rows.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ CONFIDENCE = 0.95
 POWER = 0.80
 RESAMPLES = 10_000
 LARGE = 10_000  # independent values from which the normal interval replaces the bootstrap
+MOST_NEEDED = 10_000_000  # rows: nobody asks more
 _BATCH_ELEMENTS = 2_000_000  # resampled values in memory: 16 MB
 Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 Z_POWER = float(norm.ppf(POWER))
@@ -57,19 +59,60 @@ def paired_proportions(
     with the correlation of the pairs (continuity-corrected). With `clusters`, a number for each row, all
     counts are divided by the design effect of the differences first.
     """
+    shares = paired_shares(base, tuned, clusters=clusters)
+    return shares.interval() if shares else None
+
+
+@dataclass(frozen=True)
+class PairedShares:
+    """Of `n` rows the shares that base, tuned, and both are right about.
+
+    `design_effect` is how many of them say as much as one independent row.
+    """
+
+    n: int
+    base: float
+    tuned: float
+    both: float
+    design_effect: float = 1.0
+
+    def interval(self, n: int | None = None) -> Interval:
+        """Newcombe's interval; that of `n` rows with the same shares, if given."""
+        rows = (n or self.n) / self.design_effect
+        low_base, high_base = wilson(self.base * rows, rows) or (0.0, 1.0)
+        low_tuned, high_tuned = wilson(self.tuned * rows, rows) or (0.0, 1.0)
+        phi = _corrected_phi(self.both * rows, self.base * rows, self.tuned * rows, rows)
+        below = _combined(self.tuned - low_tuned, high_base - self.base, phi)
+        above = _combined(high_tuned - self.tuned, self.base - low_base, phi)
+        difference = self.tuned - self.base
+        return Interval(max(-1.0, difference - below), min(1.0, difference + above))
+
+    def rows_needed(self, margin: float) -> int | None:
+        """Rows at which the lower end lies above `margin`, if these are typical; None if none would do.
+
+        The larger of the sample size of `rows_needed` and the first number, to within a hundredth, at which
+        the interval of the same shares does so: where nothing changed, the variance is no guide.
+        """
+        difference = self.tuned - self.base
+        if difference <= margin:
+            return None
+        variance = self.base + self.tuned - 2 * self.both - difference**2
+        n = max(1, _sample_size(self.design_effect * variance, difference - margin))
+        while n < MOST_NEEDED and self.interval(n).low <= margin:
+            n = math.ceil(n * 1.01)
+        return n
+
+
+def paired_shares(
+    base: ArrayLike, tuned: ArrayLike, *, clusters: NDArray[np.int64] | None = None
+) -> PairedShares | None:
+    """The shares of two columns of 0 and 1; None without rows. `clusters` has a number for each row."""
     was, now = np.asarray(base) > 0, np.asarray(tuned) > 0
     if len(was) == 0:
         return None
-    differences = now.astype(float) - was.astype(float)
-    effect = 1.0 if clusters is None else design_effect(differences, clusters)
-    n, right_base, right_tuned = len(was) / effect, was.sum() / effect, now.sum() / effect
-    low_base, high_base = wilson(right_base, n) or (0.0, 1.0)
-    low_tuned, high_tuned = wilson(right_tuned, n) or (0.0, 1.0)
-    phi = _corrected_phi((was & now).sum() / effect, right_base, right_tuned, n)
-    below = _combined(right_tuned / n - low_tuned, high_base - right_base / n, phi)
-    above = _combined(high_tuned - right_tuned / n, right_base / n - low_base, phi)
-    difference = (right_tuned - right_base) / n
-    return Interval(max(-1.0, difference - below), min(1.0, difference + above))
+    effect = 1.0 if clusters is None else design_effect(now.astype(float) - was.astype(float), clusters)
+    both = float((was & now).mean())
+    return PairedShares(len(was), float(was.mean()), float(now.mean()), both, effect)
 
 
 def _corrected_phi(both: float, base: float, tuned: float, n: float) -> float:
@@ -220,6 +263,9 @@ def rows_needed(
     values = np.asarray(differences, dtype=float)
     if len(values) == 0 or values.mean() <= margin:
         return None
-    z = Z + Z_POWER
     effect = 1.0 if clusters is None else design_effect(values, clusters)
-    return max(at_least, math.ceil(effect * z**2 * values.var() / (values.mean() - margin) ** 2))
+    return max(at_least, _sample_size(effect * float(values.var()), float(values.mean()) - margin))
+
+
+def _sample_size(variance: float, distance: float) -> int:
+    return math.ceil((Z + Z_POWER) ** 2 * variance / distance**2)

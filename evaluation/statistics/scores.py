@@ -1,7 +1,7 @@
 """Rows -> columns of numbers, in one pass: a dozen numbers per line stay in memory, and no text."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from evaluation.answer_metrics import declines, score_answer
 from evaluation.scored_rows import Answer, ScoredRow
+from phi3flow.chats.same_questions import Questions, joined, question_groups
+from phi3flow.phi3_contract import Message
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 METRICS = ("exact_match", "token_f1", "answer_chars", "answer_tokens")
-ALONE = 1 << 32  # a line without a cluster is one by itself, with a number from here on
 
 
 class Column(NamedTuple):
@@ -54,13 +55,16 @@ class Scores:
 
     `counted` lines have both answers and a reference that does not decline: they have metrics. `unanswerable`
     lines have both answers and a reference that declines: they have `declined`. `same`: both answers are
-    equal. Lines of one slice, or of one cluster, have the same number; `slice_numbers` names the slices.
+    equal. `declining`: the reference declines. Lines of one slice, of one question, or of one cluster, have
+    the same number; `slice_numbers` names the slices. A cluster holds all lines of its questions.
     """
 
     slice_numbers: dict[str | None, int]
     slices: Numbers
+    questions: Numbers
     clusters: Numbers
     same: Bools
+    declining: Bools
     metrics: dict[str, Column]
     failed: Column
     seconds: Column
@@ -75,19 +79,29 @@ class Scores:
 
     @property
     def unanswerable(self) -> Bools:
-        return self.declined.measured
+        return self.answered & self.declining
 
     @property
     def counted(self) -> Bools:
         return self.answered & ~self.unanswerable
+
+    def with_failures(self, metric: str) -> Column:
+        """A metric of 0..1 over all lines with an answer to match, each failure counted against tuned.
+
+        Where tuned failed it scores 0, where base failed base scores 1.
+        """
+        column = self.metrics[metric].where(~self.declining)
+        return Column(np.nan_to_num(column.base, nan=1.0), np.nan_to_num(column.tuned, nan=0.0))
 
     def where(self, mask: Bools) -> "Scores":
         """The lines of `mask`."""
         return Scores(
             self.slice_numbers,
             self.slices[mask],
+            self.questions[mask],
             self.clusters[mask],
             self.same[mask],
+            self.declining[mask],
             {name: column.where(mask) for name, column in self.metrics.items()},
             self.failed.where(mask),
             self.seconds.where(mask),
@@ -96,40 +110,73 @@ class Scores:
 
 
 def score_rows(rows: Iterable[ScoredRow]) -> Scores:
-    """Score every line once."""
+    """Score every line once, a line that one model failed to answer for the other."""
     slice_numbers: dict[str | None, int] = {}
     known: dict[str, int] = {}
-    slices, clusters, same = array("q"), array("q"), bytearray()
+    questions = Questions()
+    slices, labels, same, declining = array("q"), array("q"), bytearray(), bytearray()
     columns = {name: (array("d"), array("d")) for name in ("failed", "seconds", "declined", *METRICS)}
-    for i, row in enumerate(rows):
+    for row in rows:
         slices.append(slice_numbers.setdefault(row.slice, len(slice_numbers)))
-        clusters.append(ALONE + i if row.cluster is None else known.setdefault(row.cluster, len(known)))
-        answered = row.base is not None and row.tuned is not None
-        refuses = answered and declines(row.reference)
+        questions.add(row.messages)
+        labels.append(-1 if row.cluster is None else known.setdefault(row.cluster, len(known)))
+        refuses = declines(row.reference)
+        declining.append(refuses)
         same.append(row.base is not None and row.tuned is not None and row.base.text == row.tuned.text)
         for side, answer in enumerate((row.base, row.tuned)):
-            numbers = _numbers(answer, row.reference if answered else None, refuses=refuses)
+            numbers = _numbers(answer, row.reference, refuses=refuses)
             for name, column in columns.items():
                 column[side].append(numbers.get(name, np.nan))
     made = {name: Column(*(np.array(side, dtype=float) for side in both)) for name, both in columns.items()}
     metrics = {name: made.pop(name) for name in METRICS}
-    return Scores(slice_numbers, np.array(slices), np.array(clusters), np.array(same, bool), metrics, **made)
+    groups = questions.groups()
+    clusters = _clusters(groups, np.array(labels, dtype=np.int64))
+    return Scores(
+        slice_numbers,
+        np.array(slices),
+        groups,
+        clusters,
+        np.array(same, bool),
+        np.array(declining, bool),
+        metrics,
+        **made,
+    )
 
 
-def _numbers(answer: Answer | None, reference: str | None, *, refuses: bool) -> dict[str, float]:
-    """The numbers of one answer, by column; `reference` is None if the other side failed."""
+def row_clusters(prompts: Iterable[Sequence[Message]], labels: Iterable[str | None]) -> Numbers:
+    """A cluster number for each row: rows with the same question or label are in one cluster."""
+    known: dict[str, int] = {}
+    numbers = [-1 if label is None else known.setdefault(label, len(known)) for label in labels]
+    return _clusters(question_groups(prompts), np.array(numbers, dtype=np.int64))
+
+
+def _clusters(questions: Numbers, labels: Numbers) -> Numbers:
+    """Lines with the same question or the same label, -1 for none, are in one cluster."""
+    labelled = labels >= 0
+    if not labelled.any():
+        return questions
+    count = int(questions.max()) + 1
+    others = np.where(labelled, count + labels, questions)
+    return joined(questions, others)[questions]
+
+
+def _numbers(answer: Answer | None, reference: str, *, refuses: bool) -> dict[str, float]:
+    """The numbers of one answer, by column."""
     if answer is None:
         return {"failed": 1.0}
     numbers = {"failed": 0.0} | ({} if answer.seconds is None else {"seconds": answer.seconds})
     if refuses:
         return numbers | {"declined": float(declines(answer.text))}
-    if reference is None:
-        return numbers
     tokens = {} if answer.tokens is None else {"answer_tokens": float(answer.tokens)}
     return numbers | score_answer(answer.text, reference) | tokens
 
 
 def clusters_of(scores: Scores) -> Numbers | None:
     """A cluster number for each line, from 0; None if no two lines share a cluster."""
-    found, renumbered = np.unique(scores.clusters, return_inverse=True)
+    return repeated(scores.clusters)
+
+
+def repeated(groups: Numbers) -> Numbers | None:
+    """The same groups, numbered from 0; None if no two have the same number."""
+    found, renumbered = np.unique(groups, return_inverse=True)
     return None if len(found) == len(renumbered) else renumbered.astype(np.int64)

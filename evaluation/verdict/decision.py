@@ -1,4 +1,10 @@
-"""Promote, hold, or not enough data: the gate's rule, and its reasons in words."""
+"""Promote, hold, or not enough data: the gate's rule, and its reasons in words.
+
+A promotion takes superiority in the primary metric and non-inferiority on every pack. Each is tested on its
+own at the full level: a test of an intersection rejects only if all its parts do, so looking at several needs
+no correction (Berger 1982, Technometrics 24, 295-300; Schultzberg, Ankargren and Frånberg 2024, arXiv
+2402.11609).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +14,10 @@ from evaluation.packs.packs import PackResult
 from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.formats import counted, percent, points
 from evaluation.statistics.intervals import Interval
-from evaluation.statistics.win_rate import WinRate, rows_to_clear
 from evaluation.verdict.gate import Gate
+from evaluation.verdict.pack_limits import Drop, PackFinding, pack_findings
 
 DONE_WITH_FAILED_LINES = 5
-SHOWN_FAILURES = 3  # reasons of failed rows
 
 
 class Decision(StrEnum):
@@ -38,9 +43,52 @@ class Verdict:
     rows_needed: int | None = None
 
 
+@dataclass(frozen=True)
+class Sample:
+    """How many rows decided, how many different questions they ask, and in how many clusters they are.
+
+    `clusters` is None if all rows are independent; a cluster holds all rows of its questions.
+    """
+
+    rows: int
+    questions: int
+    clusters: int | None
+
+    @property
+    def independent(self) -> int:
+        return self.rows if self.clusters is None else self.clusters
+
+    @property
+    def units(self) -> str:
+        """What `independent` counts."""
+        if self.clusters is None:
+            return "rows"
+        return "different questions" if self.clusters == self.questions else "clusters of rows"
+
+    @property
+    def in_words(self) -> str:
+        """`40 rows, 4 different questions in 3 clusters`."""
+        clusters = (
+            "" if self.clusters in {None, self.questions} else f" in {counted(self.clusters or 0, 'cluster')}"
+        )
+        return f"{counted(self.rows, 'row')}, {counted(self.questions, 'different question')}{clusters}"
+
+
 NO_JUDGE = Verdict(
     Decision.NOT_ENOUGH_DATA, ["The gate decides by a judge's preferences, but there is no judge."]
 )
+NEXT = "Next: "
+BETTER_DATA = (
+    f"{NEXT}keep the base model, read the rows that tuned lost, improve the training data, and compare again."
+)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A broken limit, and what to do about it."""
+
+    reason: str
+    next: str
 
 
 def decide(
@@ -53,29 +101,69 @@ def decide(
     identical: bool,
     packs: Mapping[str, PackResult],
 ) -> Verdict:
-    """Hold if a limit of the gate is broken, else what the primary metric alone leads to.
+    """Hold if a limit of the gate is broken, else what the primary metric and the packs lead to.
 
     `expected` and `failed` count lines. `declined_tuned` is the share of the questions without an answer that
     tuned declines, None if there are none. `identical`: both models gave the same answer to every row, and
     there are enough rows.
     """
+    findings = pack_findings(packs, gate)
+    broken = _broken_limits(gate, expected, failed, declined_tuned, identical=identical)
+    broken += [_broken_by(finding) for finding in findings if finding.drop is Drop.BEYOND]
+    if broken:
+        others = [reason for reason in primary.reasons if not reason.startswith(NEXT)]
+        reasons = [*(one.reason for one in broken), *others, f"{NEXT}{broken[0].next}"]
+        return Verdict(Decision.HOLD, reasons, primary.rows_needed)
+    told = [f"{failed} of {expected} lines failed."] if failed else []
+    if primary.verdict is Decision.HOLD:
+        return Verdict(
+            Decision.HOLD,
+            [*primary.reasons[:-1], *told, *(one.sentence for one in findings), primary.reasons[-1]],
+        )
+    return _with_packs(primary, findings, told, gate)
+
+
+def _with_packs(primary: Verdict, findings: list[PackFinding], told: list[str], gate: Gate) -> Verdict:
+    """Not enough data where the primary metric would promote, but a pack is open and nobody accepts that."""
+    unsettled = [one for one in findings if one.drop is not Drop.WITHIN]
+    settled = [one.sentence for one in findings if one.drop is Drop.WITHIN]
+    reasons = [*primary.reasons, *told, *settled]
+    if not unsettled:
+        return Verdict(primary.verdict, reasons, primary.rows_needed)
+    risks = [one.sentence for one in unsettled]
+    if gate.accepted_risk and all(one.drop is Drop.OPEN for one in unsettled):
+        accepted = f"{gate.accepted_risk.by} accepts this risk: {gate.accepted_risk.reason}"
+        return Verdict(primary.verdict, [*reasons, *risks, accepted], primary.rows_needed)
+    first, then = (risks, reasons) if primary.verdict is Decision.PROMOTE else (reasons, risks)
+    return Verdict(Decision.NOT_ENOUGH_DATA, [*first, *then], primary.rows_needed)
+
+
+def _broken_limits(
+    gate: Gate, expected: int, failed: int, declined_tuned: float | None, *, identical: bool
+) -> list[Broken]:
     broken = []
     if failed > gate.max_failed_share * expected:
         allowed = percent(gate.max_failed_share)
-        broken.append(f"{failed} of {expected} lines failed; the gate allows {allowed}.")
+        why = f"{failed} of {expected} lines failed; the gate allows {allowed}."
+        broken.append(Broken(why, "find out why these lines failed, and run the same command again."))
     if declined_tuned is not None and declined_tuned < gate.min_declined:
-        broken.append(
+        why = (
             f"Tuned declines {percent(declined_tuned)} of the questions without an answer; "
             f"the gate requires {percent(gate.min_declined)}."
         )
+        broken.append(Broken(why, "add questions without an answer to the training data, and train again."))
     if identical:
-        broken.append("Both models gave the same answer to every row: is the base served as tuned?")
-    changes = _pack_changes(packs, gate)
-    broken += [sentence for sentence, is_broken in changes.items() if is_broken]
-    if broken:
-        return Verdict(Decision.HOLD, broken + primary.reasons, primary.rows_needed)
-    told = [f"{failed} of {expected} lines failed and count nowhere else."] if failed else []
-    return Verdict(primary.verdict, [*primary.reasons, *told, *changes], primary.rows_needed)
+        why = "Both models gave the same answer to every row: is the base served as tuned?"
+        broken.append(Broken(why, "check which model the tuned endpoint serves, with phi3flow verify."))
+    return broken
+
+
+def _broken_by(finding: PackFinding) -> Broken:
+    return Broken(
+        finding.sentence,
+        f"read the {finding.pack} questions that tuned lost, mix such chats into the training data or train "
+        "fewer steps, and compare again.",
+    )
 
 
 def exit_code(decision: Decision, failed: int) -> int:
@@ -83,117 +171,47 @@ def exit_code(decision: Decision, failed: int) -> int:
     return DONE_WITH_FAILED_LINES if decision is Decision.PROMOTE and failed else _EXIT_CODES[decision]
 
 
-def decide_metric(contrast: Contrast, clusters: int | None, rows_needed: int | None, gate: Gate) -> Verdict:
+def decide_metric(
+    contrast: Contrast, sample: Sample, rows_needed: int | None, gate: Gate, with_failures: Interval | None
+) -> Verdict:
     """Hold if the upper end of the primary metric's CI <= margin; promote if its lower end > margin.
 
-    Promotion also needs `gate.min_rows` independent rows. `clusters` counts the groups of dependent rows;
-    None: all rows are independent.
+    Promotion also needs `gate.min_rows` independent rows, and the lower end of `with_failures`, the CI with
+    every failed line counted against tuned, above the margin; None if no line failed.
     """
     if contrast.difference_ci is None:
         why = "Both models answered no question with a known answer."
         return Verdict(Decision.NOT_ENOUGH_DATA, [why], rows_needed)
     low, high = contrast.difference_ci
-    inside = "" if clusters is None else f" in {counted(clusters, 'cluster')}"
     seen = (
         f"Paired difference, tuned minus base, in {gate.primary.replace('_', ' ')}: "
-        f"{points(contrast.difference)} points (95 % CI {points(low)} to {points(high)}, "
-        f"{counted(contrast.n, 'row')}{inside})"
+        f"{points(contrast.difference)} points (95 % CI {points(low)} to {points(high)}, {sample.in_words})"
     )
     margin = f"the margin of {points(gate.margin)}"
-    independent = contrast.n if clusters is None else clusters
-    units = "rows" if clusters is None else "clusters of rows"
     decision = Decision.NOT_ENOUGH_DATA
     if high <= gate.margin:
         decision, why = Decision.HOLD, f"the CI does not reach above {margin}"
     elif low <= gate.margin:
         why = f"the CI contains {margin}"
-    elif independent < gate.min_rows:
-        why = f"the CI lies above {margin}, but the gate needs at least {gate.min_rows} {units}"
+    elif sample.independent < gate.min_rows:
+        why = f"the CI lies above {margin}, but the gate needs at least {gate.min_rows} {sample.units}"
+    elif with_failures and with_failures.low <= gate.margin:
+        ends = f"{points(with_failures.low)} to {points(with_failures.high)}"
+        why = f"the CI lies above {margin}, but not with the failed lines counted against tuned ({ends})"
     else:
         decision, why = Decision.PROMOTE, f"the whole CI lies above {margin}"
     reasons = [f"{seen}; {why}."]
     if decision is Decision.NOT_ENOUGH_DATA:
-        reasons.append(_what_would_settle(rows_needed, independent, gate, units))
+        reasons.append(what_would_settle(rows_needed, sample.independent, gate, sample.units))
+    if decision is Decision.HOLD:
+        reasons.append(BETTER_DATA)
     return Verdict(decision, reasons, rows_needed)
 
 
-def decide_preference(rate: WinRate, gate: Gate, failures: Mapping[str, int] | None = None) -> Verdict:
-    """Apply the gate's rule to win rates: their intervals against one half plus the margin.
-
-    Promotion needs both win rates above it, so an answer gains nothing by being longer. Hold needs the one at
-    equal length below it, so an answer loses nothing by being shorter. `failures` counts the rows without a
-    preference, by reason; beyond `max_failed_share` nothing is promoted.
-    """
-    bound = 0.5 + gate.margin
-    needed = rows_to_clear(rate, bound, gate.min_rows)
-    verdict = _by_intervals(rate, bound, gate)
-    decision, reasons = verdict.verdict, [*verdict.reasons]
-    if decision is Decision.NOT_ENOUGH_DATA and rate.n:
-        reasons.append(_what_would_settle(needed, rate.n, gate))
-    failed = sum((failures or {}).values())
-    rows = rate.n + failed
-    told = f"{failed} of {rows} rows have no preference{_why(failures or {})}"
-    if failed > gate.max_failed_share * rows:
-        reasons.insert(0, f"{told}; the gate allows {percent(gate.max_failed_share)}.")
-        decision = Decision.NOT_ENOUGH_DATA if decision is Decision.PROMOTE else decision
-    elif failed:
-        reasons.append(f"{told}.")
-    return Verdict(decision, reasons, needed)
-
-
-def _why(failures: Mapping[str, int]) -> str:
-    """The most frequent reasons, with their counts."""
-    first = sorted(failures.items(), key=lambda one: -one[1])[:SHOWN_FAILURES]
-    more = ", ..." if len(failures) > SHOWN_FAILURES else ""
-    return " (" + ", ".join(f"{count}: {why}" for why, count in first) + more + ")"
-
-
-def _by_intervals(rate: WinRate, bound: float, gate: Gate) -> Verdict:
-    overall, length = rate.win_rate_ci, rate.length
-    if overall is None:
-        return Verdict(Decision.NOT_ENOUGH_DATA, ["There are no preferences."])
-    seen = [_seen("Tuned wins", rate.win_rate, overall) + f", {counted(rate.n, 'row')}, ties count half."]
-    if length.win_rate_ci is None:
-        why = f"There is no win rate at equal length: {length.note}."
-        return Verdict(Decision.NOT_ENOUGH_DATA, [*seen, why])
-    seen.append(_seen("At equal length tuned would win", length.win_rate, length.win_rate_ci) + ".")
-    against = f"{percent(bound)}, one half plus the margin"
-    if length.win_rate_ci.high <= bound:
-        return Verdict(Decision.HOLD, [*seen, f"At equal length the CI does not reach above {against}."])
-    if min(overall.low, length.win_rate_ci.low) <= bound:
-        return Verdict(Decision.NOT_ENOUGH_DATA, [*seen, f"Not both CIs lie above {against}."])
-    if rate.n < gate.min_rows:
-        return Verdict(Decision.NOT_ENOUGH_DATA, [*seen, f"The gate needs at least {gate.min_rows} rows."])
-    return Verdict(Decision.PROMOTE, [*seen, f"Both CIs lie above {against}."])
-
-
-def _seen(what: str, share: float | None, interval: Interval) -> str:
-    return f"{what} {percent(share)} (95 % CI {percent(interval.low)} to {percent(interval.high)})"
-
-
-def _what_would_settle(needed: int | None, independent: int, gate: Gate, units: str = "rows") -> str:
+def what_would_settle(needed: int | None, independent: int, gate: Gate, units: str = "rows") -> str:
     """How many rows the data would need. `needed` is None where the result does not exceed the margin."""
     if needed is not None:
         return f"About {needed} rows like these would settle it (80 % power)."
     if independent < gate.min_rows:
         return f"The gate needs at least {gate.min_rows} {units}."
     return "The result does not exceed the margin, so more rows like these would not promote the tuned model."
-
-
-def _pack_changes(packs: Mapping[str, PackResult], gate: Gate) -> dict[str, bool]:
-    """Of each pack that lost more than the gate allows a sentence, and whether its whole CI lies beyond."""
-    changes = {}
-    for name, result in packs.items():
-        limit = gate.max_forgetting if name == "forgetting" else gate.max_safety_regression
-        if result.difference is None or result.difference_ci is None or result.difference >= -limit:
-            continue
-        low, high = result.difference_ci
-        broken = high < -limit
-        compared = "worse than" if broken else "the CI contains"
-        sentence = (
-            f"{name.capitalize()}: tuned passes {percent(result.tuned)} of {result.n} questions, base "
-            f"{percent(result.base)}: {points(result.difference)} points (95 % CI {points(low)} to "
-            f"{points(high)}); {compared} the allowed {points(-limit)} points."
-        )
-        changes[sentence] = broken
-    return changes

@@ -12,6 +12,7 @@ from phi3flow.core.validation import read_toml, validated
 
 WIN_RATE = "win_rate"
 KNOWN_ONLY = ConfigDict(extra="forbid")
+Text = Annotated[str, Field(strict=True, pattern=r"\S")]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -22,6 +23,7 @@ class GateSection:
     primary: Literal["exact_match", "token_f1", "win_rate"]
     margin: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
     min_rows: Annotated[int, Field(strict=True, ge=1)]
+    required: list[Text]
 
 
 @dataclass(frozen=True, config=KNOWN_ONLY)
@@ -35,8 +37,22 @@ class LimitsSection:
 
 
 @dataclass(frozen=True, config=KNOWN_ONLY)
+class AcceptedRisk:
+    """Section [accepted_risk]: who promotes although a pack's CI contains its limit, and why."""
+
+    by: Text
+    reason: Text
+
+
+@dataclass(frozen=True, config=KNOWN_ONLY)
 class Gate(LimitsSection, GateSection):
-    """Both sections. `gate.toml` has the defaults and explains the fields."""
+    """All sections. `gate.toml` has the defaults and explains the fields."""
+
+    accepted_risk: AcceptedRisk | None = None
+
+    def limit_of(self, pack: str) -> float:
+        """The largest drop that the gate allows on a pack, as a share of its questions."""
+        return self.max_forgetting if pack == "forgetting" else self.max_safety_regression
 
     @property
     def answer_metric(self) -> str:
@@ -48,6 +64,7 @@ class Gate(LimitsSection, GateSection):
 class _File:
     gate: GateSection
     limits: LimitsSection
+    accepted_risk: AcceptedRisk | None = None
 
 
 def load_gate(path: Path | None = None) -> Gate:
@@ -58,7 +75,7 @@ def load_gate(path: Path | None = None) -> Gate:
         values = _overlaid(values, read_toml(path))
     hint = f"edit {path}; docs/evaluation.md explains each key"
     file = validated(_File, values, str(path), hint=hint)
-    return Gate(**vars(file.gate), **vars(file.limits))
+    return Gate(**vars(file.gate), **vars(file.limits), accepted_risk=file.accepted_risk)
 
 
 def _overlaid(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """Recorded preferences: a judge's judgments, or the votes of the chat page.
 
-A row on which the judge failed has the preference null and an `error`. It is counted, and in no average.
+A row on which the judge failed has the preference null and an `error`. It is counted, and in no average. Rows
+of one `cluster` are not independent; neither are votes on the same `prompt`.
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.statistics.win_rate import Preference
+from phi3flow.chats.same_questions import question_groups
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import BadRows, RowError, lines_of, parse_object
 from phi3flow.core.sides import SIDES
+from phi3flow.phi3_contract import Message
 
 VOTES = {"base": 0.0, "tuned": 1.0, "tie": 0.5, "both_bad": 0.5}
 MAX_CHARS = 10**9
@@ -30,6 +34,7 @@ def load_judgments(path: Path) -> Judgments:
     if not path.is_file():
         raise BadInput(f"{path}: no such file", hint="check the path")
     rows: list[Preference] = []
+    prompts: list[list[Message]] = []
     failures: Counter[str] = Counter()
     bad = BadRows()
     first_line: dict[str, int] = {}
@@ -42,7 +47,8 @@ def load_judgments(path: Path) -> Judgments:
             if name in first_line:
                 raise RowError("id", f"{name!r} is on line {first_line[name]} already")
             if failure is None:
-                rows.append(Preference(name, _share(row), *(_chars(row, side.name) for side in SIDES)))
+                rows.append(_preference(name, row))
+                prompts.append(_prompt(row))
         except RowError as error:
             bad.add(str(path), number, error)
             continue
@@ -51,7 +57,37 @@ def load_judgments(path: Path) -> Judgments:
     bad.require_none(SHAPE)
     if not first_line:
         raise BadInput(f"{path}: no rows in it", hint=f"one JSON object a line: {SHAPE}")
-    return Judgments(rows, dict(failures.most_common()))
+    return Judgments(_of_one_prompt(rows, prompts), dict(failures.most_common()))
+
+
+def _preference(name: str, row: dict[str, Any]) -> Preference:
+    share, chars = _share(row), [_chars(row, side.name) for side in SIDES]
+    cluster = row.get("cluster")
+    if cluster is not None and not isinstance(cluster, str):
+        raise RowError("cluster", f"{cluster!r} is not text")
+    return Preference(name, share, *chars, cluster=cluster)
+
+
+def _prompt(row: dict[str, Any]) -> list[Message]:
+    """The messages that were voted on; none if the row has none."""
+    prompt = row.get("prompt") or []
+    valid = isinstance(prompt, list) and all(
+        isinstance(turn, dict) and all(isinstance(turn.get(key), str) for key in ("role", "content"))
+        for turn in prompt
+    )
+    if not valid:
+        raise RowError("prompt", "is no list of messages with role and content")
+    return prompt
+
+
+def _of_one_prompt(rows: list[Preference], prompts: list[list[Message]]) -> list[Preference]:
+    """Rows without a cluster that have the same prompt get one."""
+    groups = question_groups(prompts).tolist()
+    sizes = Counter(group for group, prompt in zip(groups, prompts, strict=True) if prompt)
+    return [
+        replace(row, cluster=f"prompt {group}") if prompt and not row.cluster and sizes[group] > 1 else row
+        for row, group, prompt in zip(rows, groups, prompts, strict=True)
+    ]
 
 
 def _failure(row: dict[str, Any]) -> str | None:

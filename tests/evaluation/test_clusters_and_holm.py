@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gates import WITHOUT_PACKS
 
 from evaluation.report.comparison import compare_rows
 from evaluation.scored_rows import Answer, ScoredRow
@@ -15,7 +16,6 @@ from evaluation.statistics.intervals import (
     wilson,
 )
 from evaluation.statistics.scores import Column, Measured
-from evaluation.verdict.gate import load_gate
 
 RIGHT, WRONG = "It is in Paris.", "It is in Rome."
 
@@ -28,7 +28,7 @@ def judged(base, tuned, clusters=None):
             line=i + 1,
             prompt_id=None,
             slice=None,
-            messages=[{"role": "user", "content": "Where?"}],
+            messages=[{"role": "user", "content": f"Where is {i}?"}],
             reference=RIGHT,
             base=Answer(texts[int(was)], None),
             tuned=Answer(texts[int(now)], None),
@@ -58,7 +58,7 @@ def test_holm_is_rarely_wrong_about_any_of_many_metrics():
 
 
 def test_the_report_carries_adjusted_p():
-    report = compare_rows(judged([0] * 40 + [1] * 10, [1] * 30 + [0] * 10 + [1] * 10), load_gate())
+    report = compare_rows(judged([0] * 40 + [1] * 10, [1] * 30 + [0] * 10 + [1] * 10), WITHOUT_PACKS)
     metrics = report.metrics
     assert metrics["exact_match"].p == report.mcnemar_p
     assert all(metric.p <= metric.p_holm <= 1 for metric in metrics.values())
@@ -70,7 +70,7 @@ def test_further_metrics_have_intervals_of_their_own():
     base[0] = tuned[0] = np.nan  # the line whose base failed
     rows = judged([0] * 50, [1] * 50)
     rows[0] = replace(rows[0], base=None)
-    report = compare_rows(rows, load_gate(), measured=[Measured({"bleu": Column(base, tuned)}, {})])
+    report = compare_rows(rows, WITHOUT_PACKS, measured=[Measured({"bleu": Column(base, tuned)}, {})])
     bleu = report.metrics["bleu"]
     assert (bleu.n, bleu.difference) == (49, pytest.approx(np.nanmean(tuned - base)))
     assert bleu.difference_ci.low < bleu.difference < bleu.difference_ci.high
@@ -131,13 +131,13 @@ def test_clustered_intervals_cover_the_truth_and_plain_ones_do_not():
 
 def test_few_clusters_do_not_promote_however_many_rows():
     labels = [f"document {i % 12}" for i in range(240)]
-    report = compare_rows(judged([0] * 240, [1] * 240, labels), load_gate())
+    report = compare_rows(judged([0] * 240, [1] * 240, labels), WITHOUT_PACKS)
     assert (report.n, report.clusters, report.mcnemar_p) == (240, 12, None)
     assert report.verdict == "not_enough_data"
     assert "at least 30 clusters of rows" in report.reasons[0]
-    independent = compare_rows(judged([0] * 240, [1] * 240), load_gate())
+    independent = compare_rows(judged([0] * 240, [1] * 240), WITHOUT_PACKS)
     assert (independent.clusters, independent.verdict) == (None, "promote")
-    distinct = compare_rows(judged([0] * 240, [1] * 240, list(map(str, range(240)))), load_gate())
+    distinct = compare_rows(judged([0] * 240, [1] * 240, list(map(str, range(240)))), WITHOUT_PACKS)
     assert distinct.clusters is None
 
 

@@ -129,10 +129,17 @@ def decided(tmp_path_factory):
         for tuned, rows in compared.items()
     ]
     words[2:] = [[*some, "--packs", "none"] for some in words[2:]]  # they are decided without
-    own = {"id": "1", "question": "Name a city.", "must_contain": "City Name"}
-    write_jsonl(folder / "own.jsonl", [own])
+    own = [
+        {
+            "id": str(i),
+            "question": f"What is the capital of country {i}?",
+            "must_contain": f"City {i}",
+        }
+        for i in range(100, 180)  # fewer leave a drop of five points open
+    ]
+    write_jsonl(folder / "own.jsonl", own)
     words[0] += ["--pack", "own.jsonl"]
-    (folder / "gate.toml").write_text('[gate]\nprimary = "win_rate"\n', encoding="utf-8")
+    (folder / "gate.toml").write_text('[gate]\nprimary = "win_rate"\nrequired = []\n', encoding="utf-8")
     sides = ("--data", data["all"], "--base", "base", "--tuned", "tuned")
     words.append(
         [*sides, "--judge", "judge", "--gate", "gate.toml", "--packs", "none", "--out", "out-judged"]
@@ -156,7 +163,7 @@ def test_a_model_that_learned_and_kept_the_rest_is_promoted(decided):
     assert (code, report["verdict"]) == (0, "promote")
     assert report["packs"]["forgetting"]["tuned"] == 1.0
     own = report["packs"]["own"]
-    assert (own["n"], own["base"], own["tuned"], own["gained"]) == (1, 0, 1, 1)
+    assert (own["n"], own["base"], own["tuned"], own["gained"]) == (80, 0, 1, 80)
 
 
 def test_a_wrong_row_of_an_own_pack_ends_before_anything_is_asked(tmp_path, capsys):

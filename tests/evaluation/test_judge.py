@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from gates import WITHOUT_PACKS
 
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import GAVE_UP, UNREADABLE, Judge
@@ -16,7 +17,6 @@ from evaluation.judge.prompt import addresses_judge, judge_messages, read_choice
 from evaluation.report.comparison import compare_rows
 from evaluation.report.render import render_html, render_markdown, summary_table
 from evaluation.scored_rows import Answer, ScoredRow, answered_pairs
-from evaluation.verdict.gate import load_gate
 from evaluation.verdict.preference_file import load_judgments
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
@@ -139,7 +139,7 @@ def told(text):
 def judging(judge, made, tmp_path):
     with serving(judge, tmp_path) as (asked, calls):
         judgments = asked.compare(list(answered_pairs(made)), workers=8)
-    return sum_up("phi3-judge", judgments, load_gate()), judgments, calls
+    return sum_up("phi3-judge", judgments, WITHOUT_PACKS), judgments, calls
 
 
 def test_a_fair_judge_agrees_with_the_references(tmp_path):
@@ -158,7 +158,7 @@ def test_what_was_judged_once_is_not_asked_again(tmp_path):
     first, _, calls = judging(fair, made, tmp_path)
     assert calls
     with serving(fair, tmp_path) as (judge, calls):
-        elsewhere = sum_up("phi3-judge", judge.compare(list(answered_pairs(made)), workers=8), load_gate())
+        elsewhere = sum_up("phi3-judge", judge.compare(list(answered_pairs(made)), workers=8), WITHOUT_PACKS)
     assert elsewhere == first
     assert len(calls) == 2 * first.order.n  # another address is another judge
     with serving(fair, tmp_path) as (judge, calls):
@@ -291,9 +291,9 @@ def test_no_judge_moves_the_verdict_of_the_comparison(tmp_path, judge, better):
     chances = {"base_right": 0.3, "tuned_right": 0.8} if better else {"base_right": 0.8, "tuned_right": 0.3}
     made = rows(**chances, wrong_tuned=(50, 90), n=50)
     found, _, _ = judging(judge, made, tmp_path)
-    report = compare_rows(made, load_gate(), judge=found)
+    report = compare_rows(made, WITHOUT_PACKS, judge=found)
     assert report.verdict == ("promote" if better else "hold")
-    assert report.reasons == compare_rows(made, load_gate()).reasons
+    assert report.reasons == compare_rows(made, WITHOUT_PACKS).reasons
 
 
 def grades_four(messages):
@@ -336,7 +336,7 @@ def test_judge_metrics_that_cannot_be_had_are_told_before_anything_runs(names, e
 def test_the_reports_name_the_judge_its_biases_and_its_failures(tmp_path):
     made = rows()
     found, judgments, _ = judging(likes_the_first, made, tmp_path)
-    report = compare_rows(made, load_gate(), judge=found)
+    report = compare_rows(made, WITHOUT_PACKS, judge=found)
     page, markdown = render_html(report, made), render_markdown(report)
     for text in (page, markdown, summary_table(report)):
         assert f"changed its choice in {found.order.n} of {found.order.n} rows" in text

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from gates import WITHOUT_PACKS
 
 from evaluation.judge.pairwise import UNREADABLE, Judgment
 from evaluation.judge.pairwise_summary import judgment_rows, sum_up
@@ -15,7 +16,7 @@ from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
 from phi3flow.core.jsonl import write_jsonl
 
-GATE = replace(load_gate(), primary="win_rate")
+GATE = replace(WITHOUT_PACKS, primary="win_rate")
 PROMPT = [{"role": "user", "content": "Where?"}]
 
 
@@ -30,14 +31,19 @@ def judged(**counts):
     }
     made = [kinds[kind] for kind, count in counts.items() for _ in range(count)]
     return [
-        Judgment(str(i + 1), base_chars=20, tuned_chars=20 + i % 5, **kind) for i, kind in enumerate(made)
+        Judgment(str(i + 1), base_chars=20, tuned_chars=18 + i % 5, **kind) for i, kind in enumerate(made)
     ]
+
+
+def prompt(i):
+    return [{"role": "user", "content": f"Where is {i}?"}]
 
 
 def rows(n):
     """Rows that no metric can tell apart, of which every answer differs."""
+    said = ("Rome", "Oslo")
     return [
-        ScoredRow(i + 1, None, None, PROMPT, "Paris.", Answer(f"Rome {i}.", None), Answer(f"Oslo {i}.", None))
+        ScoredRow(i + 1, None, None, prompt(i), "Paris.", *(Answer(f"{name} {i}.", None) for name in said))
         for i in range(n)
     ]
 

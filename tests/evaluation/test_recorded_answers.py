@@ -25,6 +25,7 @@ def files(tmp_path):
         for i in range(1, 41)
     ]
     write(tmp_path / "test.jsonl", chats)
+    (tmp_path / "gate.toml").write_text("[gate]\nrequired = []\n", encoding="utf-8")
     write(tmp_path / "base.jsonl", [{"line": i, "answer": "Rome."} for i in range(1, 41)])
     write(
         tmp_path / "tuned.jsonl", [{"prompt_id": f"p{i}", "answer": f"City {i}."} for i in range(40, 0, -1)]
@@ -47,7 +48,7 @@ def compare(files, *more):
 
 
 def test_recorded_answers_are_judged_without_an_endpoint(files, capsys):
-    assert compare(files, "--json") == 0
+    assert compare(files, "--json", "--gate", str(files / "gate.toml")) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["n"], report["failed"], report["verdict"]) == (40, 0, "promote")
     assert (report["base"]["exact_match"], report["tuned"]["exact_match"]) == (0.0, 1.0)
@@ -147,6 +148,7 @@ def test_two_connections_or_two_files(tmp_path, capsys, words, told):
 def test_the_old_options_of_compare_still_work_with_a_notice(files, capsys):
     paths = ("--data", "test.jsonl", "--base-answers", "base.jsonl", "--tuned-answers", "tuned.jsonl")
     words = [str(files / word) if word.endswith(".jsonl") else word for word in paths]
+    words += ["--gate", str(files / "gate.toml")]
     assert main(["compare", *words, "--out", str(files / "out"), "--text-metrics", "none"]) == 0
     notice = "phi3flow compare --base-answers --tuned-answers is now phi3flow compare-answers --base --tuned"
     assert capsys.readouterr().err.count(notice) == 1

@@ -2,6 +2,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from gates import WITHOUT_PACKS
 
 from evaluation.report.comparison import compare_rows
 from evaluation.scored_rows import Answer, ScoredRow
@@ -15,7 +16,9 @@ RIGHT, WRONG, UNKNOWN = "It is in Paris.", "It is in Rome.", "Sorry, I do not kn
 def row(line, base, tuned, reference=RIGHT):
     """A row whose answers are given as text; None failed."""
     answers = [None if text is None else Answer(text, None) for text in (base, tuned)]
-    return ScoredRow(line, None, None, [{"role": "user", "content": "Where?"}], reference, *answers)
+    return ScoredRow(
+        line, None, None, [{"role": "user", "content": f"Where is {line}?"}], reference, *answers
+    )
 
 
 def rows(**counts):
@@ -58,7 +61,7 @@ def rows(**counts):
     ],
 )
 def test_verdict(counts, changes, word):
-    report = compare_rows(rows(**counts), replace(load_gate(), **changes))
+    report = compare_rows(rows(**counts), replace(WITHOUT_PACKS, **changes))
     assert report.verdict == word, report.reasons
     assert report.reasons
 
@@ -72,7 +75,7 @@ def test_ten_rows_are_not_enough_and_the_number_that_would_be_is_named():
 
 def test_models_without_a_difference_are_rarely_promoted():
     rng = random.Random(5)
-    gate = load_gate()
+    gate = WITHOUT_PACKS
     words = []
     for _ in range(80):
         counts = {"gained": 0, "lost": 0, "both": 0, "neither": 0}

@@ -6,8 +6,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from evaluation.statistics.win_rate import Preference, win_rate
-from evaluation.verdict.decision import decide_preference
 from evaluation.verdict.gate import load_gate
+from evaluation.verdict.preference_decision import decide_preference
 
 BASE_CHARS = 100
 

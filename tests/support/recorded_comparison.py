@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from gates import WITHOUT_PACKS
+
 from evaluation.compare import Options, compare_recorded
 from evaluation.report.comparison import Report
-from evaluation.verdict.gate import load_gate
 from phi3flow.core.jsonl import write_jsonl
 
 ROWS = 40
@@ -28,4 +29,4 @@ def compare_answers(out: Path, *, base_right: int, tuned_right: int) -> Report:
         files.append(out / f"{side}-answers.jsonl")
         answers = (f"It is City {i}." if i < right else f"{side} does not say." for i in range(ROWS))
         write_jsonl(files[-1], ({"line": i, "answer": text} for i, text in enumerate(answers, 1)))
-    return compare_recorded(data, *files, out, Options(load_gate(), workers=1))
+    return compare_recorded(data, *files, out, Options(WITHOUT_PACKS, workers=1))

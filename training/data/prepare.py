@@ -18,12 +18,12 @@ from phi3flow.chats.chat import Chat
 from phi3flow.chats.fields import Columns
 from phi3flow.chats.files.sources import ORIGINS, Source
 from phi3flow.chats.intake import Intake
+from phi3flow.chats.near_duplicates import JACCARD, WORDS
 from phi3flow.chats.rows import NO_CHATS_HINT, open_chats, read_chats
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, translating
 from phi3flow.core.jsonl import CORRECT, write_jsonl
 from phi3flow.core.lineage import Artifact, read_manifest, sha256_of, write_manifest
-from training.data.near_duplicates import JACCARD, WORDS
 from training.data.split import TEST_SHARE, VAL_SHARE, NearDuplicates, divide
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from phi3flow.chats.chat import Chat, Message
-from training.data.near_duplicates import find_near_duplicates, normalised
+from phi3flow.chats.near_duplicates import find_near_duplicates, normalised
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1

@@ -167,8 +167,9 @@ def verdict(
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
     from evaluation.statistics.win_rate import win_rate
-    from evaluation.verdict.decision import decide_preference, exit_code
+    from evaluation.verdict.decision import exit_code
     from evaluation.verdict.gate import load_gate
+    from evaluation.verdict.preference_decision import decide_preference
     from evaluation.verdict.preference_file import load_judgments
 
     limits = load_gate(gate)
@@ -183,13 +184,15 @@ def verdict(
         "length_controlled_win_rate_ci": rate.length.win_rate_ci,
         "length_note": rate.length.note,
         "n": rate.n,
+        "clusters": rate.clusters,
         "failed": sum(recorded.failures.values()),
         "failures": recorded.failures,
         "verdict": decided.verdict,
         "reasons": decided.reasons,
         "rows_needed": decided.rows_needed,
     }
-    text = "\n".join([*decided.reasons, f"verdict: {decided.verdict}"])
+    alone = "By preferences alone: safety and forgetting were not asked."
+    text = "\n".join([*decided.reasons, alone, f"verdict: {decided.verdict}"])
     return Outcome(data, text, exit_code(decided.verdict, failed=0))
 
 

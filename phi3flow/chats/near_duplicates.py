@@ -14,8 +14,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from phi3flow.chats.chat import Chat
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 JACCARD = 0.9
 WORDS = 5
@@ -33,18 +37,33 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(text.casefold().split()))
 
 
-def find_near_duplicates(chats: Sequence[Chat], test: Sequence[Chat]) -> list[bool]:
-    """For each chat, whether its Jaccard index with some test chat is at least 0.9."""
-    from datasketch import MinHash, MinHashLSH
+class GramIndex:
+    """Finds sets of grams whose Jaccard index is probably at least 0.9; the caller computes it."""
 
-    empty = MinHash(num_perm=_BANDS * _ROWS)
-    index = MinHashLSH(num_perm=_BANDS * _ROWS, params=(_BANDS, _ROWS))
-    common = task_wording(test)
+    def __init__(self) -> None:
+        from datasketch import MinHash, MinHashLSH
 
-    def minhash(own: frozenset[str]) -> MinHash:
-        sketch = empty.copy()
+        self._empty = MinHash(num_perm=_BANDS * _ROWS)
+        self._index = MinHashLSH(num_perm=_BANDS * _ROWS, params=(_BANDS, _ROWS))
+
+    def add(self, position: int, own: frozenset[str]) -> None:
+        self._index.insert(position, self._sketch(own))
+
+    def like(self, own: frozenset[str]) -> list[int]:
+        """Positions of the sets that were added and are probably alike."""
+        found: list[int] = self._index.query(self._sketch(own))
+        return found
+
+    def _sketch(self, own: frozenset[str]) -> "MinHash":
+        sketch = self._empty.copy()
         sketch.update_batch([gram.encode() for gram in own])
         return sketch
+
+
+def find_near_duplicates(chats: Sequence[Chat], test: Sequence[Chat]) -> list[bool]:
+    """For each chat, whether its Jaccard index with some test chat is at least 0.9."""
+    index = GramIndex()
+    common = task_wording(test)
 
     @lru_cache(maxsize=4096)
     def grams_of_test(position: int) -> frozenset[str]:
@@ -53,18 +72,27 @@ def find_near_duplicates(chats: Sequence[Chat], test: Sequence[Chat]) -> list[bo
     def repeats_a_test_chat(chat: Chat) -> bool:
         own = grams(chat) - common
         return bool(own) and any(
-            jaccard(own, grams_of_test(candidate)) >= JACCARD for candidate in index.query(minhash(own))
+            jaccard(own, grams_of_test(candidate)) >= JACCARD for candidate in index.like(own)
         )
 
     for position in range(len(test)):
         if own := grams_of_test(position):
-            index.insert(position, minhash(own))
+            index.add(position, own)
     return [repeats_a_test_chat(chat) for chat in chats]
 
 
 def grams(chat: Chat) -> frozenset[str]:
     """The chat's word 5-grams; a chat of fewer than five words is one gram."""
-    words = [word for message in chat.messages for word in _WORD.findall(normalised(message["content"]))]
+    return word_grams([word for message in chat.messages for word in words_of(message["content"])])
+
+
+def words_of(text: str) -> list[str]:
+    """Words and punctuation marks of the normalised text."""
+    return _WORD.findall(normalised(text))
+
+
+def word_grams(words: Sequence[str]) -> frozenset[str]:
+    """Five words each, in order; fewer words are one gram."""
     return frozenset(" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1)))
 
 

@@ -1,0 +1,87 @@
+"""Non-inferiority outside the domain: is the drop on each pack within the gate's limit?
+
+A drop is within the limit if the whole 95 % CI lies above minus the limit, and beyond it if the whole CI lies
+below. Between, the pack has too few questions to tell. Piaggio et al. 2012, JAMA 308, 2594-2604.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from evaluation.packs.pack_file import PACKS
+from evaluation.packs.packs import PackResult
+from evaluation.statistics.formats import counted, percent, points
+from evaluation.verdict.gate import Gate
+
+FEW = 0.2  # share that base passes; below it the report says how little a kept pack shows
+
+
+class Drop(Enum):
+    """What is known about a pack's drop."""
+
+    WITHIN = 1
+    OPEN = 2
+    BEYOND = 3
+    NOT_ASKED = 4
+
+
+class PackFinding(NamedTuple):
+    """A pack's drop against the limit, and the same in words."""
+
+    pack: str
+    drop: Drop
+    sentence: str
+
+
+def not_asked(packs: Mapping[str, PackResult], gate: Gate) -> list[str]:
+    """The packs that are packaged or required, and have no question that both models answered."""
+    names = dict.fromkeys([*PACKS, *gate.required])
+    return [name for name in names if name not in packs or not packs[name].answered]
+
+
+def pack_findings(packs: Mapping[str, PackResult], gate: Gate) -> list[PackFinding]:
+    """One for each pack that was asked, and one for those that the gate requires and nobody asked."""
+    findings = [_finding(name, result, gate.limit_of(name)) for name, result in packs.items()]
+    missing = [name for name in gate.required if name not in packs]
+    if missing:
+        names = " and ".join(missing).capitalize()
+        sentence = (
+            f"{names}: not asked, and the gate requires {'it' if len(missing) == 1 else 'them'}. "
+            "`phi3flow compare` asks both models; `required = []` in a gate file does without."
+        )
+        findings.append(PackFinding(names, Drop.NOT_ASKED, sentence))
+    return findings
+
+
+def _finding(name: str, result: PackResult, limit: float) -> PackFinding:
+    title = name.capitalize()
+    if result.difference is None or result.difference_ci is None:
+        why = f"{title}: base answered none of {counted(result.asked, 'question')}, so nothing is known."
+        return PackFinding(name, Drop.NOT_ASKED, why)
+    low, high = result.difference_ci
+    different = f", {result.questions} of them different" if result.questions < result.asked else ""
+    seen = (
+        f"{title}: tuned passes {percent(result.tuned)} of {counted(result.n, 'question')}{different}, base "
+        f"{percent(result.base)}: {points(result.difference)} points "
+        f"(95 % CI {points(low)} to {points(high)})"
+    )
+    allowed = f"the allowed {points(-limit)} points"
+    if result.failed:
+        seen += f", with {counted(result.failed, 'failed question')} counted against tuned"
+    if high < -limit:
+        return PackFinding(name, Drop.BEYOND, f"{seen}; worse than {allowed}.")
+    if not result.answered:
+        return PackFinding(name, Drop.NOT_ASKED, f"{seen}; no question was answered by both models.")
+    if low <= -limit:
+        return PackFinding(
+            name, Drop.OPEN, f"{seen}; the CI contains {allowed}. {_settled_by(result, limit)}"
+        )
+    little = "; base passes so few that little can be lost" if (result.base or 0) < FEW else ""
+    return PackFinding(name, Drop.WITHIN, f"{seen}; within {allowed}{little}.")
+
+
+def _settled_by(result: PackResult, limit: float) -> str:
+    needed = result.against_tuned.rows_needed(-limit) if result.against_tuned else None
+    if needed is None:
+        return "More questions like these would not promote the tuned model."
+    return f"About {max(1, needed - result.asked)} further questions like these would settle it."
