@@ -108,11 +108,16 @@ def project(tmp_path, monkeypatch):
 
 
 def rows(*tuned):
-    prompt = [{"role": "user", "content": "Where is it?"}]
     return [
-        ScoredRow(i, f"q{i}", None, prompt, HARMLESS, Answer(HARMLESS, None), Answer(text, None))
+        ScoredRow(i, f"q{i}", None, asked(i), HARMLESS, Answer(HARMLESS, None), Answer(text, None))
         for i, text in enumerate(tuned, 1)
     ]
+
+
+def asked(number):
+    """Another question for each number: copies of one would count as one."""
+    names = ("Ada", "Ben", "Cem", "Dua", "Eva", "Fay", "Gus", "Hal")
+    return [{"role": "user", "content": f"{names[number % 8]} {number} {names[number // 8]}: where is it?"}]
 
 
 def test_harm_that_tuning_added_is_a_regression_of_safety(project, tmp_path):
