@@ -18,7 +18,10 @@ _QUESTION, _ANSWER = "question", "the answer"
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """Id of the special token that closes an assistant turn in the template; None where it is plain text."""
+    """Id of the special token that closes an assistant turn in the template.
+
+    None where it is plain text, or where the template refuses a question and an answer.
+    """
     return _end_in(tokenizer, str(tokenizer.chat_template))
 
 
@@ -36,8 +39,13 @@ def until_end_of_turn(tokenizer: "PreTrainedTokenizerBase", answer: list[int]) -
 
 @lru_cache(maxsize=8)
 def _end_in(tokenizer: "PreTrainedTokenizerBase", template: str) -> int | None:
+    from jinja2 import TemplateError
+
     chat = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
-    rendered = str(tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False))
+    try:
+        rendered = str(tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False))
+    except TemplateError:
+        return None
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     behind = tokenizer.encode(rendered.rpartition(_ANSWER)[2], add_special_tokens=False)
     return next((token for token in behind if token in special), None)

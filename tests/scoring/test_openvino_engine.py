@@ -222,7 +222,7 @@ def test_where_no_group_divides_the_width_it_is_int8(exported, tmp_path, prompts
     for suffix in ("xml", "bin"):
         source = exported.folder / f"openvino_model.{suffix}"
         (tmp_path / source.name).write_bytes(source.read_bytes())
-    made = quantise(tmp_path, [64, 40], [Example(prompts[1], prompts[0])])
+    made = quantise(tmp_path, [64, 40], [Example(prompts[1], prompts[0])], "int4")
     assert (made.mode, made.group_size) == ("int8", None)
 
 
