@@ -26,6 +26,7 @@ from deploy.azure.shared.serving import (
     ask_at,
     find_endpoint,
     show_log,
+    showing_log,
 )
 from deploy.azure.shared.session import Cloud
 from deploy.azure.train import CARD, record, recorded
@@ -191,12 +192,9 @@ def _require_fidelity(cloud: Cloud, asked: Serving, endpoint: str, deployment: s
     recorded answers. Checks that cannot be made of it do not hold it back: it never takes users' traffic.
     """
     pinned = ask_at(cloud, endpoint, deployment)
-    try:
+    with showing_log(cloud, endpoint, deployment):
         pinned.complete([{"role": "user", "content": QUESTION}])
         found = _checks(out / CARD, pinned, asked)
-    except Exception:  # the container's log says more; raised again
-        show_log(cloud, endpoint, deployment)
-        raise
     findings = out / f"verify-{asked.side.name}.json"
     write_json(findings, found.as_dict())
     for check in found.checks:

@@ -1,6 +1,7 @@
 """Online endpoints and deployments as steps, and asking one deployment by its name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
@@ -157,12 +158,9 @@ class OnlineDeployment:
         if found is not None:
             say(f"removing deployment {self.name}, whose creation had failed")
             self.cloud.finish(operations.begin_delete(self.name, self.endpoint), f"removing {self.name}")
-        try:
+        with showing_log(self.cloud, self.endpoint, self.name):
             poller = operations.begin_create_or_update(self._wanted(), skip_script_validation=True)
             self.cloud.finish(poller, f"deployment {self.name}")
-        except Exception:  # the container's log says more; raised again
-            show_log(self.cloud, self.endpoint, self.name)
-            raise
 
     def _wanted(self) -> Any:
         from azure.ai.ml import load_online_deployment
@@ -176,6 +174,16 @@ class OnlineDeployment:
         if wanted.code_configuration:
             wanted.code_configuration.code = str(self.code)
         return wanted
+
+
+@contextmanager
+def showing_log(cloud: Cloud, endpoint: str, deployment: str) -> Iterator[None]:
+    """Whatever fails inside, the container's log says more: its end is shown before the error goes on."""
+    try:
+        yield
+    except Exception:  # any: it is raised again
+        show_log(cloud, endpoint, deployment)
+        raise
 
 
 def show_log(cloud: Cloud, endpoint: str, deployment: str) -> None:
