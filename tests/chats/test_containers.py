@@ -349,6 +349,7 @@ LATIN = json_lines([{"question": "Käse?", "answer": "Ja… täglich."}] * 2)
         ("packed.jsonl.gz", gzip.compress(LATIN.encode("cp1252"))),
         ("nul.jsonl", LATIN.replace("täglich", "t\0").encode()),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # a packed file differs by the second
 )
 def test_the_hint_is_a_command_that_repairs_the_file(name, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
