@@ -2,7 +2,6 @@
 
 EngineError       the request was not answered
 ├── ContextOverflow   the prompt leaves no room for an answer
-├── NotSupported      this engine cannot score a prompt
 ├── Overloaded        slots and queue are full
 ├── Cancelled         the reader cancelled the request
 ├── EngineClosed      the server is shutting down
@@ -34,9 +33,6 @@ class EngineError(Exception):
 
 
 class ContextOverflow(EngineError): ...
-
-
-class NotSupported(EngineError): ...
 
 
 class Overloaded(EngineError): ...

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.scoring.engines.openvino_worker import MODEL_FILE as OPENVINO_FILE
 from phi3flow.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
     from deploy.scoring.engine import Engine
 
-OPENVINO_FILE = "openvino_model.xml"
 # Parameters. A second thread gains a smaller model nothing, and makes it 30 times slower on a busy core.
 SMALL_MODEL = 20_000_000
 

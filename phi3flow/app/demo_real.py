@@ -1,7 +1,7 @@
 """The loop with a real small model on a company's domain: `phi3flow demo --real`.
 
 Both models speak English here, so the comparison says what fine-tuning did for the company's questions, and
-what it cost elsewhere. They are served as int8 exports: fp32 answers a few words a second on two cores.
+what it cost elsewhere.
 """
 
 from pathlib import Path
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from phi3flow.app.demo_steps import asked, run_verb, write_rows
 from phi3flow.app.run_folder import compare_run
-from phi3flow.app.services import ENDPOINT_MODULES, local_endpoints, require_modules
+from phi3flow.app.served_form import served_forms
+from phi3flow.app.services import ENDPOINT_MODULES, require_modules, served
 from phi3flow.core.console import say
 from phi3flow.core.files import write_text
 from phi3flow.core.settings import Settings
-from phi3flow.core.sides import SIDES
 
 if TYPE_CHECKING:
     from evaluation.report.comparison import Report
@@ -50,11 +50,7 @@ def run_real_demo(folder: Path, settings: Settings, seed: int) -> "tuple[Report,
     say("3/6 fine-tuning it on the chats")
     run_verb("train", "--data", data, "--recipe", RECIPE, "--model", base, "--out", tuned, "--seed", seed)
     say("4/6 converting both to 8 bits, for serving")
-    exports = {side.name: folder / "int8" / side.name for side in SIDES}
-    for side, export in exports.items():
-        if not export.exists():
-            run_verb("export", folder / side, "--format", "openvino", "--int8", "--out", export)
-    return _serve_and_compare(folder, exports, settings)
+    return _serve_and_compare(folder, served_forms(folder), settings)
 
 
 def _write_desk(folder: Path, seed: int) -> None:
@@ -73,7 +69,7 @@ def _write_desk(folder: Path, seed: int) -> None:
 
 
 def _serve_and_compare(
-    folder: Path, exports: dict[str, Path], settings: Settings
+    folder: Path, forms: dict[str, Path], settings: Settings
 ) -> "tuple[Report, dict[str, dict[str, str]]]":
     from evaluation.asking.batch import PROMPT_FLOW
     from evaluation.compare import Options
@@ -83,9 +79,7 @@ def _serve_and_compare(
     say("5/6 serving base and tuned on loopback")
     workers = min(AT_ONCE, settings.batch_workers)
     options = Options(load_gate(folder / "gate.toml"), workers, packs=packaged_packs())
-    with local_endpoints(
-        {side.connection: exports[side.name] for side in SIDES}, folder, settings
-    ) as endpoints:
+    with served(forms, folder, settings) as endpoints:
         say("6/6 asking both the held-out questions through the compare flow")
-        report = compare_run(folder, options, runner=PROMPT_FLOW, served=exports)
+        report = compare_run(folder, options, runner=PROMPT_FLOW, served=forms)
         return report, asked(endpoints, QUESTIONS)

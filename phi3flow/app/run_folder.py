@@ -67,11 +67,11 @@ def compare_run(
     options: "Options",
     *,
     runner: str,
-    served: Mapping[str, Path] | None = None,
+    served: Mapping[str, Path],
 ) -> "Report":
     """Compare the run's two models; the report goes into its folder.
 
-    `served` are the folders behind the connections, by side, where those are not the run's own, but exports.
+    `served` are the model folders behind the connections, by side.
     """
     from evaluation.compare import compare
 
@@ -81,9 +81,7 @@ def compare_run(
         TUNED.connection,
         run,
         options,
-        models={
-            side.name: Artifact.of("model", (served or {}).get(side.name, run / side.name)) for side in SIDES
-        },
+        models={name: Artifact.of("model", folder) for name, folder in served.items()},
         loss_curve=run / TUNED.name / "loss.png",
         runner=runner,
     )

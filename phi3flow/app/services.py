@@ -60,9 +60,11 @@ def endpoint_of(side: Side, settings: Settings) -> Endpoint:
     return Endpoint(url, settings.endpoint_key, "openai")
 
 
-def served(run: Path, settings: Settings) -> AbstractContextManager[dict[str, Endpoint]]:
-    """Both models of a run behind endpoints, by their connections' names; raises what serving raises."""
-    return local_endpoints({side.connection: run / side.name for side in SIDES}, run, settings)
+def served(
+    models: Mapping[str, Path], folder: Path, settings: Settings
+) -> AbstractContextManager[dict[str, Endpoint]]:
+    """Two model folders, by side, behind endpoints, by their connections' names. Raises as serving does."""
+    return local_endpoints({side.connection: models[side.name] for side in SIDES}, folder, settings)
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from deploy.scoring.engine import (
     EngineClosed,
     EngineFailed,
     GenerationRequest,
-    NotSupported,
     Overloaded,
 )
 from deploy.scoring.engines.openvino_engine import OpenVinoEngine
@@ -140,11 +139,24 @@ def test_sampling_is_seeded_in_any_company_and_never_the_same_without_a_seed(ser
     assert len({alone, *rest[1:]}) == 4
 
 
-def test_prompt_scores_are_refused_at_submit(serving, prompts):
-    engine = serving()
-    with pytest.raises(NotSupported, match="transformers does"):
-        texts(engine, [GenerationRequest(prompts[0], 1, score_prompt=True)])
-    assert texts(engine, [GenerationRequest(prompts[0], 1)])
+def test_prompt_scores_equal_the_models_own(serving, model, prompts):
+    """Beside other answers, and of a prompt longer than what is read at once."""
+    engine, prompt = serving(), tuple(prompts[1] * 40)[: CONTEXT - 2]
+    asked = [GenerationRequest(prompt, 1, score_prompt=True), GenerationRequest(prompts[0], 20)]
+
+    async def ask():
+        generations = [engine.submit(request) for request in asked]
+        answers = [await generation.text() for generation in generations]
+        return generations[0].prompt_scores, answers[1]
+
+    scores, answer = asyncio.run(ask())
+    with torch.no_grad():
+        logprobs = model(torch.tensor([prompt])).logits[0, :-1].log_softmax(-1)
+    expected = logprobs.gather(1, torch.tensor(prompt[1:])[:, None])[:, 0]
+    assert [score.token for score in scores] == list(prompt[1:])
+    assert [score.logprob for score in scores] == pytest.approx(expected.tolist(), abs=1e-3)
+    assert [score.rank == 1 for score in scores] == (expected == logprobs.max(-1).values).tolist()
+    assert answer == texts(engine, [asked[1]])[0]
 
 
 def test_a_tiny_nucleus_or_temperature_is_greedy(serving, prompts):

@@ -19,11 +19,11 @@ from deploy.scoring.engine import (
     EngineClosed,
     Generation,
     GenerationRequest,
-    NotSupported,
     Overloaded,
+    TokenScore,
 )
 from deploy.scoring.engines.answer import Answer
-from deploy.scoring.engines.openvino_worker import Begin, Setup, StepResult
+from deploy.scoring.engines.openvino_worker import Begin, PromptScores, Setup, StepResult
 from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import Phi3flowError
 
@@ -75,11 +75,7 @@ class OpenVinoEngine(Engine):
         return len(self._answers)
 
     def submit(self, request: GenerationRequest) -> Generation:
-        """Raises ContextOverflow, NotSupported, Overloaded, EngineClosed or EngineFailed."""
-        if request.score_prompt:
-            raise NotSupported(
-                "prompt_logprobs: the openvino engine does not compute them; transformers does"
-            )
+        """Raises ContextOverflow, Overloaded, EngineClosed or EngineFailed."""
         generation = super().submit(request)
         self._listen()
         self._admit()
@@ -126,15 +122,27 @@ class OpenVinoEngine(Engine):
         """
         try:
             for _ in range(STEPS_AT_ONCE):
-                results: list[StepResult] = self._connection.recv()
+                results: list[StepResult | PromptScores] = self._connection.recv()
                 for result in results:
-                    self._take(result)
+                    if isinstance(result, PromptScores):
+                        self._take_scores(result)
+                    else:
+                        self._take(result)
                 if not self._connection.poll():
                     break
         except (EOFError, OSError):
             self._fail_all(loop)
             return
         self._admit()
+
+    def _take_scores(self, result: PromptScores) -> None:
+        generation = self._answers[result.number].generation
+        prompt = generation.request.prompt_token_ids[1:]
+        texts = self.tokenizer.batch_decode([[token] for token in prompt])
+        generation.prompt_scores = [
+            TokenScore(token, text, *score)
+            for token, text, score in zip(prompt, texts, result.scores, strict=True)
+        ]
 
     def _take(self, result: StepResult) -> None:
         answer = self._answers.get(result.number)
@@ -210,4 +218,4 @@ def _begin(number: int, request: GenerationRequest, stop_ids: frozenset[int]) ->
             "top_p": request.top_p,
             "rng_seed": seed,
         }
-    return Begin(number, request.prompt_token_ids, config)
+    return Begin(number, request.prompt_token_ids, config, request.score_prompt)

@@ -6,9 +6,14 @@ request to cancel, and sends what each request got in a step. It ends when the e
 
 import signal
 import sys
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from deploy.scoring.engines.openvino_logits import EXACT, Logits, Score
+
+MODEL_FILE = "openvino_model.xml"
 
 
 class Setup(NamedTuple):
@@ -21,11 +26,15 @@ class Setup(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """A request and the fields of GenAI's GenerationConfig that it sets."""
+    """A request and the fields of GenAI's GenerationConfig that it sets.
+
+    `score_prompt` asks for the log-likelihoods of the prompt's tokens as well, which come first.
+    """
 
     number: int
     prompt_token_ids: tuple[int, ...]
     config: dict[str, Any]
+    score_prompt: bool
 
 
 class StepResult(NamedTuple):
@@ -34,6 +43,13 @@ class StepResult(NamedTuple):
     number: int
     tokens: list[int]
     over: bool
+
+
+class PromptScores(NamedTuple):
+    """One score for each token of a request's prompt but the first."""
+
+    number: int
+    scores: list[Score]
 
 
 def silence_openvino() -> None:
@@ -45,13 +61,19 @@ def silence_openvino() -> None:
 
 
 def main(connection: Connection) -> None:
-    pipeline = make_pipeline(connection.recv())
+    setup = connection.recv()
+    pipeline, logits = (
+        make_pipeline(setup),
+        cache(lambda: Logits(setup.folder / MODEL_FILE, _arithmetic(setup))),
+    )
     connection.send("ready")
     handles: dict[int, Any] = {}
     while True:
         while not handles or connection.poll():
             message = connection.recv()
             if isinstance(message, Begin):
+                if message.score_prompt:
+                    connection.send([PromptScores(message.number, logits().scores(message.prompt_token_ids))])
                 handles[message.number] = _begin(pipeline, message)
             elif message in handles:
                 handles.pop(message).cancel()
@@ -72,10 +94,13 @@ def make_pipeline(setup: Setup) -> Any:
     scheduler.cache_size = 0  # no upper bound, allocated as needed
     scheduler.max_num_seqs = setup.max_running
     scheduler.enable_prefix_caching = False
-    properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": setup.threads} if setup.threads else {}
-    if setup.exact:
-        properties |= {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
-    return ContinuousBatchingPipeline(str(setup.folder), scheduler, "CPU", properties)
+    return ContinuousBatchingPipeline(str(setup.folder), scheduler, "CPU", _arithmetic(setup))
+
+
+def _arithmetic(setup: Setup) -> dict[str, Any]:
+    """What both the pipeline and the scores of a prompt are computed with."""
+    threads: dict[str, Any] = {"INFERENCE_NUM_THREADS": setup.threads} if setup.threads else {}
+    return threads | (EXACT if setup.exact else {})
 
 
 def _begin(pipeline: Any, request: Begin) -> Any:

@@ -13,7 +13,6 @@ from deploy.scoring.engine import (
     EngineClosed,
     EngineError,
     EngineFailed,
-    NotSupported,
     Overloaded,
 )
 from phi3flow.chats.chat_template import TemplateRefused
@@ -67,7 +66,6 @@ def _as_request_error(error: Exception) -> RequestError:
 
 _ANSWERS: dict[type[Exception], tuple[int, str | None, str | None, Mapping[str, str] | None]] = {
     TemplateRefused: (400, None, "messages", None),
-    NotSupported: (400, None, "prompt_logprobs", None),
     ContextOverflow: (400, "context_length_exceeded", "messages", None),
     Overloaded: (429, "overloaded", None, RETRY_SOON),
     EngineClosed: (503, "draining", None, RETRY_SOON),

@@ -8,6 +8,7 @@ from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home
 from phi3flow.app.run_folder import compare_run, require_run, test_file
+from phi3flow.app.served_form import served_forms
 from phi3flow.app.services import served
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
@@ -109,9 +110,10 @@ def compare(
     if run:
         result_file(run / "report.json", force=force)
         require_run(run)
-        with served(run, settings):
+        forms = served_forms(run)
+        with served(forms, run, settings):
             asker = runner or runner_for(test_file(run), rows)
-            return compared(compare_run(run, options, runner=asker), run)
+            return compared(compare_run(run, options, runner=asker, served=forms), run)
     if not (data and base and tuned and out):
         missing = " and ".join(name for name, value in named.items() if not value)
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")

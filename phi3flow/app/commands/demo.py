@@ -117,9 +117,10 @@ def serve_and_compare(folder: Path, settings: Settings) -> "tuple[Report, dict[s
 
     options = Options(load_gate(), settings.batch_workers, packs=packaged_packs())
     say("4/5 serving base and tuned on loopback")
-    with served(folder, settings) as endpoints:
+    models = {side.name: folder / side.name for side in SIDES}
+    with served(models, folder, settings) as endpoints:
         say("5/5 asking both the held-out questions through the compare flow")
-        report = compare_run(folder, options, runner=PROMPT_FLOW)
+        report = compare_run(folder, options, runner=PROMPT_FLOW, served=models)
         return report, asked(endpoints, [QUESTION])
 
 

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from custom_connections.promptflow_home import enter_home
 from custom_connections.store import store_connection
 from phi3flow.app.run_folder import require_model
+from phi3flow.app.served_form import served_form
 from phi3flow.app.services import chat_page, endpoint_of, scoring_endpoint, served_flow, with_own_keys
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
@@ -81,7 +82,7 @@ def _services(folder: Path, side: Side, flows: Path, settings: Settings) -> list
     """The endpoint of a model, and its chat flow."""
     logs = folder / "up"
     return [
-        scoring_endpoint(folder / side.name, side, settings, logs / f"endpoint-{side.name}.log"),
+        scoring_endpoint(served_form(folder / side.name), side, settings, logs / f"endpoint-{side.name}.log"),
         served_flow(flows / side.name, side, settings, logs / f"flow-{side.name}.log"),
     ]
 
