@@ -1,4 +1,4 @@
-"""Progress of a long step on stderr: a bar in a terminal, otherwise a line every few seconds."""
+"""Progress of a long step on stderr: a bar in a terminal, otherwise lines, fewer as the step grows longer."""
 
 import sys
 import threading
@@ -10,6 +10,7 @@ from typing import Self
 from phi3flow.core.console import is_quiet, say
 
 EVERY_SECONDS = 5.0
+EVERY_SHARE = 0.1  # of the time that has passed, once that is longer
 
 
 class Progress:
@@ -53,7 +54,7 @@ class Progress:
     def _run(self) -> None:
         if sys.stderr.isatty() and not is_quiet():
             self._show_bar()
-        while not self._ended.wait(EVERY_SECONDS):
+        while not self._ended.wait(max(EVERY_SECONDS, EVERY_SHARE * (time.monotonic() - self._started))):
             say(self.line())
 
     def _show_bar(self) -> None:

@@ -1,7 +1,6 @@
 """What happens beside the steps of a run: metrics.jsonl, progress on stderr, and Ctrl-C."""
 
 import signal
-import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from phi3flow.core.console import is_quiet, say
+from phi3flow.core.console import say
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.progress import Progress
 from training.ranks import is_main_process, several
@@ -44,20 +43,22 @@ class MetricsFile(TrainerCallback):
             say(f"  {self.name} step {done:>9}  loss {shown}  validation {validation}  {seconds:.0f} s")
 
 
-class StepBar(TrainerCallback):
-    """A bar in a terminal, until `stack` closes. A log has the lines of `MetricsFile`."""
+class StepProgress(TrainerCallback):
+    """How many steps are done, until `stack` closes."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._bar: Progress | None = None
+        self._progress: Progress | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if is_main_process() and sys.stderr.isatty() and not is_quiet():
-            self._bar = self._stack.enter_context(Progress("steps", state.max_steps, done=state.global_step))
+        if is_main_process():
+            self._progress = self._stack.enter_context(
+                Progress("steps", state.max_steps, done=state.global_step)
+            )
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._bar:
-            self._bar.reach(state.global_step)
+        if self._progress:
+            self._progress.reach(state.global_step)
 
 
 class StopOnInterrupt(TrainerCallback):

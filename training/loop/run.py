@@ -19,7 +19,7 @@ from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, tr
 from training.data.encode import Encoded, encode_chats, packed
 from training.estimate.footprint import checkpoint_size, model_size, require_room
 from training.estimate.free_space import explaining_a_full_disk
-from training.loop.callbacks import MetricsFile, StepBar, StopOnInterrupt
+from training.loop.callbacks import MetricsFile, StepProgress, StopOnInterrupt
 from training.loop.finish import merged, require_probes_changed, save, weights_moved
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
 from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
@@ -96,7 +96,10 @@ def _train(
     """Train and evaluate on all ranks; the rest is rank 0's work."""
     trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, sets.train, sets.validation)
     # The trainer has moved the model to its device, and new adapters change nothing yet.
-    before = answer_greedily(trainer.model, tokenizer, prompts) if run.start and is_main_process() else None
+    before = None
+    if run.start and is_main_process():
+        print0(f"  asking the model {len(prompts)} prompts, to see later what has changed")
+        before = answer_greedily(trainer.model, tokenizer, prompts)
     advance(run, trainer)
     trainer.require_finite_weights()
     trainer.broadcast_weights()
@@ -144,7 +147,7 @@ def has_ended(checkpoint: Path, patience: int | None) -> bool:
 def _optimise(run: Run, trainer: AssistantTrainer, checkpoint: Path | None) -> None:
     stopper = StopOnInterrupt()
     with ExitStack() as stack:
-        for callback in (stopper, StepBar(stack)):
+        for callback in (stopper, StepProgress(stack)):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stopper.interrupted:
