@@ -4,6 +4,8 @@ Of a file with a GPT-2 vocabulary transformers 5.5 makes another tokenizer: Code
 instead of SmolLM2's 49 152.
 """
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -95,7 +97,8 @@ def _model(file: Path) -> "LlamaForCausalLM":
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
-    )
+    with redirect_stderr(StringIO()):  # its progress bar
+        model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+        )
     return model
