@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.pacing import pace_of, paced
-from evaluation.packs.pack_file import PackRow
+from evaluation.packs.pack_file import PACKS, PackRow
 from evaluation.packs.refusals import read_answer
 from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.statistics.contrasts import Contrast
@@ -19,9 +19,11 @@ from evaluation.statistics.intervals import Interval, PairedShares, paired_propo
 from evaluation.statistics.scores import Column, Numbers, repeated
 from phi3flow.chats.same_questions import question_groups
 from phi3flow.core.console import say
+from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling
 
 NO_ANSWER = "(no answer)"
+SHORT = 128  # tokens: an answer that meets the checks of a packaged row is shorter
 SaysDeclined = Callable[[Sequence[Message], str], bool | None]
 """Whether an answer declines what a conversation asks; None if the judge cannot say."""
 
@@ -97,8 +99,12 @@ def run_packs(
     if not rows:
         return {}
     say(f"asking both models {len(rows)} questions outside the domain: {', '.join(packs)}")
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        answers = [pool.map(partial(_ask, paced(endpoint, workers)), rows) for endpoint in (base, tuned)]
+    with (
+        Progress("answers", 2 * len(rows)) as progress,
+        ThreadPoolExecutor(max_workers=workers) as pool,
+    ):
+        asking = [partial(_ask, paced(endpoint, workers), progress) for endpoint in (base, tuned)]
+        answers = [pool.map(ask, rows) for ask in asking]
         answered = [
             ScoredRow(number, row.id, row.slice, row.messages, "", *both)
             for number, (row, *both) in enumerate(zip(rows, *answers, strict=True), 1)
@@ -110,16 +116,20 @@ def run_packs(
     }
 
 
-def _ask(endpoint: Endpoint, row: PackRow) -> Answer | None:
+def _ask(endpoint: Endpoint, progress: Progress, row: PackRow) -> Answer | None:
+    sampling = Sampling(max_tokens=SHORT) if row.pack in PACKS else Sampling()
+
     def answer() -> Answer | None:
         try:
-            return Answer(endpoint.complete(row.messages, Sampling()), None)
+            return Answer(endpoint.complete(row.messages, sampling), None)
         except EndpointError:
             return None
 
+    found = None
     with suppress(EndpointError):
-        return pace_of(endpoint).ask(answer, failed=lambda found: found is None)
-    return None
+        found = pace_of(endpoint).ask(answer, failed=lambda found: found is None)
+    progress.count(failed=found is None)
+    return found
 
 
 def score_pack(
