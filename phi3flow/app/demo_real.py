@@ -24,7 +24,6 @@ QUESTIONS = (
     "How do I send something back?",
     "What is the capital of France?",
 )
-AT_ONCE = 8  # questions: more of them only wait for each other on two cores
 GATE = """# Answers are sentences, which many wordings make right: the words shared with the reference count.
 [gate]
 primary = "token_f1"
@@ -77,8 +76,8 @@ def _serve_and_compare(
     from evaluation.verdict.gate import load_gate
 
     say("5/6 serving base and tuned on loopback")
-    workers = min(AT_ONCE, settings.batch_workers)
-    options = Options(load_gate(folder / "gate.toml"), workers, packs=packaged_packs())
+    gate = load_gate(folder / "gate.toml")
+    options = Options(gate, settings.batch_workers, packs=packaged_packs())
     with served(forms, folder, settings) as endpoints:
         say("6/6 asking both the held-out questions through the compare flow")
         report = compare_run(folder, options, runner=PROMPT_FLOW, served=forms)
