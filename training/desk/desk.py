@@ -166,7 +166,7 @@ def _replay(rng: random.Random) -> Iterator[Row]:
     """Without a system prompt, as the packs ask; their own questions are not among these."""
     texts = TEXT["replay"]
     for line in lines(texts["chats"]):
-        yield _chat("", _pair(line))
+        yield _chat("", _pair(line.replace(" // ", "\n")))
     for pair in texts["opposites"]:
         for word, opposite in (pair.split(), reversed(pair.split())):
             question = rng.choice(["What is the opposite of {}?", "Name the opposite of {}."])
