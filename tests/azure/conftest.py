@@ -32,6 +32,8 @@ def provisioned(emulator: Emulator) -> str:
     cluster = {"vmSize": "Standard_E4s_v3", "scaleSettings": scale}
     with client_of(emulator):
         arm = ResourceManagementClient(UserCredential(), tokens.SUBSCRIPTION)
+        for namespace in ("Microsoft.Cdn", "Microsoft.PolicyInsights"):
+            arm.providers.register(namespace)
         arm.resource_groups.create_or_update(GROUP, {"location": REGION})
         for resource_id, properties in (
             (storage, {}),

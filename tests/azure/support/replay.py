@@ -93,6 +93,8 @@ class Replay:
             "applicationInsights": f"{providers}/Microsoft.Insights/components/{names['account']}",
             "containerRegistry": f"{providers}/Microsoft.ContainerRegistry/registries/{names['account']}",
         }
+        for namespace in ("Microsoft.Cdn", "Microsoft.PolicyInsights"):
+            self._ask("POST", f"/subscriptions/{names['subscription']}/providers/{namespace}/register")
         self._make(names["group_id"], {"location": REGION})
         for resource_id in parts.values():
             self._make(resource_id, {"location": REGION})

@@ -6,6 +6,8 @@ from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane, Route
 from azure_emulator.front.wire import Reply, Request, azure_error
 
+ON_DEMAND = ("microsoft.cdn", "microsoft.policyinsights")
+
 
 def metadata(cloud: Cloud, request: Request) -> Reply:
     management = f"https://{Plane.MANAGEMENT.value}/"
@@ -60,21 +62,33 @@ def list_tenants(cloud: Cloud, request: Request) -> Reply:
     return Reply(200, {"value": [tenant]})
 
 
+def is_registered(cloud: Cloud, namespace: str) -> bool:
+    """A new subscription knows all that phi3flow uses, except what only online endpoints need."""
+    return namespace.lower() not in ON_DEMAND or cloud.store.read("providers", namespace.lower()) is not None
+
+
 def get_provider(cloud: Cloud, request: Request) -> Reply:
-    """Every provider is registered. Of its types one is told, in the regions that the emulator knows."""
+    """Of a provider's types one is told, as an example."""
     kind = {
         "resourceType": "operations",
         "locations": [],
         "apiVersions": ["2024-10-01"],
         "capabilities": "None",
     }
+    known = is_registered(cloud, request["namespace"])
     registration = {
         "namespace": request["namespace"],
-        "registrationState": "Registered",
+        "registrationState": "Registered" if known else "NotRegistered",
         "registrationPolicy": "RegistrationRequired",
         "resourceTypes": [kind],
     }
-    return Reply(200, {"id": request.path, **registration})
+    place = request.path.removesuffix("/register")
+    return Reply(200, {"id": place, **registration})
+
+
+def register(cloud: Cloud, request: Request) -> Reply:
+    cloud.store.write("providers", request["namespace"].lower(), {})
+    return get_provider(cloud, request)
 
 
 def list_providers(cloud: Cloud, request: Request) -> Reply:
@@ -88,5 +102,5 @@ ROUTES = [
     managed("GET", SUBSCRIPTION, get_subscription),
     managed("GET", f"{SUBSCRIPTION}/providers", list_providers),
     managed("GET", f"{SUBSCRIPTION}/providers/{{namespace}}", get_provider),
-    managed("POST", f"{SUBSCRIPTION}/providers/{{namespace}}/register", get_provider),
+    managed("POST", f"{SUBSCRIPTION}/providers/{{namespace}}/register", register),
 ]
