@@ -1,5 +1,6 @@
 """Sizes of virtual machines, and how many cores of each family the subscription may use."""
 
+import math
 from typing import NamedTuple
 
 from azure_emulator.arm.ids import SUBSCRIPTION, managed
@@ -37,6 +38,7 @@ SIZES = {
 }
 DEFAULT_CORES = 100
 NO_LIMIT = -1
+WITHOUT_RESERVE = {"standardNCADSA100v4Family", "standardNCADSH100v5Family"}
 ALL_DEDICATED = "Total Cluster Dedicated Regional vCPUs"
 ALL_LOW = "Total Cluster LowPriority Regional vCPUs"
 PRICES = {
@@ -77,8 +79,13 @@ def family_of(deployment: Document) -> str:
 
 
 def cores_of(deployment: Document) -> int:
+    """With a fifth more machines for upgrades, which Azure reserves for all but the large GPU sizes."""
     size = size_of(deployment["properties"].get("instanceType"))
-    return size.cores * int((deployment.get("sku") or {}).get("capacity") or 1) if size else 0
+    if size is None:
+        return 0
+    machines = int((deployment.get("sku") or {}).get("capacity") or 1)
+    reserved = machines if size.family in WITHOUT_RESERVE else math.ceil(1.2 * machines)
+    return size.cores * reserved
 
 
 def exceeded(cloud: Cloud, deployment: Document) -> str:
