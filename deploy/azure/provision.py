@@ -17,7 +17,7 @@ from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
 
 AUTHORIZATION = "Microsoft.Authorization"
-IDLE_SECONDS = 120
+IDLE_TIME = "PT2M"  # ISO 8601 as Azure writes it back: PT120S would differ at every run
 # The least that an endpoint and a cluster need: to read the model and to pull the image. The tutorials'
 # Contributor on the whole group would let a stolen container change or delete everything in it.
 ROLES = {
@@ -169,7 +169,7 @@ def cluster(cloud: Cloud, profile: Profile, nodes: int) -> Resource:
     scale = {
         "minNodeCount": 0,
         "maxNodeCount": nodes,
-        "nodeIdleTimeBeforeScaleDown": f"PT{IDLE_SECONDS}S",
+        "nodeIdleTimeBeforeScaleDown": IDLE_TIME,
     }
     machines = {"vmSize": profile.size, "vmPriority": "Dedicated", "scaleSettings": scale}
     # The registry has no admin password, so its nodes pull images as the identity.
