@@ -13,7 +13,8 @@ from typing import Any
 
 from deploy.azure.shared.names import OURS, Names, is_ours
 from deploy.azure.shared.plan import Cost, Look, Step
-from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.providers import missing_providers
+from deploy.azure.shared.session import Cloud, if_allowed
 from deploy.azure.shared.sizes import Profile
 
 AUTHORIZATION = "Microsoft.Authorization"
@@ -90,6 +91,7 @@ def provision_steps(cloud: Cloud, profile: Profile, nodes: int) -> list[Step]:
         made, parts = foundations(cloud), own_parts(names)
     roles = {part: role for part, role in ROLES.items() if part in parts}
     return [
+        *missing_providers(cloud),
         Resource(cloud, "resource group", names.group_id, {}),
         *made,
         ml_workspace(cloud, "workspace", names.workspace_id, parts),
@@ -144,13 +146,17 @@ def _vault(cloud: Cloud) -> dict[str, Any]:
     """Azure keeps a deleted vault, and its name, for 90 days: one that a teardown deleted comes back."""
     names = cloud.names
     place = f"/subscriptions/{names.subscription}/providers/Microsoft.KeyVault/locations/{names.region}"
-    deleted = cloud.read(f"{place}/deletedVaults/{names.vault}") is not None
+    deleted = if_allowed(
+        lambda: cloud.read(f"{place}/deletedVaults/{names.vault}"),
+        "deleted key vaults",
+        f"where Azure keeps one: az keyvault purge --name {names.vault}",
+    )
     return {
         "tenantId": cloud.subscription["tenantId"],
         "sku": {"name": "standard", "family": "A"},
         "accessPolicies": [],
         "enableRbacAuthorization": True,
-        **({"createMode": "recover"} if deleted else {}),
+        **({"createMode": "recover"} if deleted is not None else {}),
     }
 
 

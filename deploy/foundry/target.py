@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from deploy.azure.provision import Resource, foundations, ml_workspace, own_parts, parts_of
 from deploy.azure.shared.plan import Step
+from deploy.azure.shared.providers import missing_providers
 from deploy.azure.shared.session import Cloud, connect
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
@@ -78,6 +79,7 @@ def project_steps(cloud: Cloud) -> list[Step]:
     workspace = cloud.read(names.workspace_id)
     parts = parts_of(workspace) if workspace else own_parts(names)
     return [
+        *missing_providers(cloud),
         Resource(cloud, "resource group", names.group_id, {}),
         *([] if workspace else foundations(cloud)),
         ml_workspace(cloud, "hub", names.hub_id, parts),

@@ -76,6 +76,8 @@ def test_1_a_plan_says_what_would_be_made_and_writes_nothing(client, capsys):
         action["kind"] for action in actions
     }
     assert next(a for a in actions if a["kind"] == "cluster")["cost"] == "while it runs"
+    providers = {action["name"] for action in actions if action["kind"] == "resource provider"}
+    assert {"Microsoft.MachineLearningServices", "Microsoft.Cdn", "Microsoft.PolicyInsights"} <= providers
     writes = [entry for entry in asked(client, before) if entry.method in WRITES]
     assert [entry.path for entry in writes if not any(word in entry.path.lower() for word in ASKING)] == []
 

@@ -160,6 +160,8 @@ def refusal(code: str, message: str = "words") -> HttpResponseError:
         (ServiceRequestError("name or service not known"), "the connection to Azure broke"),
         (refusal("SubscriptionNotFound"), "does not see the subscription"),
         (refusal("OutOfQuota"), "no quota"),
+        (refusal("SubscriptionNotRegistered", "provider [N/A] isn't registered"), "Microsoft.PolicyInsights"),
+        (refusal("MissingSubscriptionRegistration"), "phi3flow azure provision registers"),
         (refusal("VaultAlreadyExists"), "the name is taken"),
         (refusal("SkuNotAvailable"), "does not offer the size"),
         (refusal("ImageBuildFailure"), "image could not be built"),

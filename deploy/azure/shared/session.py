@@ -55,6 +55,22 @@ def existing(get: Callable[..., T], *which: str, **how: Any) -> T | None:
         return None
 
 
+def if_allowed(get: Callable[[], T], what: str, otherwise: str) -> T | None:
+    """What `get` reads of the whole subscription; None, said on stderr, for a login that may not.
+
+    A role on the resource group alone does not reach there, and is enough for the rest of a plan.
+    """
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        return get()
+    except HttpResponseError as error:
+        if error.status_code != 403:
+            raise
+        say(f"{what}: not read, which takes Reader on the subscription; {otherwise}")
+        return None
+
+
 @dataclass(frozen=True)
 class Cloud:
     """One subscription and workspace with its clients; nothing of it holds a key."""
@@ -102,6 +118,12 @@ class Cloud:
     def delete(self, resource_id: str) -> "LROPoller[None]":
         """Begin to delete a resource."""
         return self.arm.resources.begin_delete_by_id(resource_id, api_version=api_version(resource_id))
+
+    def purge(self, workspace: str) -> "LROPoller[None]":
+        """Begin to delete a workspace, hub or project for good: else Azure keeps it, and its name, for 14 days."""
+        return self.ml.workspaces.begin_delete(
+            workspace, delete_dependent_resources=False, permanently_delete=True
+        )
 
     def ask(self, method: str, address: str) -> dict[str, Any]:
         """Resource Manager's JSON where no client has the call. Raises HttpResponseError."""

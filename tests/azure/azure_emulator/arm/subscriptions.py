@@ -1,12 +1,11 @@
 """The subscription itself: the cloud's metadata and the registered providers."""
 
+from azure_emulator.arm import registrations
 from azure_emulator.arm.ids import SUBSCRIPTION, managed
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.routing import Plane, Route
 from azure_emulator.front.wire import Reply, Request, azure_error
-
-ON_DEMAND = ("microsoft.cdn", "microsoft.policyinsights")
 
 
 def metadata(cloud: Cloud, request: Request) -> Reply:
@@ -62,11 +61,6 @@ def list_tenants(cloud: Cloud, request: Request) -> Reply:
     return Reply(200, {"value": [tenant]})
 
 
-def is_registered(cloud: Cloud, namespace: str) -> bool:
-    """A new subscription knows all that phi3flow uses, except what only online endpoints need."""
-    return namespace.lower() not in ON_DEMAND or cloud.store.read("providers", namespace.lower()) is not None
-
-
 def get_provider(cloud: Cloud, request: Request) -> Reply:
     """Of a provider's types one is told, as an example."""
     kind = {
@@ -75,7 +69,7 @@ def get_provider(cloud: Cloud, request: Request) -> Reply:
         "apiVersions": ["2024-10-01"],
         "capabilities": "None",
     }
-    known = is_registered(cloud, request["namespace"])
+    known = registrations.is_registered(cloud, request["namespace"])
     registration = {
         "namespace": request["namespace"],
         "registrationState": "Registered" if known else "NotRegistered",
@@ -87,7 +81,7 @@ def get_provider(cloud: Cloud, request: Request) -> Reply:
 
 
 def register(cloud: Cloud, request: Request) -> Reply:
-    cloud.store.write("providers", request["namespace"].lower(), {})
+    registrations.register(cloud, request["namespace"])
     return get_provider(cloud, request)
 
 

@@ -5,10 +5,10 @@ import time
 from azure_emulator.arm import ids as arm
 from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.registrations import FOR_ENDPOINTS, is_registered
 from azure_emulator.arm.services import ENDPOINTS as ENDPOINTS_SERVICE
 from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import require_settled, resource_document
-from azure_emulator.arm.subscriptions import ON_DEMAND, is_registered
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
 from azure_emulator.front.answers import fill, told
@@ -47,7 +47,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     cloud.store.put(resource_document(request.path, KIND, body, old, **properties))
     operation = cloud.operations.begin(Ending(request.path))
     arm.note_operation(cloud, request.path, operation, ENDPOINTS_SERVICE)
-    if not all(is_registered(cloud, namespace) for namespace in ON_DEMAND):
+    if not all(is_registered(cloud, namespace) for namespace in FOR_ENDPOINTS):
         cloud.operations.finish(operation, UNREGISTERED)
     return arm.begun(cloud, request, operation, created=old is None, service=ENDPOINTS_SERVICE)
 
