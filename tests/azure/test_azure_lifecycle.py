@@ -13,6 +13,7 @@ from azure_client import take
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.front.faults import Fault
+from azure_emulator.ml import quota
 from azure_fakes import write_inputs
 from emulated import client_of
 from recorded_comparison import compare_answers
@@ -259,6 +260,28 @@ def test_no_quota_names_the_family_the_cores_and_where_to_ask(client, capsys):
     assert "NCADSA100v4" in told
     assert "missing" in told
     assert "https://ml.azure.com/quota" in told
+
+
+def test_quota_is_checked_for_serving_before_anything_is_paid_for(client, work, capsys):
+    """One machine of four cores needs eight: Azure reserves a fifth more machines, rounded up."""
+    quota.set_limits(client.cloud, {"standardESv3Family": 7})
+    before = len(client.cloud.log.entries)
+    with pytest.raises(Phi3flowError, match=r"8 cores needed, 7 of 7 free, 1 missing") as refused:
+        take("deploy", work, 99)
+    assert "Standard ESv3 Family Cluster Dedicated vCPUs in eastus2" in refused.value.hint
+    assert "new cores limit 8" in refused.value.hint
+    assert [entry for entry in asked(client, before) if entry.method == "PUT"] == []
+    quota.set_limits(client.cloud, {"standardESv3Family": 100})
+
+
+@pytest.mark.parametrize(("limit", "words"), [(-1, "no limit is set"), (100, "of 100 free")])
+def test_a_limit_of_minus_one_is_no_limit(client, capsys, limit, words):
+    quota.set_limits(client.cloud, {"standardESv3Family": limit})
+    assert cli("provision", "--profile", "cpu", "--plan") == 0
+    told = capsys.readouterr().err
+    assert re.search(f"quota: Standard ESv3 Family Cluster Dedicated vCPUs: 16 cores needed, .*{words}", told)
+    assert "to serve tuned and base with openvino: Standard ESv3 Family" in told
+    quota.set_limits(client.cloud, {"standardESv3Family": 100})
 
 
 def test_logged_out_says_how_to_log_in(client, capsys, monkeypatch):

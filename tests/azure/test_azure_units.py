@@ -15,7 +15,8 @@ from deploy.azure.rollout import Held, require_promotion
 from deploy.azure.shared.assets import PACKAGES, staged
 from deploy.azure.shared.names import Names
 from deploy.azure.shared.problems import explaining
-from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, serving_size
+from deploy.azure.shared.quota import Quota
+from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, reserved, serving_size
 from deploy.azure.train import Training, check_here
 from deploy.foundry.catalog import CatalogTraining
 from deploy.verify.fidelity import Reference
@@ -235,6 +236,27 @@ def test_every_size_that_is_used_has_a_price():
     sizes = [profile_for("gpu").size, profile_for("cpu").size, serving_size("openvino"), serving_size("vllm")]
     assert all(hourly(size) for size in sizes)
     assert hourly("Standard_Unknown") is None
+
+
+def test_a_family_without_a_row_is_unknown_and_not_enough():
+    unlisted = Quota("standardXFamily", "Standard_X", 4, 0, None)
+    assert "Azure lists no such quota, so look at https://ml.azure.com/quota" in str(unlisted)
+    assert Quota("f", "s", 4, 98, 100).missing == 2
+    assert Quota("f", "s", 4, 98, -1).missing == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "machines", "counted"),
+    [
+        ("standardDSv2Family", 10, 12),
+        ("standardDSv2Family", 1, 2),
+        ("standard NDASv4_A100 Family", 10, 10),
+        ("standardNCADSA100v4Family", 1, 1),
+    ],
+)
+def test_azure_reserves_a_fifth_more_machines_but_of_large_gpus(family, machines, counted):
+    """The example of Microsoft's page: 10 instances need quota for 12."""
+    assert reserved(family, machines) == counted
 
 
 def test_chats_are_encoded_before_a_job_is_submitted(tmp_path, capsys):

@@ -120,7 +120,7 @@ class Cloud:
         return self.arm.resources.begin_delete_by_id(resource_id, api_version=api_version(resource_id))
 
     def purge(self, workspace: str) -> "LROPoller[None]":
-        """Begin to delete a workspace, hub or project for good: else Azure keeps it, and its name, for 14 days."""
+        """Begin to delete a workspace, hub or project for good: else Azure keeps its name for 14 days."""
         return self.ml.workspaces.begin_delete(
             workspace, delete_dependent_resources=False, permanently_delete=True
         )

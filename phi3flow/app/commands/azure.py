@@ -16,9 +16,10 @@ from typer import Option
 
 from deploy.azure.shared.plan import as_data, carry_out
 from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.quota import quotas_for, require_quota
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.session import connect as connect_to_azure
-from deploy.azure.shared.sizes import profile_for, quota_for, require_quota, serving_size
+from deploy.azure.shared.sizes import profile_for, serving_size
 from phi3flow.app.commands.train import Data, Model, Recipe, Seed
 from phi3flow.app.commands.verify import AtLeast, Check, reference_of
 from phi3flow.core.console import Outcome, say
@@ -38,6 +39,7 @@ Size = Annotated[
     str | None,
     Option(metavar="SIZE", help="Another machine size, such as Standard_E16s_v3 (default: the profile's)."),
 ]
+ENGINES = {"gpu": "vllm", "cpu": "openvino"}  # what usually serves what a profile trains
 Nodes = Annotated[int, Option(metavar="N", help="Most machines at once.")]
 
 
@@ -53,9 +55,9 @@ def provision(
     asked, cloud = profile_for(profile, size, nodes), _cloud()
     with explaining("before any write", []):
         if cloud.read(cloud.names.compute_id(asked.compute)) is None:
-            quota = quota_for(cloud, asked.size, nodes)
-            say(f"quota: {quota or 'Azure names none for ' + asked.size}")
-            require_quota(quota, cloud.names.region)
+            quotas = quotas_for(cloud, asked.size, nodes)
+            require_quota(quotas, cloud.names.region, "--profile cpu, or fewer --nodes")
+        _say_serving(cloud, ENGINES[profile])
         steps = provision_steps(cloud, asked, nodes)
     return planned(carry_out(steps, plan=plan), plan, "phi3flow azure train --data DIR --recipe NAME")
 
@@ -206,6 +208,13 @@ def teardown(
         raise BadInput("--expired and --old exclude each other", "phi3flow azure teardown --expired")
     what: Any = "expired" if expired else "old" if old else "everything"
     return removed(teardown(_cloud(), what, plan=plan), plan)
+
+
+def _say_serving(cloud: Cloud, engine: str) -> None:
+    """What the tuned model and the base beside it will need; `deploy` checks it again, and refuses."""
+    for quota in quotas_for(cloud, serving_size(engine), 2, serving=True):
+        short = f"; {quota.missing} missing: ask now, it can take days" if quota.missing else ""
+        say(f"to serve tuned and base with {engine}: {quota}{short}")
 
 
 @contextmanager

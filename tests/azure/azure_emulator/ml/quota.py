@@ -92,7 +92,7 @@ def exceeded(cloud: Cloud, deployment: Document) -> str:
     """Why this deployment, which is in the store already, cannot have its cores; empty where it can."""
     family = family_of(deployment)
     total, limit = used(cloud, family), limits(cloud).get(family, 0)
-    if not family or total <= limit:
+    if not family or limit == NO_LIMIT or total <= limit:
         return ""
     wanted = cores_of(deployment)
     return (
@@ -107,12 +107,16 @@ def list_usages(cloud: Cloud, request: Request) -> Reply:
     taken = {family: used(cloud, family) for family in known}
     rows = [
         _row(request, "totalCores", "Clusters", 0, 500),
-        _row(request, "dedicatedCores", ALL_DEDICATED, sum(taken.values()), sum(known.values())),
+        _row(request, "dedicatedCores", ALL_DEDICATED, sum(taken.values()), _all(known)),
         *(_row(request, "vmFamily", _called(one, "Dedicated"), taken[one], known[one]) for one in known),
         _row(request, "lowPriorityCores", ALL_LOW, 0, DEFAULT_CORES),
         *(_row(request, "vmFamily", _called(one, "LowPriority"), 0, NO_LIMIT) for one in known),
     ]
     return Reply(200, {"value": rows})
+
+
+def _all(known: dict[str, int]) -> int:
+    return sum(limit for limit in known.values() if limit != NO_LIMIT)
 
 
 def _called(family: str, priority: str) -> str:
