@@ -164,6 +164,7 @@ def refusal(code: str, message: str = "words") -> HttpResponseError:
         (refusal("SubscriptionNotRegistered", "provider [N/A] isn't registered"), "Microsoft.PolicyInsights"),
         (refusal("MissingSubscriptionRegistration"), "phi3flow azure provision registers"),
         (refusal("VaultAlreadyExists"), "the name is taken"),
+        (refusal("Conflict", "A soft-deleted workspace has this name."), "Recently deleted: purge"),
         (refusal("SkuNotAvailable"), "does not offer the size"),
         (refusal("ImageBuildFailure"), "image could not be built"),
         (refusal("ResourceNotReady"), "the container does not become ready"),

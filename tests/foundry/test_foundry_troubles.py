@@ -266,6 +266,15 @@ def test_teardown_takes_the_project_before_its_hub(isolated, tmp_path, monkeypat
         assert [entry for entry in azure.cloud.log.entries if entry.unknown] == []
 
 
+def test_what_delete_took_away_can_be_made_again_at_once(isolated, tmp_path, monkeypatch, capsys):
+    """Azure keeps a deleted workspace and its name for 14 days, unless it is told to purge."""
+    monkeypatch.chdir(tmp_path)
+    with Emulator(Options(tmp_path / "cloud")) as azure, client_of(azure):
+        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
+        for step in ("create", "delete", "create"):
+            assert foundry(step) == 0, capsys.readouterr().err
+
+
 def test_help_of_a_step_imports_no_sdk():
     code = (
         "import sys; from phi3flow.app.cli import main\n"

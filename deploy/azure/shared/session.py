@@ -24,12 +24,14 @@ CONNECT_SECONDS, READ_SECONDS = 20, 120
 MANAGEMENT = "https://management.azure.com"
 SUBSCRIPTIONS_API, GROUPS_API = "2022-12-01", "2021-04-01"
 ML_WORKSPACES = "microsoft.machinelearningservices/workspaces"
-# Of each type of resource that phi3flow makes, in the order of removal: a workspace holds its endpoints, and
-# stands on its storage. Those of the last two are part of others.
+# Of each type of resource that phi3flow makes or leads to, in the order of removal: a workspace holds its
+# endpoints, and stands on its storage. Those of the last two are part of others.
 API_VERSIONS = {
     ML_WORKSPACES: "2024-10-01",
     "microsoft.managedidentity/userassignedidentities": "2023-01-31",
     "microsoft.insights/components": "2020-02-02",
+    "microsoft.alertsmanagement/smartdetectoralertrules": "2021-04-01",
+    "microsoft.insights/actiongroups": "2023-01-01",
     "microsoft.containerregistry/registries": "2023-07-01",
     "microsoft.keyvault/vaults": "2023-07-01",
     "microsoft.storage/storageaccounts": "2023-04-01",
