@@ -97,7 +97,7 @@ def _order(resource: Any) -> tuple[int, bool, str]:
 
 
 def _keep_because(cloud: Cloud, one: Any, listed: Sequence[Any], *, our_group: bool) -> str:
-    """Application Insights makes an alert rule and an action group by itself, without a tag; they outlive it."""
+    """Application Insights makes an alert rule and an action group, without a tag; they outlive it."""
     kind, name = str(one.type).lower(), str(one.name).lower()
     insights = own_parts(cloud.names)["applicationInsights"].rsplit("/", 1)[1].lower()
     if kind == ALERT_RULE and name == f"failure anomalies - {insights}":

@@ -47,7 +47,7 @@ def create(cloud: Cloud, resource_id: str, body: Document) -> Document:
 
 def _make_alerts(cloud: Cloud, insights: str) -> None:
     """Application Insights' own alert rule and action group, without tags; they stay when it is deleted."""
-    group, name = insights.split("/providers/")[0], insights.rsplit("/", 1)[1]
+    group, name = insights.split("/providers/", maxsplit=1)[0], insights.rsplit("/", 1)[1]
     alerts = (
         f"{group}/providers/microsoft.alertsmanagement/smartDetectorAlertRules/Failure Anomalies - {name}"
     )
