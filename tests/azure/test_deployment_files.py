@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from azure.ai.ml import load_environment, load_online_deployment, load_online_endpoint
+from packaging.version import Version
 from tiny import new_tokenizer
 from transformers import AutoTokenizer
 
@@ -157,3 +158,11 @@ def test_vllm_keeps_to_the_context_whose_rotary_factors_training_used(tmp_path):
     assert words[words.index("--max-model-len") + 1] == "4096"
     assert words[words.index("--chat-template") + 1] == str(tmp_path / "template")
     assert serve.context({"rope_parameters": {"rope_type": "default"}}) == []
+
+
+def test_jobs_get_an_mlflow_that_azures_plugin_allows():
+    """1.62.0.post6 has mlflow-skinny<=3.15.0. Unpinned, pip took an older one, without a cap, which crashes."""
+    conda = yaml.safe_load((FOLDER.parent / "environment-train.yaml").read_text())
+    pins = dict(one.split("==") for one in conda["dependencies"][-1]["pip"] if "==" in one)
+    assert pins["azureml-mlflow"] == "1.62.0.post6"
+    assert Version(pins["mlflow"]) <= Version("3.15.0")
