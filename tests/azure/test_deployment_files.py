@@ -161,7 +161,7 @@ def test_vllm_keeps_to_the_context_whose_rotary_factors_training_used(tmp_path):
 
 
 def test_jobs_get_an_mlflow_that_azures_plugin_allows():
-    """1.62.0.post6 has mlflow-skinny<=3.15.0. Unpinned, pip took an older one, without a cap, which crashes."""
+    """1.62.0.post6 has mlflow-skinny<=3.15.0. Unpinned, pip took an older one without a cap: it crashes."""
     conda = yaml.safe_load((FOLDER.parent / "environment-train.yaml").read_text())
     pins = dict(one.split("==") for one in conda["dependencies"][-1]["pip"] if "==" in one)
     assert pins["azureml-mlflow"] == "1.62.0.post6"

@@ -114,11 +114,11 @@ def test_a_failed_log_is_made_up_by_the_same_command_and_only_once(model, tmp_pa
 
 
 def test_a_logger_that_breaks_costs_neither_weights_nor_the_command(model, tmp_path, monkeypatch, capsys):
-        raise TypeError("azureml_artifacts_builder() got an unexpected argument 'tracking_uri'")
+    """azureml-mlflow raises a TypeError beside a newer mlflow; a job's outputs are written before that."""
     from deploy.azure import job_outputs
 
     def store(store_uri=None, artifact_uri=None):
-        raise TypeError("azureml_artifacts_builder() got an unexpected keyword argument 'tracking_uri'")
+        raise TypeError("azureml_artifacts_builder() got an unexpected argument 'tracking_uri'")
 
     tracking_service._tracking_store_registry.register("broken", store)
     monkeypatch.setattr(fluent, "_active_experiment_id", None)
