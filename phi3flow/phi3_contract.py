@@ -1,7 +1,7 @@
 """The client for every wire contract of a Phi-3 endpoint.
 
 Flows include this file (`additional_includes`), so it imports only the standard library and `requests` (with
-its urllib3). Contracts:
+its urllib3), and keeps to Python 3.9, which Prompt flow's image in the cloud has. Contracts:
 
     A           {"input_data": [text], "params": {..}}                        -> ["text"]
     B           {"input_data": {"input_string": [..], "parameters": {..}}}    -> {"output": "text"}
@@ -13,6 +13,8 @@ cookbook send them. Error messages are fixed texts and, for a refusal, the reaso
 bounded line, in which the key and URLs are blacked out.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import random
@@ -21,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -198,7 +200,7 @@ class Endpoint:
             raise Rejected(f"unknown contract '{self.contract}'", "known: " + ", ".join(CONTRACTS))
 
     @classmethod
-    def from_connection(cls, configs: Mapping[str, str], secrets: Mapping[str, str]) -> "Endpoint":
+    def from_connection(cls, configs: Mapping[str, str], secrets: Mapping[str, str]) -> Endpoint:
         """Read a custom connection. Foundry's Custom keys put every entry into `secrets`.
 
         Raises Rejected if there is no endpoint.
@@ -488,7 +490,7 @@ def split_turns(messages: Sequence[Message]) -> Turns:
         raise Unsupported("a prompt ends with the user's question")
     history = [
         {"inputs": {"question": asked["content"]}, "outputs": {"answer": answered["content"]}}
-        for asked, answered in zip(turns[0:-1:2], turns[1::2], strict=True)
+        for asked, answered in zip(turns[0:-1:2], turns[1::2])
     ]
     return Turns(turns[-1]["content"], history, system)
 
@@ -559,7 +561,7 @@ def _retry_after(value: str) -> float | None:
     if value.replace(".", "", 1).isascii() and value.replace(".", "", 1).isdigit():
         return float(value)
     try:
-        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds(), 0.0)
     except (ValueError, TypeError):  # TypeError: a date without a zone
         return None
 
@@ -625,7 +627,7 @@ def _node_error(body: bytes, reason: str) -> FlowFailed | None:
     for kind, fixed in NODE_ERRORS.items():
         if kind.__name__ == name:
             said = reason.partition(f"({name}) ")[2]
-            return FlowFailed(kind(said if said and issubclass(kind, Rejected | Unauthorized) else fixed))
+            return FlowFailed(kind(said if said and issubclass(kind, (Rejected, Unauthorized)) else fixed))
     return None
 
 
