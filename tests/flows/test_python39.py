@@ -37,7 +37,8 @@ module("urllib3")
 module("urllib3.exceptions", ProtocolError=Failed)
 module("promptflow")
 module("promptflow.core", tool=lambda f: f, log_metric=print)
-module("promptflow.connections", CustomConnection=object)
+module("promptflow.connections", CustomConnection=object, OpenAIConnection=object)
+module("promptflow.exceptions", PromptflowException=Failed)
 """
 RUNS = {
     "chat": """
