@@ -192,7 +192,7 @@ def finetune(
     *,
     data: Data,
     model: Annotated[
-        str, Option(metavar="NAME:VERSION", help="Model of the catalog, such as Phi-3-mini-4k-instruct:11.")
+        str, Option(metavar="NAME:VERSION", help="Model of the catalog, such as Phi-4-mini-instruct:1.")
     ],
     learning_rate: Annotated[float, Option(metavar="X", help="Peak learning rate.")] = 5e-6,
     scheduler: Annotated[str, Option(metavar="NAME", help="lr_scheduler_type of transformers.")] = "cosine",
@@ -203,7 +203,7 @@ def finetune(
 ) -> Outcome:
     """Fine-tune a Phi mini with the model catalog's own fine-tuning.
 
-    example: phi3flow foundry finetune --data runs/mine/data --model Phi-3-mini-4k-instruct:11
+    example: phi3flow foundry finetune --data runs/mine/data --model Phi-4-mini-instruct:1
     """
     from deploy.foundry.catalog import CatalogTraining
     from deploy.foundry.catalog import finetune as finetune_in_catalog
