@@ -73,8 +73,8 @@ class CatalogTraining:
         self.asset  # noqa: B018 - checks the model
         if not self.model.startswith("Phi-4"):
             say(
-                f"{self.model}: its serverless endpoints ended on {SERVERLESS_ENDED}, so the catalog may drop it; "
-                "Phi-4-mini-instruct takes its place"
+                f"{self.model}: its serverless endpoints ended on {SERVERLESS_ENDED}, and the catalog may "
+                "drop it; Phi-4-mini-instruct takes its place"
             )
         if self.scheduler not in SCHEDULERS:
             raise BadInput(f"--scheduler: unknown '{self.scheduler}'", nearest(self.scheduler, SCHEDULERS))
@@ -171,7 +171,8 @@ def _training_job(cloud: Cloud, asked: CatalogTraining, rows: Path) -> Job:
             validation_data=str(validation),
             hyperparameters=asked.hyperparameters,
             compute=asked.profile.compute,
-            output_model_name_prefix=f"{OUTPUT}-{identity}",  # its own, so that its first version is this job's
+            # A name of its own, so that the model's first version is this job's.
+            output_model_name_prefix=f"{OUTPUT}-{identity}",
             name=name,
             display_name=f"{asked.model} on {asked.tags['data']}",
             experiment_name=EXPERIMENT,

@@ -210,12 +210,13 @@ class JobRunner:
     def _register(self, workspace: str, asset: str, uri: str) -> None:
         """As the service does for an output with an asset's name: version 1 of a model, without our tags."""
         properties = {"modelUri": uri, "modelType": "mlflow_model", "flavors": {}, "stage": None}
-        for resource_id, kind, held in (
-            (f"{workspace}/models/{asset}", "models", {"latestVersion": "1", "nextVersion": "2"}),
-            (f"{workspace}/models/{asset}/versions/1", "models/versions", properties),
+        counted = {"latestVersion": "1", "nextVersion": "2"}
+        for path, kind, held in (
+            (f"models/{asset}", "models", counted),
+            (f"models/{asset}/versions/1", "models/versions", properties),
         ):
-            kind = f"Microsoft.MachineLearningServices/workspaces/{kind}"
-            self._store.put(resource_document(resource_id, kind, {"properties": held}, None))
+            whole = f"Microsoft.MachineLearningServices/workspaces/{kind}"
+            self._store.put(resource_document(f"{workspace}/{path}", whole, {"properties": held}, None))
 
     def _require(self, job_id: str) -> Document:
         self._check(job_id)
