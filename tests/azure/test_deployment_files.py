@@ -14,6 +14,7 @@ from tiny import new_tokenizer
 from transformers import AutoTokenizer
 
 from deploy.azure.container.deployments.vllm import serve
+from deploy.azure.shared.assets import GPU_IMAGE, IMAGE
 from deploy.scoring.engine import CACHE_BYTES, MAX_WAITING
 from deploy.scoring.engines.openvino_engine import MAX_RUNNING
 from phi3flow.chats.chat_template import encode_prompt
@@ -166,3 +167,12 @@ def test_jobs_get_an_mlflow_that_azures_plugin_allows():
     pins = dict(one.split("==") for one in conda["dependencies"][-1]["pip"] if "==" in one)
     assert pins["azureml-mlflow"] == "1.62.0.post6"
     assert Version(pins["mlflow"]) <= Version("3.15.0")
+
+
+def test_every_image_is_named_by_its_version():
+    """An environment whose version is a hash of its content cannot stand on `latest`."""
+    files = [*FOLDER.rglob("*.yaml"), *FOLDER.rglob("Dockerfile")]
+    named = [name for file in files for name in re.findall(r"^(?:image:|FROM) (\S+)", file.read_text(), re.M)]
+    images = [IMAGE, GPU_IMAGE, *named]
+    assert len(images) == 4
+    assert [image for image in images if not re.search(r":v?\d[\w.]+$", image)] == []

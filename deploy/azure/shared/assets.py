@@ -18,8 +18,9 @@ from deploy.azure.shared.plan import Cost, Look
 from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.lineage import sha256_of
 
-IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
-GPU_IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.4-ubuntu22.04:latest"
+# By version: an environment's own version is a hash of what is in it, which `latest` would belie.
+IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:20260715.v1"
+GPU_IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.4-ubuntu22.04:20260715.v1"
 VERSION_LENGTH = 16
 # The packages lie side by side, in a checkout and where pip installs them. The page (ui) stays here.
 _ROOT = Path(__file__).parents[3]
