@@ -15,6 +15,7 @@ from deploy.azure.shared.assets import (
     VERSION_LENGTH,
     Asset,
     data_asset,
+    has_gpu,
     model_asset,
     staged,
     training_environment,
@@ -109,7 +110,7 @@ def _job(cloud: Cloud, asked: Training, base: Asset | None, rows: Path, code: Pa
 
 
 def command_line(asked: Training) -> str:
-    """One line of shell: train, write the outputs, log the run to the workspace."""
+    """One line of shell: look for the GPU, train, write the outputs, log the run to the workspace."""
     recipe = RECIPE if Path(asked.recipe).is_file() else asked.recipe
     model = ["--model", "${{inputs.base}}" if asked.base else asked.model] if asked.model else []
     words = ["train", "--data", "${{inputs.data}}", "--recipe", recipe, *model]
@@ -117,7 +118,8 @@ def command_line(asked: Training) -> str:
     quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
     outputs = "${{outputs.model}} ${{outputs.card}}"
     run = "python -P -m"
-    return f"PHI3FLOW_TRACK=0 {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
+    gpu = f"{run} deploy.azure.job_gpu && " if has_gpu(asked.profile.compute) else ""
+    return f"{gpu}PHI3FLOW_TRACK=0 {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
 
 
 def require_splits(data: Path) -> None:

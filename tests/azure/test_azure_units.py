@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ServiceRequestError
 
 from custom_connections.promptflow_home import QUIET
+from deploy.azure import job_gpu
 from deploy.azure.deploy import Serving
 from deploy.azure.provision import differences
 from deploy.azure.rollout import Held, require_promotion
@@ -17,7 +19,7 @@ from deploy.azure.shared.names import Names
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.quota import Quota
 from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, reserved, serving_size
-from deploy.azure.train import Training, check_here
+from deploy.azure.train import Training, check_here, command_line
 from deploy.foundry.catalog import CatalogTraining
 from deploy.verify.fidelity import Reference
 from phi3flow.app.commands.verify import reference_of
@@ -258,6 +260,20 @@ def test_a_family_without_a_row_is_unknown_and_not_enough():
 def test_azure_reserves_a_fifth_more_machines_but_of_large_gpus(family, machines, counted):
     """The example of Microsoft's page: 10 instances need quota for 12."""
     assert reserved(family, machines) == counted
+
+
+@pytest.mark.parametrize(("profile", "looks"), [("gpu", True), ("cpu", False)])
+def test_a_job_on_gpus_looks_for_them_before_it_trains(tmp_path, profile, looks):
+    line = command_line(Training(tmp_path, "tiny-cpu", None, 0, 1, profile_for(profile)))
+    assert line.startswith("python -P -m deploy.azure.job_gpu && ") == looks
+    assert line.index("PHI3FLOW_TRACK=0 python -P -m phi3flow train") < line.index("job_outputs")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_the_job_stops_with_the_reason(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemExit, match=r"sees no GPU here \(no NVIDIA driver\)"):
+        job_gpu.main()
 
 
 def test_chats_are_encoded_before_a_job_is_submitted(tmp_path, capsys):

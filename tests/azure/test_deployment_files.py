@@ -176,3 +176,11 @@ def test_every_image_is_named_by_its_version():
     images = [IMAGE, GPU_IMAGE, *named]
     assert len(images) == 4
     assert [image for image in images if not re.search(r":v?\d[\w.]+$", image)] == []
+
+
+def test_torch_and_the_image_of_gpu_jobs_are_of_one_cuda():
+    """PyPI's torch is built for CUDA 13 from 2.11 on, and then needs driver 580 or newer."""
+    conda = yaml.safe_load((FOLDER.parent / "environment-train.yaml").read_text())
+    pins = dict(one.split("==") for one in conda["dependencies"][-1]["pip"] if "==" in one)
+    assert "cuda12" in GPU_IMAGE
+    assert Version(pins["torch"]) < Version("2.11")

@@ -89,9 +89,14 @@ class Asset:
         self._operations.create_or_update(made)
 
 
+def has_gpu(compute: str) -> bool:
+    """Clusters are named after their profile."""
+    return compute.startswith("gpu")
+
+
 def training_environment(cloud: Cloud, compute: str, verb: str) -> Asset:
     """The image and packages that jobs run in on the cluster `compute`; Azure builds it at the first job."""
-    image = GPU_IMAGE if compute.startswith("gpu") else IMAGE
+    image = GPU_IMAGE if has_gpu(compute) else IMAGE
     conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
     version = version_of(image, conda.read_text(encoding="utf-8"))
     content = {"image": image, "conda_file": str(conda)}
