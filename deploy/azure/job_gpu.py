@@ -15,8 +15,8 @@ def main() -> None:
         return
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
     raise SystemExit(
-        f"torch {torch.__version__}, built for {built}, sees no GPU here ({driver()}). Training would take "
-        "days: choose a torch for the driver in deploy/azure/container/environment-train.yaml, or --profile cpu"
+        f"torch {torch.__version__}, built for {built}, sees no GPU here ({driver()}). It would train for "
+        "days: choose a torch for the driver (environment-train.yaml in deploy/azure/container), or --profile cpu"
     )
 
 
