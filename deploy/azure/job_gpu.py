@@ -16,7 +16,8 @@ def main() -> None:
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
     raise SystemExit(
         f"torch {torch.__version__}, built for {built}, sees no GPU here ({driver()}). It would train for "
-        "days: choose a torch for the driver (environment-train.yaml in deploy/azure/container), or --profile cpu"
+        "days: choose a torch for the driver in deploy/azure/container/environment-train.yaml, or use "
+        "--profile cpu"
     )
 
 
