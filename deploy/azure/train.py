@@ -1,5 +1,6 @@
 """`phi3flow azure train`: the same `phi3flow train`, as a command job."""
 
+import re
 import shlex
 import shutil
 import tempfile
@@ -26,11 +27,13 @@ from deploy.azure.shared.plan import Action, Step
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
+from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.lineage import Artifact, commit, read_manifest, sha256_of, write_manifest
 from phi3flow.core.sides import BASE, TUNED
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SPLITS = ("train.jsonl", "val.jsonl")  # the held-out test rows stay here
 CARD = TUNED.name  # the folder beside the run's manifest
 MARK = ".job"  # in the card: which job it is of
@@ -130,7 +133,8 @@ def require_splits(data: Path) -> None:
 
 
 def check_here(asked: Training) -> None:
-    """Encode the chats before a machine is paid for. Raises BadInput for chats that the job would refuse."""
+    """Encode the chats before a machine is paid for. Raises BadInput for what the job would refuse."""
+    _require_base(asked.model)
     if not find_spec("transformers"):
         say("  chats are not checked here: pip install 'phi3flow[train]'")
         return
@@ -146,6 +150,18 @@ def check_here(asked: Training) -> None:
         return
     for sentence in told:
         say(f"  {sentence}")
+
+
+def _require_base(model: str | None) -> None:
+    """Raises BadInput for adapters alone, for a folder without a model, and for one that is not there."""
+    if model is None:
+        return
+    folder = Path(model)
+    require_no_adapter(folder)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise BadInput(f"{model}: not a model folder (no config.json)", "give the folder of a base model")
+    if not folder.is_dir() and not HUB_ID.fullmatch(model):
+        raise BadInput(f"{model}: no such model folder", "hf download ID --local-dir DIR, then --model DIR")
 
 
 def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:

@@ -28,6 +28,7 @@ from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.session import Cloud, existing
 from deploy.azure.shared.sizes import Profile
 from deploy.azure.train import SPLITS, record_training, require_splits
+from phi3flow.chats.rows import load_split
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, nearest
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
@@ -83,6 +84,12 @@ class CatalogTraining:
         if self.epochs < 1:
             raise BadInput("--epochs: must be at least 1", "--epochs 3")
         require_splits(self.data)
+        for split in SPLITS:
+            if any(chat.uses_tools for chat in load_split(self.data / split)):
+                raise BadInput(
+                    f"{self.data / split}: chats with tools, which the catalog's chat completion does not take",
+                    "phi3flow azure train does",
+                )
 
     @property
     def hyperparameters(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What the cloud half decides without a cloud."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -262,6 +263,36 @@ def test_azure_reserves_a_fifth_more_machines_but_of_large_gpus(family, machines
     assert reserved(family, machines) == counted
 
 
+def test_a_base_that_the_job_could_not_load_is_refused_before_it_is_submitted(tmp_path):
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "adapter_config.json").write_text('{"base_model_name_or_path": "any/base"}')
+    (tmp_path / "empty").mkdir()
+    for model, words in {
+        "adapters": "LoRA adapters of any/base, not a model",
+        "empty": "not a model folder",
+        "missing": "no such model folder",
+    }.items():
+        asked = Training(tmp_path, "tiny-cpu", str(tmp_path / model), 0, 1, profile_for("cpu"))
+        with pytest.raises(BadInput, match=words):
+            check_here(asked)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"role": "user", "content": 7}, r"train\.jsonl:1: messages\[0\]\.content"),
+        ({"role": "nobody", "content": "Hi"}, r"train\.jsonl:1: messages\[0\]\.role"),
+    ],
+)
+def test_chats_that_the_catalog_would_trip_over_are_named_first(tmp_path, message, words):
+    answer = {"role": "assistant", "content": "Hello."}
+    for name in ("train", "val"):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"messages": [message, answer]}])
+    good = {"model": "Phi-4-mini-instruct:1", "learning_rate": 5e-6, "scheduler": "cosine", "epochs": 3}
+    with pytest.raises(BadInput, match=words):
+        CatalogTraining(data=tmp_path, profile=profile_for("cpu"), **good).require()
+
+
 @pytest.mark.parametrize(("profile", "looks"), [("gpu", True), ("cpu", False)])
 def test_a_job_on_gpus_looks_for_them_before_it_trains(tmp_path, profile, looks):
     line = command_line(Training(tmp_path, "tiny-cpu", None, 0, 1, profile_for(profile)))
@@ -277,7 +308,9 @@ def test_without_a_gpu_the_job_stops_with_the_reason(monkeypatch):
 
 
 def test_chats_are_encoded_before_a_job_is_submitted(tmp_path, capsys):
-    tokenizer = Path(__file__).parents[1] / "data" / "phi3_tokenizer"
+    tokenizer = tmp_path / "model"
+    shutil.copytree(Path(__file__).parents[1] / "data" / "phi3_tokenizer", tokenizer)
+    (tokenizer / "config.json").write_text("{}")
     short = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
     long = [{"role": "user", "content": "word " * 300}, short[1]]
     write_jsonl(tmp_path / "train.jsonl", [{"messages": short}, {"messages": long}])
