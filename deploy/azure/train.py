@@ -21,9 +21,9 @@ from deploy.azure.shared.assets import (
     staged,
     training_environment,
 )
-from deploy.azure.shared.job import Job, command_job, run_job
+from deploy.azure.shared.job import Job, command_job, follow, run_job
 from deploy.azure.shared.names import OURS
-from deploy.azure.shared.plan import Action, Step
+from deploy.azure.shared.plan import Action, Step, carry_out
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
@@ -37,6 +37,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SPLITS = ("train.jsonl", "val.jsonl")  # the held-out test rows stay here
 CARD = TUNED.name  # the folder beside the run's manifest
 MARK = ".job"  # in the card: which job it is of
+SUBMIT = "submit"  # the manifest's step of a job that is waited for later
 RECIPE = "recipe.toml"  # in the job's code folder, where the recipe is a file of the user's
 
 
@@ -71,11 +72,18 @@ class Training:
 
 
 def train(
-    cloud: Cloud, asked: Training, out: Path, *, plan: bool, code: Mapping[str, Path] = PACKAGES
+    cloud: Cloud,
+    asked: Training,
+    out: Path,
+    *,
+    plan: bool,
+    wait: bool = True,
+    code: Mapping[str, Path] = PACKAGES,
 ) -> tuple[list[Action], str]:
     """Submit or find the job, watch it, fetch what `verify` needs into `out/tuned`; returns the job's name.
 
-    Raises BadInput before anything is written, Phi3flowError when Azure or the job fails.
+    Without `wait` it is only submitted, for `wait_for` to go on. Raises BadInput before anything is written,
+    Phi3flowError when Azure or the job fails.
     """
     require_splits(asked.data)
     rows = {name: asked.data / name for name in SPLITS}
@@ -83,11 +91,32 @@ def train(
     base = base_model(cloud, asked.base, asked.tags) if asked.base else None
     with staged(rows) as data, staged({**code, **recipe}) as folder:
         needs, job = _job(cloud, asked, base, data, folder)
-        actions = run_job(needs, job, plan=plan)
+        actions = run_job(needs, job, plan=plan) if wait else carry_out([*needs, job], plan=plan)
     if not plan:
-        details = {"tags": asked.tags, "compute": asked.profile.compute}
-        record_training(job, details | ({"base": base.name} if base else {}), asked.data, out)
+        details = {"job": job.name, "identity": job.identity, "tags": asked.tags}
+        details |= {"compute": asked.profile.compute, **({"base": base.name} if base else {})}
+        data = data_artifacts(asked.data)
+        if wait:
+            record_training(cloud, details, out, data)
+        else:
+            record(out, SUBMIT, details, data)
     return actions, job.name
+
+
+def wait_for(cloud: Cloud, out: Path, seconds: float) -> bool:
+    """Whether the submitted job is completed within `seconds`, and `out/tuned` fetched.
+
+    Raises BadInput where none was submitted, Phi3flowError when it fails or the login expires meanwhile.
+    """
+    submitted = recorded(out, SUBMIT)
+    name = str(submitted["job"])
+    with explaining(f"job {name}", [f"job {name}"]):
+        try:
+            follow(cloud, name, seconds=seconds)
+        except TimeoutError:
+            return False
+    record_training(cloud, submitted, out)
+    return True
 
 
 def _job(cloud: Cloud, asked: Training, base: Asset | None, rows: Path, code: Path) -> tuple[list[Step], Job]:
@@ -172,13 +201,18 @@ def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:
     )
 
 
-def record_training(job: Job, details: Mapping[str, Any], data: Path, out: Path) -> None:
+def data_artifacts(data: Path) -> list[Artifact]:
+    return [Artifact.of("data", data / split) for split in SPLITS]
+
+
+def record_training(
+    cloud: Cloud, finished: Mapping[str, Any], out: Path, inputs: Sequence[Artifact] = ()
+) -> None:
     """What `deploy` needs of a finished job: its small files as `out/tuned`, its names in the manifest."""
-    with explaining(f"job {job.name}", [f"job {job.name}"]):
-        _fetch_card(job, out)
-    inputs = [Artifact.of("data", data / split) for split in SPLITS]
-    details = {"job": job.name, "identity": job.identity, **details}
-    record(out, "train", details, inputs, [Artifact.of("model", out / CARD)])
+    name = str(finished["job"])
+    with explaining(f"job {name}", [f"job {name}"]):
+        _fetch_card(cloud, name, out)
+    record(out, "train", finished, inputs, [Artifact.of("model", out / CARD)])
 
 
 def record(
@@ -203,20 +237,21 @@ def recorded(folder: Path, step: str) -> dict[str, Any]:
     """What `step` wrote. Raises BadInput where it has not been done."""
     done = (read_manifest(folder) or {}).get("steps", {}).get(step)
     if done is None:
-        raise BadInput(f"{folder}: no {step} is recorded there", f"phi3flow azure {step} --out {folder}")
+        command = "train --no-wait" if step == SUBMIT else step
+        raise BadInput(f"{folder}: no {step} is recorded there", f"phi3flow azure {command} --out {folder}")
     return dict(done)
 
 
-def _fetch_card(job: Job, out: Path) -> None:
+def _fetch_card(cloud: Cloud, job: str, out: Path) -> None:
     """Complete or not at all."""
     mark = out / CARD / MARK
-    if mark.is_file() and mark.read_text(encoding="utf-8") == job.name:
+    if mark.is_file() and mark.read_text(encoding="utf-8") == job:
         return
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".card-", dir=out) as folder:
-        say(f"fetching what job {job.name} recorded")
-        job.cloud.ml.jobs.download(job.name, download_path=folder, output_name="card")
+        say(f"fetching what job {job} recorded")
+        cloud.ml.jobs.download(job, download_path=folder, output_name="card")
         card = Path(folder) / "named-outputs" / "card"
-        (card / MARK).write_text(job.name, encoding="utf-8")
+        (card / MARK).write_text(job, encoding="utf-8")
         shutil.rmtree(out / CARD, ignore_errors=True)
         card.rename(out / CARD)

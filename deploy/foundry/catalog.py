@@ -27,7 +27,7 @@ from deploy.azure.shared.plan import Action, Step, carry_out, made
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.session import Cloud, existing
 from deploy.azure.shared.sizes import Profile
-from deploy.azure.train import SPLITS, record_training, require_splits
+from deploy.azure.train import SPLITS, data_artifacts, record_training, require_splits
 from phi3flow.chats.rows import load_split
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, nearest
@@ -87,7 +87,7 @@ class CatalogTraining:
         for split in SPLITS:
             if any(chat.uses_tools for chat in load_split(self.data / split)):
                 raise BadInput(
-                    f"{self.data / split}: chats with tools, which the catalog's chat completion does not take",
+                    f"{self.data / split}: the catalog's chat completion takes no chats with tools",
                     "phi3flow azure train does",
                 )
 
@@ -131,7 +131,8 @@ def finetune(cloud: Cloud, asked: CatalogTraining, out: Path, *, plan: bool) -> 
     base = model_asset(cloud, name, card.identity, path, kind="custom_model", tags=asked.tags)
     actions += carry_out([base], plan=False)
     details = {"catalog job": training.name, "tags": asked.tags, "compute": asked.profile.compute}
-    record_training(card, details | {"base": base.name}, asked.data, out)
+    finished = {"job": card.name, "identity": card.identity, **details, "base": base.name}
+    record_training(cloud, finished, out, data_artifacts(asked.data))
     return actions, training.name
 
 

@@ -18,9 +18,12 @@ from azure_fakes import write_inputs
 from emulated import client_of
 from recorded_comparison import compare_answers
 
+from deploy.azure.shared.session import connect
+from deploy.azure.train import wait_for
 from phi3flow.app.cli import main
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import read_json
+from phi3flow.core.settings import Settings
 
 WRITES = {"PUT", "POST", "PATCH", "DELETE"}
 ASKING = ("listkeys", "listsecrets", "getlogs", "/oauth2/")
@@ -102,6 +105,25 @@ def test_3_train_runs_once_and_records_the_job(client, work):
     before = len(client.cloud.log.entries)
     take("train", work, 0)
     assert [entry for entry in asked(client, before) if entry.method == "PUT"] == []
+
+
+def test_3_a_job_can_be_submitted_by_one_login_and_waited_for_by_another(client, work, capsys):
+    out = work / "submitted"
+    with pytest.raises(BadInput, match="no submit is recorded there"):
+        wait_for(connect(Settings.load(work)), out, 0)
+    name = take("train", work, 0, out=out, wait=False)
+    assert "train" not in read_json(out / "manifest.json")["steps"]
+    assert cli("wait", "--minutes", "5", "--out", str(out), "--json") == 0
+    assert shown(capsys)["completed"] is True
+    assert read_json(out / "manifest.json")["steps"]["train"]["job"] == name
+    assert (out / "tuned" / "probes.jsonl").is_file()
+
+
+def test_3_a_wait_that_is_over_leaves_the_job_running(client, work):
+    out = work / "waiting"
+    take("train", work, 31, out=out, wait=False)
+    assert wait_for(connect(Settings.load(work)), out, 0) is False
+    assert wait_for(connect(Settings.load(work)), out, 60) is True
 
 
 def test_4_a_failed_job_shows_its_log_and_the_next_attempt_is_another(client, work, capsys):

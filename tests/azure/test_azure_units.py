@@ -161,6 +161,10 @@ def refusal(code: str, message: str = "words") -> HttpResponseError:
     ("error", "words"),
     [
         (ClientAuthenticationError("nobody is logged in"), "az login"),
+        (
+            ClientAuthenticationError("AADSTS700024: Client assertion is out of its time"),
+            "phi3flow azure wait",
+        ),
         (ServiceRequestError("name or service not known"), "the connection to Azure broke"),
         (refusal("SubscriptionNotFound"), "does not see the subscription"),
         (refusal("OutOfQuota"), "no quota"),

@@ -72,6 +72,7 @@ def train(
     size: Size = None,
     nodes: Nodes = 1,
     out: Out = None,
+    no_wait: Annotated[bool, Option("--no-wait", help="Submit the job; `azure wait` goes on.")] = False,
     plan: Plan = False,
 ) -> Outcome:
     """Run `phi3flow train` as a job, and fetch what verify needs.
@@ -87,8 +88,32 @@ def train(
     require_splits(data)
     check_here(asked)
     folder = run_folder(out)
-    actions, job = train_in_azure(_cloud(), asked, folder, plan=plan)
-    return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
+    actions, job = train_in_azure(_cloud(), asked, folder, plan=plan, wait=not no_wait)
+    following = "wait" if no_wait else "deploy"
+    return planned(actions, plan, f"phi3flow azure {following} --out {folder}", job=job)
+
+
+def wait(
+    *,
+    out: Out = None,
+    minutes: Annotated[
+        float | None, Option(metavar="N", help="Stop after so long; the job goes on (default: never).")
+    ] = None,
+) -> Outcome:
+    """Watch the job that `azure train --no-wait` submitted, and fetch what verify needs.
+
+    example: phi3flow azure wait --minutes 50
+
+    After --minutes the exit code is 0, too; the same command watches on, with a login of its own.
+    """
+    from deploy.azure.train import wait_for
+
+    folder = run_folder(out)
+    completed = wait_for(_cloud(), folder, float("inf") if minutes is None else 60 * minutes)
+    following = f"phi3flow azure {'deploy' if completed else 'wait'} --out {folder}"
+    return Outcome(
+        {"completed": completed}, f"{'completed' if completed else 'still running'}\nnext: {following}"
+    )
 
 
 def deploy(
@@ -226,7 +251,7 @@ def in_the_cloud(step: str) -> Iterator[None]:
 
 STEPS = {
     step.__name__: in_the_cloud(f"azure {step.__name__}")(step)
-    for step in (provision, train, deploy, promote, rollback, status, teardown)
+    for step in (provision, train, wait, deploy, promote, rollback, status, teardown)
 }
 
 

@@ -6,6 +6,7 @@ A process of its own, so that a test can have it killed.
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from azure_fakes import fake_packages, served_by
 
@@ -23,20 +24,20 @@ CPU = "Standard_E4s_v3"
 
 
 def take(
-    step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned", plan: bool = False
+    step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned", **training: Any
 ) -> str:
-    """The job's or deployment's name. Raises what the step raises."""
+    """The job's or deployment's name; `training` is what `train` takes. Raises what the step raises."""
     with redirect_stdout(sys.stderr):
         if step == "train":
-            return _train(work, seed, plan=plan)
+            return _train(work, seed, **training)
         return _others(step, work, engine, server)
 
 
-def _train(work: Path, seed: int, *, plan: bool) -> str:
+def _train(work: Path, seed: int, *, out: Path | None = None, plan: bool = False, wait: bool = True) -> str:
     asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile_for("cpu"))
     cloud = connect(Settings.load(work))
     code = fake_packages(work / "packages")
-    return train(cloud, asked, work / "run", plan=plan, code=code)[1]
+    return train(cloud, asked, out or work / "run", plan=plan, wait=wait, code=code)[1]
 
 
 def _others(step: str, work: Path, engine: str, server: str) -> str:
