@@ -1,7 +1,8 @@
 """The client for every wire contract of a Phi-3 endpoint.
 
 Flows include this file (`additional_includes`), so it imports only the standard library and `requests` (with
-its urllib3), and keeps to Python 3.9, which Prompt flow's image in the cloud has. Contracts:
+its urllib3), and azure-identity for an endpoint that wants Entra tokens. It keeps to Python 3.9, which Prompt
+flow's image in the cloud has. Contracts:
 
     A           {"input_data": [text], "params": {..}}                        -> ["text"]
     B           {"input_data": {"input_string": [..], "parameters": {..}}}    -> {"output": "text"}
@@ -35,6 +36,7 @@ from urllib3.exceptions import ProtocolError
 Message = Mapping[str, str]
 T = TypeVar("T")
 NEW_NAME = "max_completion_tokens"  # what OpenAI's newer models call `max_tokens`
+ENTRA, ENTRA_SCOPE, ENTRA_SPARE_SECONDS = "entra", "https://ml.azure.com/.default", 300
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
 CONTEXT_SECONDS = 2.0  # to ask for the context; without an answer it is estimated
@@ -182,6 +184,7 @@ class Endpoint:
 
     `contract` is A, B, openai or promptflow. `deployment` selects one deployment behind an Azure ML endpoint.
     `timeout` is in seconds, for one question with all its retries. Threads that ask together share a `pause`.
+    `auth` entra takes a token for each request instead of `key`: one dies after an hour, so none is stored.
     Raises Rejected for an unknown contract or a URL that is not http(s).
     """
 
@@ -191,6 +194,7 @@ class Endpoint:
     model: str | None = None
     deployment: str | None = None
     timeout: float = 60.0
+    auth: str = "key"
     pause: Pause | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -217,6 +221,7 @@ class Endpoint:
             model=values.get("model") or None,
             deployment=values.get("deployment") or None,
             timeout=float(values.get("timeout") or 60.0),
+            auth=values.get("auth") or "key",
         )
 
     def context(self) -> int | None:
@@ -339,8 +344,8 @@ class Endpoint:
 
     def _post(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
         headers = {"Accept": "text/event-stream" if streaming else "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
+        if key := _entra_token() if self.auth == ENTRA else self.key:
+            headers["Authorization"] = f"Bearer {key}"
         if self.deployment:
             headers["azureml-model-deployment"] = self.deployment
         seconds_left = max(deadline - time.monotonic(), 0.001)
@@ -633,6 +638,29 @@ def _node_error(body: bytes, reason: str) -> FlowFailed | None:
 
 _local = threading.local()
 _new_names: set[tuple[str, str | None]] = set()  # URL and model of endpoints that want NEW_NAME
+
+
+_entra: dict[str, Any] = {}  # the last token
+
+
+def _entra_token() -> str:
+    """A token for online endpoints, fetched when asked, and again five minutes before it expires.
+
+    Needs azure-identity. Raises Unauthorized where nobody is logged in.
+    """
+    known = _entra.get("token")
+    if known is None or known.expires_on - time.time() < ENTRA_SPARE_SECONDS:
+        try:
+            from azure.identity import DefaultAzureCredential
+
+            known = _entra["token"] = DefaultAzureCredential().get_token(ENTRA_SCOPE)
+        except ImportError:
+            raise Unsupported("the endpoint takes Entra tokens", "pip install azure-identity") from None
+        except Exception as error:  # any: the credentials that are tried in turn raise what they like
+            raise Unauthorized(
+                f"no Entra token for the endpoint ({type(error).__name__})", "az login"
+            ) from None
+    return str(known.token)
 
 
 def _session(url: str) -> requests.Session:

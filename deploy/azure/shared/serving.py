@@ -15,7 +15,7 @@ from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.polling import poll
-from phi3flow.phi3_contract import Endpoint
+from phi3flow.phi3_contract import ENTRA, Endpoint
 
 DEFAULT_DAYS = 3
 MOVING = {"creating", "updating", "deleting", "scaling"}
@@ -199,7 +199,7 @@ def show_log(cloud: Cloud, endpoint: str, deployment: str) -> None:
 
 
 def ask_at(cloud: Cloud, endpoint: str, deployment: str | None) -> Endpoint:
-    """The endpoint as clients see it, pinned to one deployment; its key or token stays in memory.
+    """The endpoint as clients see it, pinned to one deployment; its key stays in memory.
 
     Deployment `verified` is the one that passed last. Raises Phi3flowError where there is no endpoint.
     """
@@ -210,9 +210,11 @@ def ask_at(cloud: Cloud, endpoint: str, deployment: str | None) -> Endpoint:
         deployment = (found.tags or {}).get(VERIFIED)
     wanted = find_deployment(cloud, endpoint, deployment) if deployment else None
     engine = ((wanted.tags or {}) if wanted else (found.tags or {})).get("engine", "openvino")
-    credentials = cloud.ml.online_endpoints.get_keys(endpoint)
-    key = getattr(credentials, "primary_key", None) or getattr(credentials, "access_token", "")
-    return Endpoint(url_of(str(found.scoring_uri), engine), str(key), "openai", deployment=deployment)
+    url = url_of(str(found.scoring_uri), engine)
+    if found.auth_mode == AUTH_MODES[ENTRA]:  # the key says so to whoever looks into the connection
+        return Endpoint(url, ENTRA, "openai", deployment=deployment, auth=ENTRA)
+    key = str(cloud.ml.online_endpoints.get_keys(endpoint).primary_key)
+    return Endpoint(url, key, "openai", deployment=deployment)
 
 
 def url_of(scoring_uri: str, engine: str) -> str:
