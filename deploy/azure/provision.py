@@ -16,6 +16,7 @@ from deploy.azure.shared.plan import Cost, Look, Step
 from deploy.azure.shared.providers import missing_providers
 from deploy.azure.shared.session import Cloud, if_allowed
 from deploy.azure.shared.sizes import Profile
+from phi3flow.core.errors import BadInput
 
 AUTHORIZATION = "Microsoft.Authorization"
 IDLE_TIME = "PT2M"  # ISO 8601 as Azure writes it back: PT120S would differ at every run
@@ -83,6 +84,8 @@ def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
 def provision_steps(cloud: Cloud, profile: Profile, nodes: int) -> list[Step]:
     """In an order in which each step finds what it refers to; reads the workspace to tell whose it is."""
     names = cloud.names
+    if names.given.identity and cloud.read(names.identity_id) is None:
+        raise BadInput(f"there is no managed identity {names.identity_id}", "correct PHI3FLOW_AZURE_IDENTITY")
     workspace = cloud.read(names.workspace_id)
     if workspace is not None and not is_ours(workspace.get("tags")):
         made: list[Step] = []
@@ -95,7 +98,7 @@ def provision_steps(cloud: Cloud, profile: Profile, nodes: int) -> list[Step]:
         Resource(cloud, "resource group", names.group_id, {}),
         *made,
         ml_workspace(cloud, "workspace", names.workspace_id, parts),
-        Resource(cloud, "managed identity", names.identity_id, {}),
+        *([] if names.given.identity else [Resource(cloud, "managed identity", names.identity_id, {})]),
         *(RoleAssignment(cloud, *role, parts[part]) for part, role in roles.items()),
         cluster(cloud, profile, nodes),
     ]

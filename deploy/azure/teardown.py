@@ -49,11 +49,12 @@ def _removals(cloud: Cloud, what: What) -> list[Removal]:
 
 def _in_workspace(cloud: Cloud, what: What) -> Iterator[Removal]:
     for endpoint in cloud.ml.online_endpoints.list():
-        if what == "old":
+        if what != "old":
+            yield _endpoint(cloud, endpoint, what)
+        # Ours at an endpoint that stays: somebody else made it, and the settings named it.
+        if what == "old" or (what == "everything" and not is_ours(endpoint.tags)):
             for one in cloud.ml.online_deployments.list(endpoint.name):
                 yield _deployment(cloud, endpoint, one)
-        else:
-            yield _endpoint(cloud, endpoint, what)
     if what == "everything":
         for one in cloud.ml.compute.list(compute_type="AMLCompute"):
             yield _cluster(cloud, one.name)
@@ -72,7 +73,7 @@ def _endpoint(cloud: Cloud, endpoint: Any, what: What) -> Removal:
 def _deployment(cloud: Cloud, endpoint: Any, one: Any) -> Removal:
     """Kept where it takes traffic or waits for it."""
     traffic = {**endpoint.traffic, **endpoint.mirror_traffic}
-    waits = is_ours(endpoint.tags) and endpoint.tags.get(VERIFIED) == one.name
+    waits = (endpoint.tags or {}).get(VERIFIED) == one.name
     keep_because = not_ours(one.tags)
     if not keep_because and traffic.get(one.name):
         keep_because = "it takes traffic"

@@ -16,7 +16,6 @@ from deploy.azure.shared.assets import (
     VERSION_LENGTH,
     Asset,
     data_asset,
-    has_gpu,
     model_asset,
     staged,
     training_environment,
@@ -95,11 +94,11 @@ def train(
     if not plan:
         details = {"job": job.name, "identity": job.identity, "tags": asked.tags}
         details |= {"compute": asked.profile.compute, **({"base": base.name} if base else {})}
-        data = data_artifacts(asked.data)
+        inputs = data_artifacts(asked.data)
         if wait:
-            record_training(cloud, details, out, data)
+            record_training(cloud, details, out, inputs)
         else:
-            record(out, SUBMIT, details, data)
+            record(out, SUBMIT, details, inputs)
     return actions, job.name
 
 
@@ -150,7 +149,7 @@ def command_line(asked: Training) -> str:
     quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
     outputs = "${{outputs.model}} ${{outputs.card}}"
     run = "python -P -m"
-    gpu = f"{run} deploy.azure.job_gpu && " if has_gpu(asked.profile.compute) else ""
+    gpu = f"{run} deploy.azure.job_gpu && " if asked.profile.gpu else ""
     return f"{gpu}PHI3FLOW_TRACK=0 {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
 
 

@@ -13,7 +13,7 @@ from deploy.azure.shared.names import EXPIRES, OURS, is_ours
 from deploy.azure.shared.plan import Cost, Look
 from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.console import say
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.polling import poll
 from phi3flow.phi3_contract import ENTRA, Endpoint
 
@@ -83,7 +83,12 @@ class OnlineEndpoint:
     cost: Cost = "free"
 
     def _find(self) -> Any | None:
-        return _unless_foreign(find_endpoint(self.cloud, self.name), self.kind, self.name)
+        found = find_endpoint(self.cloud, self.name)
+        return found if self._given else _unless_foreign(found, self.kind, self.name)
+
+    @property
+    def _given(self) -> bool:
+        return self.name == self.cloud.names.given.endpoint
 
     def _expires(self, found: Any | None) -> str:
         known = (found.tags or {}).get(EXPIRES) if found is not None else None
@@ -93,6 +98,12 @@ class OnlineEndpoint:
 
     def look(self) -> Look:
         found = self._find()
+        if self._given:
+            if found is None:
+                raise BadInput(
+                    f"there is no endpoint {self.name}", "make it, or unset PHI3FLOW_AZURE_ENDPOINT"
+                )
+            return Look("keep", "given: used as it is, without an expiry date")
         if found is None:
             return Look("create", f"expires {self._expires(None)}")
         if _state(found) != "succeeded":

@@ -21,6 +21,11 @@ class Profile:
     compute: str
     size: str
 
+    @property
+    def gpu(self) -> bool:
+        """Azure's sizes with GPUs begin with N."""
+        return self.size.lower().startswith("standard_n")
+
 
 @cache
 def _table() -> dict[str, Any]:
@@ -39,8 +44,8 @@ def hourly(size: str, machines: int = 1) -> float | None:
     return None if price is None else price * machines
 
 
-def profile_for(name: str, size: str | None = None, nodes: int = 1) -> Profile:
-    """The cluster of profile `gpu` or `cpu`, or one like it of another `size`.
+def profile_for(name: str, size: str | None = None, nodes: int = 1, compute: str = "") -> Profile:
+    """The cluster of profile `gpu` or `cpu`, one like it of another `size`, or the existing one `compute`.
 
     Raises BadInput for an unknown profile, what is no machine size, and fewer than one node.
     """
@@ -49,8 +54,8 @@ def profile_for(name: str, size: str | None = None, nodes: int = 1) -> Profile:
         raise BadInput(f"--profile: unknown '{name}'", nearest(name, known))
     if nodes < 1:
         raise BadInput("--nodes: must be at least 1", "--nodes 1")
-    if not size:
-        return Profile(**known[name])
+    if compute or not size:
+        return Profile(compute or known[name]["compute"], size or known[name]["size"])
     machine = _machine_of(size).partition("_")[0].lower()
     return Profile(f"{name}-{machine[:LONGEST_MACHINE]}", size)
 

@@ -52,7 +52,8 @@ def provision(
     """
     from deploy.azure.provision import provision_steps
 
-    asked, cloud = profile_for(profile, size, nodes), _cloud()
+    asked = profile_for(profile, size, nodes, Settings.load().azure_compute)
+    cloud = _cloud()
     with explaining("before any write", []):
         if cloud.read(cloud.names.compute_id(asked.compute)) is None:
             quotas = quotas_for(cloud, asked.size, nodes)
@@ -84,7 +85,8 @@ def train(
     from training.recipes.recipe import load_recipe
 
     load_recipe(recipe)
-    asked = Training(data, recipe, model, seed, nodes, profile_for(profile, size, nodes))
+    cluster = profile_for(profile, size, nodes, Settings.load().azure_compute)
+    asked = Training(data, recipe, model, seed, nodes, cluster)
     require_splits(data)
     check_here(asked)
     folder = run_folder(out)

@@ -208,7 +208,8 @@ def finetune(
     from deploy.foundry.catalog import CatalogTraining
     from deploy.foundry.catalog import finetune as finetune_in_catalog
 
-    asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_for(profile))
+    cluster = profile_for(profile, compute=Settings.load().azure_compute)
+    asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, cluster)
     asked.require()
     folder = run_folder(out)
     actions, job = finetune_in_catalog(connect_to_azure(Settings.load()), asked, folder, plan=plan)

@@ -33,8 +33,18 @@ def take(
         return _others(step, work, engine, server)
 
 
-def _train(work: Path, seed: int, *, out: Path | None = None, plan: bool = False, wait: bool = True) -> str:
-    asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile_for("cpu"))
+def _train(
+    work: Path,
+    seed: int,
+    *,
+    out: Path | None = None,
+    compute: str = "",
+    plan: bool = False,
+    wait: bool = True,
+) -> str:
+    asked = Training(
+        work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile_for("cpu", compute=compute)
+    )
     cloud = connect(Settings.load(work))
     code = fake_packages(work / "packages")
     return train(cloud, asked, out or work / "run", plan=plan, wait=wait, code=code)[1]

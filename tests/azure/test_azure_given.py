@@ -1,0 +1,108 @@
+"""Parts that somebody made in the portal, as the tutorials do, given by name and used without our tag."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure_client import take
+from azure_emulator.arm.registrations import USED, register
+from azure_emulator.client import tokens
+from azure_emulator.emulator import Emulator, Options
+from azure_fakes import write_inputs
+from emulated import REGION, UserCredential, client_of
+
+from deploy.azure.shared.names import Names
+from phi3flow.app.cli import main
+from phi3flow.core.errors import BadInput
+from phi3flow.core.settings import Settings
+
+GIVEN = {
+    "PHI3FLOW_AZURE_IDENTITY": "portal-identity",
+    "PHI3FLOW_AZURE_COMPUTE": "portal-cluster",
+    "PHI3FLOW_AZURE_ENDPOINT": "portal-endpoint",
+    "PHI3FLOW_AZURE_ENVIRONMENT": "portal-environment:7",
+}
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(Options(tmp_path_factory.mktemp("cloud"))) as running:
+        register(running.cloud, *USED)
+        yield running
+        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
+
+
+@pytest.fixture
+def client(cloud: Emulator, isolated: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    with client_of(cloud):
+        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    write_inputs(folder)
+    return folder
+
+
+def put(resource_id: str, **body: Any) -> None:
+    from azure.mgmt.resource.resources import ResourceManagementClient
+
+    arm = ResourceManagementClient(UserCredential(), tokens.SUBSCRIPTION)
+    body = {"location": REGION, **body}
+    arm.resources.begin_create_or_update_by_id(resource_id, body, api_version="2024-04-01").result()
+
+
+def make_in_the_portal(names: Names) -> None:
+    scale = {"minNodeCount": 0, "maxNodeCount": 1}
+    machines = {"vmSize": "Standard_E4s_v3", "scaleSettings": scale}
+    put(names.id("Microsoft.ManagedIdentity/userAssignedIdentities", "portal-identity"))
+    cluster = {"computeType": "AmlCompute", "properties": machines}
+    put(names.compute_id("portal-cluster"), properties=cluster)
+    put(f"{names.workspace_id}/onlineEndpoints/portal-endpoint", properties={"authMode": "Key"})
+    environment = f"{names.workspace_id}/environments/portal-environment/versions/7"
+    put(environment, properties={"image": "python:3.11"})
+
+
+def test_the_four_parts_are_used_and_stay(client, work, monkeypatch, capsys):
+    assert main(["azure", "provision", "--profile", "cpu"]) == 0
+    ours = Names.of(Settings.load(work))
+    make_in_the_portal(ours)
+    for name, value in GIVEN.items():
+        monkeypatch.setenv(name, value)
+    capsys.readouterr()
+    assert main(["azure", "provision", "--profile", "cpu", "--json"]) == 0
+    actions = json.loads(capsys.readouterr().out)["actions"]
+    (cluster,) = [one for one in actions if one["kind"] == "cluster"]
+    assert (cluster["name"], cluster["do"]) == ("portal-cluster", "keep")
+    assert "managed identity" not in {one["kind"] for one in actions}
+    assert {one["do"] for one in actions if one["kind"] == "role"} == {"create"}  # for the given identity
+    job = take("train", work, 0, compute="portal-cluster")
+    properties = client.cloud.store.require(f"{ours.workspace_id}/jobs/{job}")["properties"]
+    assert properties["environmentId"].endswith("/environments/portal-environment/versions/7")
+    assert properties["computeId"].endswith("portal-cluster")
+    deployment = take("deploy", work, 0)
+    take("promote", work, 0)
+    endpoint = client.cloud.store.require(f"{ours.workspace_id}/onlineEndpoints/portal-endpoint")
+    assert endpoint["properties"]["traffic"] == {deployment: 100}
+    assert "phi3flow" not in endpoint["tags"]
+    assert main(["azure", "teardown", "--json"]) == 0
+    left = json.loads(capsys.readouterr().out)["left"]
+    assert {"endpoint portal-endpoint", "cluster portal-cluster"} <= set(left)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("PHI3FLOW_AZURE_IDENTITY", "there is no managed identity"),
+        ("PHI3FLOW_AZURE_ENVIRONMENT", "there is no environment missing"),
+    ],
+)
+def test_a_given_part_that_is_not_there_is_named(client, work, monkeypatch, name, words):
+    monkeypatch.setenv(name, "missing")
+    step = "provision" if "IDENTITY" in name else "train"
+    with pytest.raises(BadInput, match=words):
+        take(step, work, 0)
