@@ -26,6 +26,7 @@ from deploy.azure.shared.serving import (
     OnlineEndpoint,
     ask_at,
     find_endpoint,
+    settings_in,
     show_log,
     showing_log,
 )
@@ -60,6 +61,7 @@ class Serving:
     reference: "Reference | None"
     workers: int
     variables: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
 
     @property
     def side(self) -> Side:
@@ -70,6 +72,8 @@ class Serving:
         """Raises BadInput for values that could only fail, or be ignored, after hours in Azure."""
         if self.days is not None and self.days < 1:
             raise BadInput("--days: must be at least 1", "--days 3")
+        if self.file is not None:
+            settings_in(self.file)
         if self.reference is None:
             return
         if self.engine != "openvino":
@@ -120,11 +124,12 @@ def deploy(
 def _deployment(cloud: Cloud, asked: Serving, endpoint: str, model: Asset, code: Path) -> OnlineDeployment:
     """Named after everything that decides its answers."""
     variables = str(dict(asked.variables))
-    identity = version_of(model.name, asked.engine, asked.size, sha256_of(code), variables)
+    settings = [asked.file.read_text(encoding="utf-8")] if asked.file else []
+    identity = version_of(model.name, asked.engine, asked.size, sha256_of(code), variables, *settings)
     name = f"{asked.engine}-{identity[:8]}"
     tags = {**model.tags, OURS: "deploy", "engine": asked.engine, "model": model.name}
     return OnlineDeployment(
-        cloud, endpoint, name, asked.engine, model.name, asked.size, code, tags, asked.variables
+        cloud, endpoint, name, asked.engine, model.name, asked.size, code, tags, asked.variables, asked.file
     )
 
 
@@ -152,7 +157,7 @@ def _base(cloud: Cloud, trained: Mapping[str, Any]) -> Asset:
 def _require_cores(cloud: Cloud, deployment: OnlineDeployment) -> None:
     """Raises Phi3flowError before a job is paid for whose model no machine could serve."""
     if deployment.look().do == "create":
-        quotas = quotas_for(cloud, deployment.size, 1, serving=True)
+        quotas = quotas_for(cloud, deployment.size, deployment.machines, deployments=1)
         fewer = "phi3flow azure teardown --old, or another --size"
         require_quota(quotas, cloud.names.region, fewer)
 

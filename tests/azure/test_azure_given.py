@@ -18,6 +18,7 @@ from phi3flow.app.cli import main
 from phi3flow.core.errors import BadInput
 from phi3flow.core.settings import Settings
 
+ML = "Microsoft.MachineLearningServices/workspaces"
 GIVEN = {
     "PHI3FLOW_AZURE_IDENTITY": "portal-identity",
     "PHI3FLOW_AZURE_COMPUTE": "portal-cluster",
@@ -106,3 +107,35 @@ def test_a_given_part_that_is_not_there_is_named(client, work, monkeypatch, name
     step = "provision" if "IDENTITY" in name else "train"
     with pytest.raises(BadInput, match=words):
         take(step, work, 0)
+
+
+def test_a_deployment_file_of_ones_own_turns_every_knob_of_the_tutorials(client, work, tmp_path):
+    """Variables, concurrency, queue time, probes, instances and the environment's name."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: any\nendpoint_name: any\nmodel: azureml:any:1\nenvironment: azureml:portal-environment:7\n"
+        "instance_type: Standard_E4s_v3\ninstance_count: 2\n"
+        "environment_variables: {MINE: here}\n"
+        "request_settings: {max_concurrent_requests_per_instance: 3, max_queue_wait_ms: 700}\n"
+        "readiness_probe: {initial_delay: 11, period: 1, failure_threshold: 200}\n"
+    )
+    take("train", work, 0)
+    name = take("deploy", work, 0, file=file)
+    (found,) = [
+        one
+        for one in client.cloud.store.below("", kind=f"{ML}/onlineEndpoints/deployments")
+        if one["name"] == name
+    ]
+    properties = found["properties"]
+    assert properties["environmentId"].endswith("/portal-environment/versions/7")
+    assert properties["environmentVariables"]["MINE"] == "here"
+    assert properties["requestSettings"]["maxConcurrentRequestsPerInstance"] == 3
+    assert properties["requestSettings"]["maxQueueWait"] == "PT0.7S"
+    assert properties["readinessProbe"]["initialDelay"] == "PT11S"
+    assert found["sku"]["capacity"] == 2
+
+
+def test_what_is_no_deployment_file_is_refused_before_anything_is_made(client, work, tmp_path):
+    (tmp_path / "bad.yaml").write_text("instance_type: 7\nwhat: ever\n")
+    with pytest.raises(BadInput, match=r"bad\.yaml: not a deployment file"):
+        take("deploy", work, 0, file=tmp_path / "bad.yaml")

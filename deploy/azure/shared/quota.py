@@ -42,15 +42,15 @@ class Quota:
         return f"{needed}, {self.limit - self.used} of {self.limit} free"
 
 
-def quotas_for(cloud: Cloud, size: str, machines: int, *, serving: bool = False) -> list[Quota]:
+def quotas_for(cloud: Cloud, size: str, machines: int, *, deployments: int = 0) -> list[Quota]:
     """The limits that `machines` of `size` come under: the family's and that of all cores.
 
-    With `serving`, each machine is a deployment of one. Raises Phi3flowError for a size that the region does
-    not offer. Empty, said on stderr, where this login may not read quotas.
+    With `deployments`, so many of these serve, and Azure reserves more for each. Raises Phi3flowError for a
+    size that the region does not offer. Empty, said on stderr, where this login may not read quotas.
     """
     return (
         if_allowed(
-            lambda: _quotas(cloud, size, machines, serving=serving),
+            lambda: _quotas(cloud, size, machines, deployments=deployments),
             f"quota for {size}",
             f"look at {PAGE}",
         )
@@ -58,10 +58,10 @@ def quotas_for(cloud: Cloud, size: str, machines: int, *, serving: bool = False)
     )
 
 
-def _quotas(cloud: Cloud, size: str, machines: int, *, serving: bool) -> list[Quota]:
+def _quotas(cloud: Cloud, size: str, machines: int, *, deployments: int) -> list[Quota]:
     found = _size(cloud, size)
     family = str(found.family)
-    counted = machines * reserved(family, 1) if serving else machines
+    counted = deployments * reserved(family, machines) if deployments else machines
     needed = int(found.v_cp_us) * counted
     usages = list(cloud.ml.compute.list_usage(location=cloud.names.region))
 

@@ -13,7 +13,7 @@ from deploy.azure.shared.names import EXPIRES, OURS, is_ours
 from deploy.azure.shared.plan import Cost, Look
 from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.console import say
-from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError, first_line
 from phi3flow.core.polling import poll
 from phi3flow.phi3_contract import ENTRA, Endpoint
 
@@ -136,7 +136,10 @@ class OnlineEndpoint:
 
 @dataclass(frozen=True)
 class OnlineDeployment:
-    """One version behind an endpoint; it takes no traffic until it is promoted."""
+    """One version behind an endpoint; it takes no traffic until it is promoted.
+
+    `file` is the user's own deployment file in the place of the engine's; name, model, size and code are ours.
+    """
 
     cloud: Cloud
     endpoint: str
@@ -147,6 +150,7 @@ class OnlineDeployment:
     code: Path
     tags: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
     kind: str = "deployment"
     cost: Cost = "by the hour"
 
@@ -173,11 +177,16 @@ class OnlineDeployment:
             poller = operations.begin_create_or_update(self._wanted(), skip_script_validation=True)
             self.cloud.finish(poller, f"deployment {self.name}")
 
-    def _wanted(self) -> Any:
-        from azure.ai.ml import load_online_deployment
+    @property
+    def machines(self) -> int:
+        return int(settings_in(self._file).instance_count or 1)
 
-        folder = Path(str(files("deploy.azure.container.deployments")))
-        wanted = load_online_deployment(source=folder / FILES[self.engine])
+    @property
+    def _file(self) -> Path:
+        return self.file or Path(str(files("deploy.azure.container.deployments"))) / FILES[self.engine]
+
+    def _wanted(self) -> Any:
+        wanted = settings_in(self._file)
         wanted.name, wanted.endpoint_name = self.name, self.endpoint
         wanted.model, wanted.instance_type = f"azureml:{self.model}", self.size
         wanted.tags = dict(self.tags)
@@ -185,6 +194,22 @@ class OnlineDeployment:
         if wanted.code_configuration:
             wanted.code_configuration.code = str(self.code)
         return wanted
+
+
+def settings_in(file: Path) -> Any:
+    """A deployment as its file describes it. Raises BadInput for a file that azure-ai-ml cannot read."""
+    from azure.ai.ml import load_online_deployment
+
+    if not file.is_file():
+        raise BadInput(
+            f"{file}: no such file", "copy deployment-gpu.yaml of deploy/azure/container/deployments"
+        )
+    try:
+        return load_online_deployment(source=file)
+    except Exception as error:  # any: it raises its own, marshmallow's and the YAML reader's
+        raise BadInput(
+            f"{file}: not a deployment file: {first_line(error)}", "compare it with ours"
+        ) from None
 
 
 @contextmanager

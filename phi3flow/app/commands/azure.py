@@ -141,6 +141,14 @@ def deploy(
     ] = False,
     check: Check = None,
     at_least: AtLeast = None,
+    file: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Your copy of the engine's deployment file, with other variables, concurrency, queue time, "
+            "probes, instances or environment.",
+        ),
+    ] = None,
     out: Out = None,
     plan: Plan = False,
 ) -> Outcome:
@@ -152,6 +160,7 @@ def deploy(
     """
     from deploy.azure.deploy import Serving
     from deploy.azure.deploy import deploy as deploy_to_azure
+    from deploy.azure.shared.serving import settings_in
 
     reference = reference_of(check, at_least)
     if int4 != (reference is not None):
@@ -159,7 +168,8 @@ def deploy(
             "--int4, --check and --at-least belong together", "--int4 --check test.jsonl --at-least 0.97"
         )
     workers = Settings.load().batch_workers
-    asked = Serving(base, engine, serving_size(engine, size), auth, days, reference, workers)
+    machine = serving_size(engine, size or (settings_in(file).instance_type if file else None))
+    asked = Serving(base, engine, machine, auth, days, reference, workers, file=file)
     actions, found = deploy_to_azure(_cloud(), asked, run_folder(out), plan=plan)
     say(f"phi3flow azure deploy{' --base' if base else ''} --engine {engine} --days N extends it")
     pinned = "" if base or found is None else f" --deployment {found.deployment}"
@@ -239,7 +249,7 @@ def teardown(
 
 def _say_serving(cloud: Cloud, engine: str) -> None:
     """What the tuned model and the base beside it will need; `deploy` checks it again, and refuses."""
-    for quota in quotas_for(cloud, serving_size(engine), 2, serving=True):
+    for quota in quotas_for(cloud, serving_size(engine), 1, deployments=2):
         short = f"; {quota.missing} missing: ask now, it can take days" if quota.missing else ""
         say(f"to serve tuned and base with {engine}: {quota}{short}")
 

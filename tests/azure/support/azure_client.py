@@ -24,13 +24,13 @@ CPU = "Standard_E4s_v3"
 
 
 def take(
-    step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned", **training: Any
+    step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned", **more: Any
 ) -> str:
-    """The job's or deployment's name; `training` is what `train` takes. Raises what the step raises."""
+    """The job's or deployment's name; `more` is what the step takes. Raises what the step raises."""
     with redirect_stdout(sys.stderr):
         if step == "train":
-            return _train(work, seed, **training)
-        return _others(step, work, engine, server)
+            return _train(work, seed, **more)
+        return _others(step, work, engine, server, **more)
 
 
 def _train(
@@ -50,13 +50,13 @@ def _train(
     return train(cloud, asked, out or work / "run", plan=plan, wait=wait, code=code)[1]
 
 
-def _others(step: str, work: Path, engine: str, server: str) -> str:
+def _others(step: str, work: Path, engine: str, server: str, file: Path | None = None) -> str:
     cloud = connect(Settings.load(work))
     {"provision": _provision, "promote": _promote}.get(step, lambda cloud: None)(cloud)
     if step in {"deploy", "deploy-base"}:
         base = step == "deploy-base"
         variables = served_by("base" if base else server)
-        wanted = Serving(base, engine, CPU, "key", None, None, 1, variables)
+        wanted = Serving(base, engine, CPU, "key", None, None, 1, variables, file)
         code = fake_packages(work / "packages")
         found = deploy(cloud, wanted, work / "run", plan=False, code=code)[1]
         return found.deployment if found else ""
