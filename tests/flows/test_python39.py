@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3flow.core.flow_folder import FLOWS, resolve_flow
+from phi3flow.core.flow_folder import SHIPPED, resolve_flow
 
 OLD = [*Path.home().glob(".pyenv/versions/3.9*/bin/python"), *filter(None, [shutil.which("python3.9")])]
 STAND_INS = """
@@ -55,6 +55,10 @@ print("ran")
 import compare_ask_node, compare_score_node, compare_summary_node
 print("ran")
 """,
+    "tutorial": """
+import tutorial_node
+print("ran")
+""",
     "grade": """
 import grade_judge, grade_score_node, grade_summary_node
 assert grade_judge.read_grade("word 4", "word") == 4.0
@@ -64,11 +68,11 @@ print("ran")
 
 
 def test_every_flow_has_a_run_here():
-    assert set(RUNS) == set(FLOWS)
+    assert set(RUNS) == set(SHIPPED)
 
 
 @pytest.mark.skipif(not OLD, reason="no Python 3.9 here")
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_resolved_flow_runs_under_python_3_9(name: str, tmp_path: Path) -> None:
     folder = resolve_flow(name, tmp_path / name)
     code = "".join(f"import {path.stem}\n" for path in sorted(folder.glob("*.py")) if path.stem != "__init__")

@@ -138,7 +138,7 @@ class OnlineEndpoint:
 class OnlineDeployment:
     """One version behind an endpoint; it takes no traffic until it is promoted.
 
-    `file` is the user's own deployment file in the place of the engine's; name, model, size and code are ours.
+    `file` is the user's own in the place of the engine's; name, model, size and code are ours.
     """
 
     cloud: Cloud

@@ -102,7 +102,10 @@ def connect(
 def upload(
     flows: Annotated[
         list[str] | None,
-        Argument(metavar="FLOW...", help="chat, grade, compare, or folders of flows (default: all three)."),
+        Argument(
+            metavar="FLOW...",
+            help="chat, grade, compare, tutorial, or folders of flows (default: the first three).",
+        ),
     ] = None,
     workspace: Workspace = False,
     plan: Plan = False,
