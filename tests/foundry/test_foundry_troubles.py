@@ -14,6 +14,7 @@ from typing import Any
 import azure_emulator
 import pytest
 import requests
+from azure_emulator.arm.registrations import register
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.front.faults import Fault
@@ -273,6 +274,29 @@ def test_what_delete_took_away_can_be_made_again_at_once(isolated, tmp_path, mon
         monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
         for step in ("create", "delete", "create"):
             assert foundry(step) == 0, capsys.readouterr().err
+
+
+def test_a_hub_is_connected_to_azure_ai_services_where_that_is_asked_for(client, names, capsys):
+    """The portal's choice "Connect Azure AI Services", when it makes a hub."""
+    assert foundry("create", "--ai-services", "missing") == 2
+    assert "there is no Azure AI Services account" in capsys.readouterr().err
+    account = names.id("Microsoft.CognitiveServices/accounts", "services")
+    register(client.cloud, "Microsoft.CognitiveServices")
+    answer = requests.put(
+        f"https://management.azure.com{account}?api-version=2024-10-01",
+        json={"location": "eastus2", "kind": "AIServices", "sku": {"name": "S0"}},
+        headers={"Authorization": f"Bearer {tokens.mint('https://management.azure.com')}"},
+        timeout=10,
+    )
+    answer.raise_for_status()
+    assert foundry("create", "--ai-services", "services") == 0
+    stored = client.cloud.store.require(f"{names.hub_id}/connections/ai-services")["properties"]
+    assert (stored["category"], stored["authType"], stored["isSharedToAll"]) == ("AIServices", "AAD", True)
+    assert stored["target"] == "https://services.cognitiveservices.azure.com/"
+    capsys.readouterr()
+    assert foundry("create", "--ai-services", "services", "--json") == 0
+    actions = json.loads(capsys.readouterr().out)["actions"]
+    assert [one["do"] for one in actions if one["kind"] == "connection"] == ["keep"]
 
 
 def test_help_of_a_step_imports_no_sdk():

@@ -25,7 +25,7 @@ MANAGEMENT = "https://management.azure.com"
 SUBSCRIPTIONS_API, GROUPS_API = "2022-12-01", "2021-04-01"
 ML_WORKSPACES = "microsoft.machinelearningservices/workspaces"
 # Of each type of resource that phi3flow makes or leads to, in the order of removal: a workspace holds its
-# endpoints, and stands on its storage. Those of the last two are part of others.
+# endpoints, and stands on its storage. Those of the last three are part of others, or made by others.
 API_VERSIONS = {
     ML_WORKSPACES: "2024-10-01",
     "microsoft.managedidentity/userassignedidentities": "2023-01-31",
@@ -38,6 +38,7 @@ API_VERSIONS = {
     "microsoft.operationalinsights/workspaces": "2022-10-01",
     "microsoft.authorization/roleassignments": "2022-04-01",
     "microsoft.keyvault/locations": "2023-07-01",
+    "microsoft.cognitiveservices/accounts": "2024-10-01",
 }
 
 

@@ -51,13 +51,20 @@ Out = Annotated[
 ]
 
 
-def create(plan: Plan = False) -> Outcome:
+def create(
+    ai_services: Annotated[
+        str, Option(metavar="NAME", help="Connect the hub to this Azure AI Services account (default: none).")
+    ] = "",
+    plan: Plan = False,
+) -> Outcome:
     """Create the hub and the project, and what they need.
 
     example: phi3flow foundry create --plan
     """
     target = _target(workspace=False)
-    return planned(carry_out(project_steps(target.endpoints), plan=plan), plan, "phi3flow foundry connect")
+    return planned(
+        carry_out(project_steps(target.endpoints, ai_services), plan=plan), plan, "phi3flow foundry connect"
+    )
 
 
 def connect(

@@ -13,6 +13,7 @@ TEMPLATE = f"{GROUP}/providers/{{provider}}/{{kind}}/{{name}}"
 GLOBAL_NAMES = {"microsoft.containerregistry/registries", "microsoft.keyvault/vaults"}
 OWN_PROPERTIES: dict[str, Document] = {
     "microsoft.containerregistry/registries": {"loginServer": "{name}.azurecr.io", "adminUserEnabled": False},
+    "microsoft.cognitiveservices/accounts": {"endpoint": "https://{name}.cognitiveservices.azure.com/"},
     "microsoft.keyvault/vaults": {"vaultUri": "https://{name}.vault.azure.net/"},
 }
 
