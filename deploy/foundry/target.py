@@ -119,9 +119,9 @@ class AiServices:
 def project_steps(cloud: Cloud, ai_services: str = "") -> list[Step]:
     """Hub and project beside the endpoints' workspace, whose `cloud` this is.
 
-    `ai_services` is an existing Azure AI Services account, by name or id, to connect the hub to, as the portal
-    offers. Hub and project share the workspace's storage, vault, insights and registry where it exists: Azure
-    names containers and shares after the workspace that uses them.
+    `ai_services` is an existing account of Azure AI Services, by name or id, to connect the hub to, as the
+    portal offers. Hub and project share the workspace's storage, vault, insights and registry where it
+    exists: Azure names containers and shares after the workspace that uses them.
     """
     names = cloud.names
     workspace = cloud.read(names.workspace_id)
