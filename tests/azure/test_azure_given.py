@@ -90,9 +90,10 @@ def test_the_four_parts_are_used_and_stay(client, work, monkeypatch, capsys):
     endpoint = client.cloud.store.require(f"{ours.workspace_id}/onlineEndpoints/portal-endpoint")
     assert endpoint["properties"]["traffic"] == {deployment: 100}
     assert "phi3flow" not in endpoint["tags"]
-    assert main(["azure", "teardown", "--json"]) == 0
+    assert main(["azure", "teardown", "--plan", "--json"]) == 0
     left = json.loads(capsys.readouterr().out)["left"]
     assert {"endpoint portal-endpoint", "cluster portal-cluster"} <= set(left)
+    assert f"deployment portal-endpoint/{deployment}" in left  # it takes traffic
 
 
 @pytest.mark.parametrize(
