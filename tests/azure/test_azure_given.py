@@ -90,6 +90,9 @@ def test_the_four_parts_are_used_and_stay(client, work, monkeypatch, capsys):
     endpoint = client.cloud.store.require(f"{ours.workspace_id}/onlineEndpoints/portal-endpoint")
     assert endpoint["properties"]["traffic"] == {deployment: 100}
     assert "phi3flow" not in endpoint["tags"]
+    assert main(["azure", "status", "--json"]) == 0
+    (served,) = json.loads(capsys.readouterr().out)["served"]
+    assert (served["endpoint"], served["deployment"]) == ("portal-endpoint", deployment)
     assert main(["azure", "teardown", "--plan", "--json"]) == 0
     left = json.loads(capsys.readouterr().out)["left"]
     assert {"endpoint portal-endpoint", "cluster portal-cluster"} <= set(left)
