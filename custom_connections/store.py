@@ -38,6 +38,7 @@ def configs_of(endpoint: Endpoint) -> dict[str, str]:
         "model": endpoint.model,
         "deployment": endpoint.deployment,
         "timeout": f"{endpoint.timeout:g}",
+        "auth": endpoint.auth if endpoint.auth != "key" else None,
     }
     return {name: value for name, value in values.items() if value}
 

@@ -1,7 +1,8 @@
 """The client for every wire contract of a Phi-3 endpoint.
 
 Flows include this file (`additional_includes`), so it imports only the standard library and `requests` (with
-its urllib3). Contracts:
+its urllib3), and azure-identity for an endpoint that wants Entra tokens. It keeps to Python 3.9, which Prompt
+flow's image in the cloud has. Contracts:
 
     A           {"input_data": [text], "params": {..}}                        -> ["text"]
     B           {"input_data": {"input_string": [..], "parameters": {..}}}    -> {"output": "text"}
@@ -13,6 +14,8 @@ cookbook send them. Error messages are fixed texts and, for a refusal, the reaso
 bounded line, in which the key and URLs are blacked out.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import random
@@ -21,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -33,6 +36,7 @@ from urllib3.exceptions import ProtocolError
 Message = Mapping[str, str]
 T = TypeVar("T")
 NEW_NAME = "max_completion_tokens"  # what OpenAI's newer models call `max_tokens`
+ENTRA, ENTRA_SCOPE, ENTRA_SPARE_SECONDS = "entra", "https://ml.azure.com/.default", 300
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
 CONTEXT_SECONDS = 2.0  # to ask for the context; without an answer it is estimated
@@ -180,6 +184,7 @@ class Endpoint:
 
     `contract` is A, B, openai or promptflow. `deployment` selects one deployment behind an Azure ML endpoint.
     `timeout` is in seconds, for one question with all its retries. Threads that ask together share a `pause`.
+    `auth` entra takes a token for each request instead of `key`: one dies after an hour, so none is stored.
     Raises Rejected for an unknown contract or a URL that is not http(s).
     """
 
@@ -189,6 +194,7 @@ class Endpoint:
     model: str | None = None
     deployment: str | None = None
     timeout: float = 60.0
+    auth: str = "key"
     pause: Pause | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -198,7 +204,7 @@ class Endpoint:
             raise Rejected(f"unknown contract '{self.contract}'", "known: " + ", ".join(CONTRACTS))
 
     @classmethod
-    def from_connection(cls, configs: Mapping[str, str], secrets: Mapping[str, str]) -> "Endpoint":
+    def from_connection(cls, configs: Mapping[str, str], secrets: Mapping[str, str]) -> Endpoint:
         """Read a custom connection. Foundry's Custom keys put every entry into `secrets`.
 
         Raises Rejected if there is no endpoint.
@@ -215,6 +221,7 @@ class Endpoint:
             model=values.get("model") or None,
             deployment=values.get("deployment") or None,
             timeout=float(values.get("timeout") or 60.0),
+            auth=values.get("auth") or "key",
         )
 
     def context(self) -> int | None:
@@ -337,8 +344,8 @@ class Endpoint:
 
     def _post(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
         headers = {"Accept": "text/event-stream" if streaming else "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
+        if key := _entra_token() if self.auth == ENTRA else self.key:
+            headers["Authorization"] = f"Bearer {key}"
         if self.deployment:
             headers["azureml-model-deployment"] = self.deployment
         seconds_left = max(deadline - time.monotonic(), 0.001)
@@ -488,7 +495,7 @@ def split_turns(messages: Sequence[Message]) -> Turns:
         raise Unsupported("a prompt ends with the user's question")
     history = [
         {"inputs": {"question": asked["content"]}, "outputs": {"answer": answered["content"]}}
-        for asked, answered in zip(turns[0:-1:2], turns[1::2], strict=True)
+        for asked, answered in zip(turns[0:-1:2], turns[1::2])
     ]
     return Turns(turns[-1]["content"], history, system)
 
@@ -559,7 +566,7 @@ def _retry_after(value: str) -> float | None:
     if value.replace(".", "", 1).isascii() and value.replace(".", "", 1).isdigit():
         return float(value)
     try:
-        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds(), 0.0)
     except (ValueError, TypeError):  # TypeError: a date without a zone
         return None
 
@@ -625,12 +632,35 @@ def _node_error(body: bytes, reason: str) -> FlowFailed | None:
     for kind, fixed in NODE_ERRORS.items():
         if kind.__name__ == name:
             said = reason.partition(f"({name}) ")[2]
-            return FlowFailed(kind(said if said and issubclass(kind, Rejected | Unauthorized) else fixed))
+            return FlowFailed(kind(said if said and issubclass(kind, (Rejected, Unauthorized)) else fixed))
     return None
 
 
 _local = threading.local()
 _new_names: set[tuple[str, str | None]] = set()  # URL and model of endpoints that want NEW_NAME
+
+
+_entra: dict[str, Any] = {}  # the last token
+
+
+def _entra_token() -> str:
+    """A token for online endpoints, fetched when asked, and again five minutes before it expires.
+
+    Needs azure-identity. Raises Unauthorized where nobody is logged in.
+    """
+    known = _entra.get("token")
+    if known is None or known.expires_on - time.time() < ENTRA_SPARE_SECONDS:
+        try:
+            from azure.identity import DefaultAzureCredential
+
+            known = _entra["token"] = DefaultAzureCredential().get_token(ENTRA_SCOPE)
+        except ImportError:
+            raise Unsupported("the endpoint takes Entra tokens", "pip install azure-identity") from None
+        except Exception as error:  # any: the credentials that are tried in turn raise what they like
+            raise Unauthorized(
+                f"no Entra token for the endpoint ({type(error).__name__})", "az login"
+            ) from None
+    return str(known.token)
 
 
 def _session(url: str) -> requests.Session:

@@ -15,16 +15,18 @@ from deploy.azure.shared.assets import (
     training_environment,
     version_of,
 )
-from deploy.azure.shared.job import command_job, output_path, run_job
+from deploy.azure.shared.job import Job, command_job, output_path, run_job
 from deploy.azure.shared.names import OURS
-from deploy.azure.shared.plan import Action, carry_out, made
+from deploy.azure.shared.plan import Action, Step, carry_out, made
 from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.quota import quotas_for, require_quota
 from deploy.azure.shared.serving import (
     VERIFIED,
     OnlineDeployment,
     OnlineEndpoint,
     ask_at,
     find_endpoint,
+    settings_in,
     show_log,
     showing_log,
 )
@@ -59,6 +61,7 @@ class Serving:
     reference: "Reference | None"
     workers: int
     variables: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
 
     @property
     def side(self) -> Side:
@@ -69,6 +72,8 @@ class Serving:
         """Raises BadInput for values that could only fail, or be ignored, after hours in Azure."""
         if self.days is not None and self.days < 1:
             raise BadInput("--days: must be at least 1", "--days 3")
+        if self.file is not None:
+            settings_in(self.file)
         if self.reference is None:
             return
         if self.engine != "openvino":
@@ -96,14 +101,16 @@ def deploy(
     """
     asked.require()
     trained = recorded(out, "train")
-    actions: list[Action] = []
     with staged(code) as folder:
         model = _base(cloud, trained) if asked.base else _tuned(cloud, out, trained)
+        needs: list[Step] = []
+        job: Job | None = None
         if asked.engine == "openvino":
-            int4 = asked.reference is not None
-            actions, model = _export(cloud, model, str(trained["compute"]), folder, int4=int4, plan=plan)
+            needs, job, model = _export(cloud, asked, model, str(trained["compute"]), folder)
         endpoint = OnlineEndpoint(cloud, cloud.names.endpoint(asked.side.connection), asked.auth, asked.days)
         deployment = _deployment(cloud, asked, endpoint.name, model, folder)
+        _require_cores(cloud, deployment)
+        actions = run_job(needs, job, plan=plan) if job else []
         actions += carry_out([model, endpoint, deployment], plan=plan)
     if plan:
         return actions, None
@@ -117,11 +124,12 @@ def deploy(
 def _deployment(cloud: Cloud, asked: Serving, endpoint: str, model: Asset, code: Path) -> OnlineDeployment:
     """Named after everything that decides its answers."""
     variables = str(dict(asked.variables))
-    identity = version_of(model.name, asked.engine, asked.size, sha256_of(code), variables)
+    settings = [asked.file.read_text(encoding="utf-8")] if asked.file else []
+    identity = version_of(model.name, asked.engine, asked.size, sha256_of(code), variables, *settings)
     name = f"{asked.engine}-{identity[:8]}"
     tags = {**model.tags, OURS: "deploy", "engine": asked.engine, "model": model.name}
     return OnlineDeployment(
-        cloud, endpoint, name, asked.engine, model.name, asked.size, code, tags, asked.variables
+        cloud, endpoint, name, asked.engine, model.name, asked.size, code, tags, asked.variables, asked.file
     )
 
 
@@ -146,13 +154,21 @@ def _base(cloud: Cloud, trained: Mapping[str, Any]) -> Asset:
     return model_asset(cloud, name, version, "", kind="custom_model", tags=dict(trained["tags"]))
 
 
+def _require_cores(cloud: Cloud, deployment: OnlineDeployment) -> None:
+    """Raises Phi3flowError before a job is paid for whose model no machine could serve."""
+    if deployment.look().do == "create":
+        quotas = quotas_for(cloud, deployment.size, deployment.machines, deployments=1)
+        fewer = "phi3flow azure teardown --old, or another --size"
+        require_quota(quotas, cloud.names.region, fewer)
+
+
 def _export(
-    cloud: Cloud, model: Asset, compute: str, code: Path, *, int4: bool, plan: bool
-) -> tuple[list[Action], Asset]:
-    """`phi3flow export` of a registered model, for the CPU engine, as a job; and the model it leaves."""
+    cloud: Cloud, asked: Serving, model: Asset, compute: str, code: Path
+) -> tuple[list[Step], Job, Asset]:
+    """`phi3flow export` of a registered model, for the CPU engine: needs, job, and the model it leaves."""
     environment = training_environment(cloud, compute, "train")
     tags = {OURS: "deploy", "from": model.name}
-    weights = " --int4" if int4 else ""
+    weights = " --int4" if asked.reference else ""
     export = f"python -P -m phi3flow export $MODEL --format openvino{weights} --out exported"
     job = command_job(
         cloud,
@@ -167,10 +183,10 @@ def _export(
         outputs={"model": "custom_model"},
         tags=tags,
     )
-    actions = run_job([environment, model], job, plan=plan)
     path = output_path(job.name, "model")
     name, kind = f"{model.asset}-openvino", "custom_model"
-    return actions, model_asset(cloud, name, job.identity, path, kind=kind, tags={**model.tags, **tags})
+    exported = model_asset(cloud, name, job.identity, path, kind=kind, tags={**model.tags, **tags})
+    return [environment, model], job, exported
 
 
 def _verified(cloud: Cloud, asked: Serving, out: Path, endpoint: str, name: str) -> str:

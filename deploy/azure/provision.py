@@ -13,11 +13,13 @@ from typing import Any
 
 from deploy.azure.shared.names import OURS, Names, is_ours
 from deploy.azure.shared.plan import Cost, Look, Step
-from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.providers import missing_providers
+from deploy.azure.shared.session import Cloud, if_allowed
 from deploy.azure.shared.sizes import Profile
+from phi3flow.core.errors import BadInput
 
 AUTHORIZATION = "Microsoft.Authorization"
-IDLE_SECONDS = 120
+IDLE_TIME = "PT2M"  # ISO 8601 as Azure writes it back: PT120S would differ at every run
 # The least that an endpoint and a cluster need: to read the model and to pull the image. The tutorials'
 # Contributor on the whole group would let a stolen container change or delete everything in it.
 ROLES = {
@@ -82,6 +84,8 @@ def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
 def provision_steps(cloud: Cloud, profile: Profile, nodes: int) -> list[Step]:
     """In an order in which each step finds what it refers to; reads the workspace to tell whose it is."""
     names = cloud.names
+    if names.given.identity and cloud.read(names.identity_id) is None:
+        raise BadInput(f"there is no managed identity {names.identity_id}", "correct PHI3FLOW_AZURE_IDENTITY")
     workspace = cloud.read(names.workspace_id)
     if workspace is not None and not is_ours(workspace.get("tags")):
         made: list[Step] = []
@@ -90,10 +94,11 @@ def provision_steps(cloud: Cloud, profile: Profile, nodes: int) -> list[Step]:
         made, parts = foundations(cloud), own_parts(names)
     roles = {part: role for part, role in ROLES.items() if part in parts}
     return [
+        *missing_providers(cloud),
         Resource(cloud, "resource group", names.group_id, {}),
         *made,
         ml_workspace(cloud, "workspace", names.workspace_id, parts),
-        Resource(cloud, "managed identity", names.identity_id, {}),
+        *([] if names.given.identity else [Resource(cloud, "managed identity", names.identity_id, {})]),
         *(RoleAssignment(cloud, *role, parts[part]) for part, role in roles.items()),
         cluster(cloud, profile, nodes),
     ]
@@ -144,13 +149,17 @@ def _vault(cloud: Cloud) -> dict[str, Any]:
     """Azure keeps a deleted vault, and its name, for 90 days: one that a teardown deleted comes back."""
     names = cloud.names
     place = f"/subscriptions/{names.subscription}/providers/Microsoft.KeyVault/locations/{names.region}"
-    deleted = cloud.read(f"{place}/deletedVaults/{names.vault}") is not None
+    deleted = if_allowed(
+        lambda: cloud.read(f"{place}/deletedVaults/{names.vault}"),
+        "deleted key vaults",
+        f"where Azure keeps one: az keyvault purge --name {names.vault}",
+    )
     return {
         "tenantId": cloud.subscription["tenantId"],
         "sku": {"name": "standard", "family": "A"},
         "accessPolicies": [],
         "enableRbacAuthorization": True,
-        **({"createMode": "recover"} if deleted else {}),
+        **({"createMode": "recover"} if deleted is not None else {}),
     }
 
 
@@ -169,7 +178,7 @@ def cluster(cloud: Cloud, profile: Profile, nodes: int) -> Resource:
     scale = {
         "minNodeCount": 0,
         "maxNodeCount": nodes,
-        "nodeIdleTimeBeforeScaleDown": f"PT{IDLE_SECONDS}S",
+        "nodeIdleTimeBeforeScaleDown": IDLE_TIME,
     }
     machines = {"vmSize": profile.size, "vmPriority": "Dedicated", "scaleSettings": scale}
     # The registry has no admin password, so its nodes pull images as the identity.

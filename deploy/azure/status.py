@@ -96,7 +96,8 @@ def status(cloud: Cloud) -> Status:
     workspace = cloud.read(names.workspace_id)
     if workspace is None:
         return Status(_whose(group), None, [], [], [], [], _resources(cloud) if group else [])
-    endpoints = [one for one in cloud.ml.online_endpoints.list() if is_ours(one.tags)]
+    listed = cloud.ml.online_endpoints.list()
+    endpoints = [one for one in listed if is_ours(one.tags) or one.name == names.given.endpoint]
     return Status(
         _whose(group),
         _whose(workspace),

@@ -1,5 +1,6 @@
 """`phi3flow azure train`: the same `phi3flow train`, as a command job."""
 
+import re
 import shlex
 import shutil
 import tempfile
@@ -19,20 +20,23 @@ from deploy.azure.shared.assets import (
     staged,
     training_environment,
 )
-from deploy.azure.shared.job import Job, command_job, run_job
+from deploy.azure.shared.job import Job, command_job, follow, run_job
 from deploy.azure.shared.names import OURS
-from deploy.azure.shared.plan import Action, Step
+from deploy.azure.shared.plan import Action, Step, carry_out
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
+from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.lineage import Artifact, commit, read_manifest, sha256_of, write_manifest
 from phi3flow.core.sides import BASE, TUNED
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SPLITS = ("train.jsonl", "val.jsonl")  # the held-out test rows stay here
 CARD = TUNED.name  # the folder beside the run's manifest
 MARK = ".job"  # in the card: which job it is of
+SUBMIT = "submit"  # the manifest's step of a job that is waited for later
 RECIPE = "recipe.toml"  # in the job's code folder, where the recipe is a file of the user's
 
 
@@ -67,11 +71,18 @@ class Training:
 
 
 def train(
-    cloud: Cloud, asked: Training, out: Path, *, plan: bool, code: Mapping[str, Path] = PACKAGES
+    cloud: Cloud,
+    asked: Training,
+    out: Path,
+    *,
+    plan: bool,
+    wait: bool = True,
+    code: Mapping[str, Path] = PACKAGES,
 ) -> tuple[list[Action], str]:
     """Submit or find the job, watch it, fetch what `verify` needs into `out/tuned`; returns the job's name.
 
-    Raises BadInput before anything is written, Phi3flowError when Azure or the job fails.
+    Without `wait` it is only submitted, for `wait_for` to go on. Raises BadInput before anything is written,
+    Phi3flowError when Azure or the job fails.
     """
     require_splits(asked.data)
     rows = {name: asked.data / name for name in SPLITS}
@@ -79,11 +90,32 @@ def train(
     base = base_model(cloud, asked.base, asked.tags) if asked.base else None
     with staged(rows) as data, staged({**code, **recipe}) as folder:
         needs, job = _job(cloud, asked, base, data, folder)
-        actions = run_job(needs, job, plan=plan)
+        actions = run_job(needs, job, plan=plan) if wait else carry_out([*needs, job], plan=plan)
     if not plan:
-        details = {"tags": asked.tags, "compute": asked.profile.compute}
-        record_training(job, details | ({"base": base.name} if base else {}), asked.data, out)
+        details = {"job": job.name, "identity": job.identity, "tags": asked.tags}
+        details |= {"compute": asked.profile.compute, **({"base": base.name} if base else {})}
+        inputs = data_artifacts(asked.data)
+        if wait:
+            record_training(cloud, details, out, inputs)
+        else:
+            record(out, SUBMIT, details, inputs)
     return actions, job.name
+
+
+def wait_for(cloud: Cloud, out: Path, seconds: float) -> bool:
+    """Whether the submitted job is completed within `seconds`, and `out/tuned` fetched.
+
+    Raises BadInput where none was submitted, Phi3flowError when it fails or the login expires meanwhile.
+    """
+    submitted = recorded(out, SUBMIT)
+    name = str(submitted["job"])
+    with explaining(f"job {name}", [f"job {name}"]):
+        try:
+            follow(cloud, name, seconds=seconds)
+        except TimeoutError:
+            return False
+    record_training(cloud, submitted, out)
+    return True
 
 
 def _job(cloud: Cloud, asked: Training, base: Asset | None, rows: Path, code: Path) -> tuple[list[Step], Job]:
@@ -109,7 +141,7 @@ def _job(cloud: Cloud, asked: Training, base: Asset | None, rows: Path, code: Pa
 
 
 def command_line(asked: Training) -> str:
-    """One line of shell: train, write the outputs."""
+    """One line of shell: look for the GPU, train, write the outputs, log the run to the workspace."""
     recipe = RECIPE if Path(asked.recipe).is_file() else asked.recipe
     model = ["--model", "${{inputs.base}}" if asked.base else asked.model] if asked.model else []
     words = ["train", "--data", "${{inputs.data}}", "--recipe", recipe, *model]
@@ -117,7 +149,8 @@ def command_line(asked: Training) -> str:
     quoted = " ".join(word if word.startswith("${{") else shlex.quote(str(word)) for word in words)
     outputs = "${{outputs.model}} ${{outputs.card}}"
     run = "python -P -m"
-    return f"{run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
+    gpu = f"{run} deploy.azure.job_gpu && " if asked.profile.gpu else ""
+    return f"{gpu}PHI3FLOW_TRACK=0 {run} phi3flow {quoted} && {run} deploy.azure.job_outputs {CARD} {outputs}"
 
 
 def require_splits(data: Path) -> None:
@@ -128,7 +161,8 @@ def require_splits(data: Path) -> None:
 
 
 def check_here(asked: Training) -> None:
-    """Encode the chats before a machine is paid for. Raises BadInput for chats that the job would refuse."""
+    """Encode the chats before a machine is paid for. Raises BadInput for what the job would refuse."""
+    _require_base(asked.model)
     if not find_spec("transformers"):
         say("  chats are not checked here: pip install 'phi3flow[train]'")
         return
@@ -146,6 +180,18 @@ def check_here(asked: Training) -> None:
         say(f"  {sentence}")
 
 
+def _require_base(model: str | None) -> None:
+    """Raises BadInput for adapters alone, for a folder without a model, and for one that is not there."""
+    if model is None:
+        return
+    folder = Path(model)
+    require_no_adapter(folder)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise BadInput(f"{model}: not a model folder (no config.json)", "give the folder of a base model")
+    if not folder.is_dir() and not HUB_ID.fullmatch(model):
+        raise BadInput(f"{model}: no such model folder", "hf download ID --local-dir DIR, then --model DIR")
+
+
 def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:
     """The base as a registered model: the job starts from it, and `deploy --base` serves the same one."""
     version = sha256_of(folder)[:VERSION_LENGTH]
@@ -154,13 +200,18 @@ def base_model(cloud: Cloud, folder: Path, tags: dict[str, str]) -> Asset:
     )
 
 
-def record_training(job: Job, details: Mapping[str, Any], data: Path, out: Path) -> None:
+def data_artifacts(data: Path) -> list[Artifact]:
+    return [Artifact.of("data", data / split) for split in SPLITS]
+
+
+def record_training(
+    cloud: Cloud, finished: Mapping[str, Any], out: Path, inputs: Sequence[Artifact] = ()
+) -> None:
     """What `deploy` needs of a finished job: its small files as `out/tuned`, its names in the manifest."""
-    with explaining(f"job {job.name}", [f"job {job.name}"]):
-        _fetch_card(job, out)
-    inputs = [Artifact.of("data", data / split) for split in SPLITS]
-    details = {"job": job.name, "identity": job.identity, **details}
-    record(out, "train", details, inputs, [Artifact.of("model", out / CARD)])
+    name = str(finished["job"])
+    with explaining(f"job {name}", [f"job {name}"]):
+        _fetch_card(cloud, name, out)
+    record(out, "train", finished, inputs, [Artifact.of("model", out / CARD)])
 
 
 def record(
@@ -185,20 +236,21 @@ def recorded(folder: Path, step: str) -> dict[str, Any]:
     """What `step` wrote. Raises BadInput where it has not been done."""
     done = (read_manifest(folder) or {}).get("steps", {}).get(step)
     if done is None:
-        raise BadInput(f"{folder}: no {step} is recorded there", f"phi3flow azure {step} --out {folder}")
+        command = "train --no-wait" if step == SUBMIT else step
+        raise BadInput(f"{folder}: no {step} is recorded there", f"phi3flow azure {command} --out {folder}")
     return dict(done)
 
 
-def _fetch_card(job: Job, out: Path) -> None:
+def _fetch_card(cloud: Cloud, job: str, out: Path) -> None:
     """Complete or not at all."""
     mark = out / CARD / MARK
-    if mark.is_file() and mark.read_text(encoding="utf-8") == job.name:
+    if mark.is_file() and mark.read_text(encoding="utf-8") == job:
         return
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".card-", dir=out) as folder:
-        say(f"fetching what job {job.name} recorded")
-        job.cloud.ml.jobs.download(job.name, download_path=folder, output_name="card")
+        say(f"fetching what job {job} recorded")
+        cloud.ml.jobs.download(job, download_path=folder, output_name="card")
         card = Path(folder) / "named-outputs" / "card"
-        (card / MARK).write_text(job.name, encoding="utf-8")
+        (card / MARK).write_text(job, encoding="utf-8")
         shutil.rmtree(out / CARD, ignore_errors=True)
         card.rename(out / CARD)

@@ -16,7 +16,6 @@ from typing import Any
 from deploy.azure.shared.assets import (
     PACKAGES,
     VERSION_LENGTH,
-    Asset,
     model_asset,
     staged,
     training_environment,
@@ -24,11 +23,14 @@ from deploy.azure.shared.assets import (
 )
 from deploy.azure.shared.job import EXPERIMENT, Job, command_job, output_path, run_job
 from deploy.azure.shared.names import OURS
-from deploy.azure.shared.plan import Action, Step, carry_out
-from deploy.azure.shared.session import Cloud
+from deploy.azure.shared.plan import Action, Step, carry_out, made
+from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.session import Cloud, existing
 from deploy.azure.shared.sizes import Profile
-from deploy.azure.train import SPLITS, record_training, require_splits
-from phi3flow.core.errors import BadInput, nearest
+from deploy.azure.train import SPLITS, data_artifacts, record_training, require_splits
+from phi3flow.chats.rows import load_split
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput, Phi3flowError, nearest
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import commit, sha256_of
 from phi3flow.core.sides import BASE
@@ -36,6 +38,8 @@ from phi3flow.core.sides import BASE
 MODEL = re.compile(r"(?P<name>Phi-(?:3|3\.5|4)-mini-[\w-]*instruct):(?P<version>\d+)")
 SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
 OUTPUT = "phi3-catalog"
+OUTPUT_OF_SERVICE, FIRST_VERSION = "registered_model", "1"
+SERVERLESS_ENDED = "2025-08-30"
 CARD_LINE = (
     "python -P -m deploy.foundry.catalog_card "
     "${{inputs.tuned}} ${{inputs.base}} ${{inputs.validation}} "
@@ -61,13 +65,18 @@ class CatalogTraining:
         if found is None:
             raise BadInput(
                 f"{self.model}: not a Phi mini of the catalog with its version",
-                "--model Phi-3-mini-4k-instruct:VERSION; the model's page in the catalog shows the version",
+                "--model Phi-4-mini-instruct:VERSION; the model's page in the catalog shows the version",
             )
         return f"azureml://registries/azureml/models/{found['name']}/versions/{found['version']}"
 
     def require(self) -> None:
         """Raises BadInput for values that the service could only refuse after hours of waiting."""
         self.asset  # noqa: B018 - checks the model
+        if not self.model.startswith("Phi-4"):
+            say(
+                f"{self.model}: its serverless endpoints ended on {SERVERLESS_ENDED}, and the catalog may "
+                "drop it; Phi-4-mini-instruct takes its place"
+            )
         if self.scheduler not in SCHEDULERS:
             raise BadInput(f"--scheduler: unknown '{self.scheduler}'", nearest(self.scheduler, SCHEDULERS))
         if not 0 < self.learning_rate < 1:
@@ -75,6 +84,12 @@ class CatalogTraining:
         if self.epochs < 1:
             raise BadInput("--epochs: must be at least 1", "--epochs 3")
         require_splits(self.data)
+        for split in SPLITS:
+            if any(chat.uses_tools for chat in load_split(self.data / split)):
+                raise BadInput(
+                    f"{self.data / split}: the catalog's chat completion takes no chats with tools",
+                    "phi3flow azure train does",
+                )
 
     @property
     def hyperparameters(self) -> dict[str, str]:
@@ -108,16 +123,33 @@ def finetune(cloud: Cloud, asked: CatalogTraining, out: Path, *, plan: bool) -> 
         actions = run_job([], training, plan=plan)
         if plan:
             return actions, training.name
-        trained = output_path(training.name, "registered_model")
-        tuned = model_asset(cloud, OUTPUT, training.identity, trained, kind="mlflow_model", tags=asked.tags)
+        with explaining(f"model of job {training.name}", made(actions)):
+            tuned = registered_model(cloud, training.name)
         needs, card = _card_job(cloud, asked, rows, code, tuned)
         actions += run_job(needs, card, plan=False)
     name, path = BASE.connection, output_path(card.name, "base")
     base = model_asset(cloud, name, card.identity, path, kind="custom_model", tags=asked.tags)
     actions += carry_out([base], plan=False)
     details = {"catalog job": training.name, "tags": asked.tags, "compute": asked.profile.compute}
-    record_training(card, details | {"base": base.name}, asked.data, out)
+    finished = {"job": card.name, "identity": card.identity, **details, "base": base.name}
+    record_training(cloud, finished, out, data_artifacts(asked.data))
     return actions, training.name
+
+
+def registered_model(cloud: Cloud, job: str) -> str:
+    """NAME:VERSION of the model that a fine-tuning job has registered itself, under its output's asset name.
+
+    The output has no address that a client could register (recorded; and Microsoft's notebook of this task
+    takes the model by name). Raises Phi3flowError where there is none.
+    """
+    output = cloud.ml.jobs.get(job).outputs.get(OUTPUT_OF_SERVICE)
+    name = str(getattr(output, "name", None) or "")
+    if not name or existing(cloud.ml.models.get, name, FIRST_VERSION) is None:
+        raise Phi3flowError(
+            f"job {job} is completed, but has registered no model {name}".rstrip(),
+            "the job's page in the studio says why; the same command looks again",
+        )
+    return f"{name}:{FIRST_VERSION}"
 
 
 @contextmanager
@@ -133,6 +165,9 @@ def _bare_rows(data: Path) -> Iterator[Path]:
 def _training_job(cloud: Cloud, asked: CatalogTraining, rows: Path) -> Job:
     """The catalog's own job."""
     train, validation = (rows / name for name in SPLITS)
+    content = version_of(sha256_of(train), sha256_of(validation))
+    settings = str(sorted(asked.hyperparameters.items()))
+    identity = version_of(asked.asset, content, settings)
 
     def build(name: str) -> Any:
         from azure.ai.ml.finetuning import FineTuningTaskType, create_finetuning_job
@@ -144,38 +179,37 @@ def _training_job(cloud: Cloud, asked: CatalogTraining, rows: Path) -> Job:
             validation_data=str(validation),
             hyperparameters=asked.hyperparameters,
             compute=asked.profile.compute,
-            output_model_name_prefix=OUTPUT,
+            # A name of its own, so that the model's first version is this job's.
+            output_model_name_prefix=f"{OUTPUT}-{identity}",
             name=name,
             display_name=f"{asked.model} on {asked.tags['data']}",
             experiment_name=EXPERIMENT,
             tags=asked.tags,
         )
 
-    content = version_of(sha256_of(train), sha256_of(validation))
-    settings = str(sorted(asked.hyperparameters.items()))
-    return Job(cloud, "phi3flow-catalog", version_of(asked.asset, content, settings), build)
+    return Job(cloud, "phi3flow-catalog", identity, build)
 
 
 def _card_job(
-    cloud: Cloud, asked: CatalogTraining, rows: Path, code: Path, tuned: Asset
+    cloud: Cloud, asked: CatalogTraining, rows: Path, code: Path, tuned: str
 ) -> tuple[list[Step], Job]:
     """`catalog_card` as a job: both models answer, and are written as phi3flow serves them; and its needs."""
     environment = training_environment(cloud, asked.profile.compute, "finetune")
     job = command_job(
         cloud,
         "phi3flow-card",
-        [tuned.name, asked.asset, environment.version, sha256_of(code)],
-        title=f"card of {tuned.name}",
+        [tuned, asked.asset, environment.version, sha256_of(code)],
+        title=f"card of {tuned}",
         line=CARD_LINE,
         code=code,
         environment=environment,
         compute=asked.profile.compute,
         inputs={
-            "tuned": tuned.as_input,
+            "tuned": ("mlflow_model", f"azureml:{tuned}"),
             "base": ("mlflow_model", asked.asset),
             "validation": ("uri_file", str(rows / SPLITS[1])),
         },
         outputs={"model": "mlflow_model", "base": "custom_model", "card": "uri_folder"},
         tags=asked.tags,
     )
-    return [tuned, environment], job
+    return [environment], job

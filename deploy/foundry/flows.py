@@ -13,7 +13,7 @@ from deploy.azure.shared.names import OURS, is_ours
 from deploy.azure.shared.plan import Cost, Look
 from deploy.foundry.target import Target
 from phi3flow.core.errors import Phi3flowError
-from phi3flow.core.flow_folder import DAG, FLOWS, resolve_flow, resolve_folder
+from phi3flow.core.flow_folder import DAG, SHIPPED, resolve_flow, resolve_folder
 from phi3flow.core.lineage import sha256_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def resolved(asked: str) -> Iterator[LocalFlow]:
     name = Path(asked).name if Path(asked).is_dir() else asked
     with staged({}) as parent:
         folder = parent / name
-        if asked in FLOWS or not Path(asked).is_dir():
+        if asked in SHIPPED or not Path(asked).is_dir():
             resolve_flow(asked, folder)
         else:
             resolve_folder(Path(asked), folder)

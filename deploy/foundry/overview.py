@@ -36,7 +36,8 @@ def listing(target: Target) -> list[Listed]:
 def removals(target: Target) -> Iterator[Removal]:
     """Archive the flows; delete connections, project and hub, unless they are not ours.
 
-    The project goes before the hub that holds it. An Azure ML workspace stays: `azure teardown` deletes it.
+    The project goes before the hub that holds it, and both for good, so that `foundry create` can have the
+    names again. An Azure ML workspace stays: `azure teardown` deletes it.
     """
     cloud, names = target.cloud, target.endpoints.names
     if cloud.read(target.id) is not None:
@@ -50,5 +51,5 @@ def removals(target: Target) -> Iterator[Removal]:
         for kind, resource_id in {"project": names.project_id, "hub": names.hub_id}.items():
             found = cloud.read(resource_id)
             if found is not None:
-                remove = partial(cloud.delete, resource_id)
+                remove = partial(cloud.purge, str(found["name"]))
                 yield Removal(cloud, kind, found["name"], not_ours(found.get("tags")), remove)

@@ -4,6 +4,8 @@ The answer may address the judge. So every text is quoted as one line of JSON, i
 a role, and a reply counts only with a random word that no answer can know.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import secrets

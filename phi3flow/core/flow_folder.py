@@ -13,6 +13,7 @@ from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.service_stack import LOOPBACK
 
 FLOWS = ("chat", "compare", "grade")
+SHIPPED = (*FLOWS, "tutorial")  # the last for clients of Microsoft's tutorials alone
 DAG = "flow.dag.yaml"
 
 
@@ -22,8 +23,8 @@ def resolve_flow(name: str, target: Path, *, connection: str | None = None) -> P
     A request cannot choose the connection, so every endpoint gets a copy of the flow. Raises BadInput for an
     unknown flow.
     """
-    if name not in FLOWS:
-        raise BadInput(f"unknown flow '{name}'", hint=nearest(name, FLOWS))
+    if name not in SHIPPED:
+        raise BadInput(f"unknown flow '{name}'", hint=nearest(name, SHIPPED))
     with as_file(files("flows") / name) as source:
         return resolve_folder(source, target, connection=connection)
 
@@ -54,7 +55,9 @@ def _check_dag(source: Path) -> None:
             f"{source / others[0]}: the file of a flow must be called {DAG}",
             hint=f"mv {source / others[0]} {source / DAG}",
         )
-    raise BadInput(f"{source}: not a flow folder: {DAG} is missing", hint=f"known flows: {', '.join(FLOWS)}")
+    raise BadInput(
+        f"{source}: not a flow folder: {DAG} is missing", hint=f"known flows: {', '.join(SHIPPED)}"
+    )
 
 
 def _rewrite_dag(path: Path, connection: str | None) -> list[str]:

@@ -44,10 +44,17 @@ class Settings(BaseModel):
     base_flow_port: int = Field(8081, description="pf flow serve, base model")
     ui_port: int = Field(8501, description="the Streamlit chat")
     batch_workers: int = Field(16, description="most requests in flight during a batch run")
+    track: bool = Field(True, description="log finished training runs to MLflow")
     azure_subscription: str = Field("", description="id of the Azure subscription")
     azure_resource_group: str = Field("phi3flow", description="resource group in Azure")
     azure_workspace: str = Field("phi3flow", description="Azure Machine Learning workspace")
     azure_region: str = Field("eastus2", description="where new Azure resources go")
+    azure_identity: str = Field(
+        "", description="existing managed identity of endpoints and cluster: name or id"
+    )
+    azure_compute: str = Field("", description="existing cluster to train on")
+    azure_endpoint: str = Field("", description="existing endpoint for the tuned model")
+    azure_environment: str = Field("", description="existing environment of training jobs: NAME:VERSION")
     azure_patience: float = Field(
         3600.0, description="seconds to wait for one long-running operation of Azure"
     )

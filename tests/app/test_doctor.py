@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from phi3flow.app.commands.doctor import (
     check_keyring,
     check_packages,
     check_ports,
+    check_prompt_flows_end,
     check_python,
     check_room,
     check_siblings,
@@ -141,3 +143,17 @@ def test_the_verb_finds_this_environment_sound_and_reports_every_check(tmp_path)
         "chromium",
     } < set(checks)
     assert checks["python"] == checks["packages"] == checks["promptflow"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("day", "status", "words"),
+    [
+        (date(2026, 11, 27), "ok", "read-only from 2027-04-20, in 144 days"),
+        (date(2027, 3, 1), "warn", "in 50 days"),
+        (date(2027, 4, 20), "warn", "read-only since 2027-04-20: flows run here alone"),
+    ],
+)
+def test_the_end_of_prompt_flow_is_said_with_its_date(day, status, words):
+    found = check_prompt_flows_end(day)
+    assert (found.status, words in found.sentence) == (status, True)
+    assert "development ended on 2026-04-20" in found.sentence

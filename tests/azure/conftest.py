@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from azure_emulator.arm.registrations import USED, register
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from emulated import GROUP, QUIET, REGION, WORKSPACE, UserCredential, client_of
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """Ends with the assertion that the SDKs asked for nothing that is not emulated."""
     with Emulator(Options(tmp_path_factory.mktemp("azure"))) as running:
+        register(running.cloud, *USED)
         yield running
         assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
 

@@ -13,13 +13,17 @@ from azure_client import take
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.front.faults import Fault
+from azure_emulator.ml import quota
 from azure_fakes import write_inputs
 from emulated import client_of
 from recorded_comparison import compare_answers
 
+from deploy.azure.shared.session import connect
+from deploy.azure.train import wait_for
 from phi3flow.app.cli import main
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import read_json
+from phi3flow.core.settings import Settings
 
 WRITES = {"PUT", "POST", "PATCH", "DELETE"}
 ASKING = ("listkeys", "listsecrets", "getlogs", "/oauth2/")
@@ -76,6 +80,8 @@ def test_1_a_plan_says_what_would_be_made_and_writes_nothing(client, capsys):
         action["kind"] for action in actions
     }
     assert next(a for a in actions if a["kind"] == "cluster")["cost"] == "while it runs"
+    providers = {action["name"] for action in actions if action["kind"] == "resource provider"}
+    assert {"Microsoft.MachineLearningServices", "Microsoft.Cdn", "Microsoft.PolicyInsights"} <= providers
     writes = [entry for entry in asked(client, before) if entry.method in WRITES]
     assert [entry.path for entry in writes if not any(word in entry.path.lower() for word in ASKING)] == []
 
@@ -99,6 +105,25 @@ def test_3_train_runs_once_and_records_the_job(client, work):
     before = len(client.cloud.log.entries)
     take("train", work, 0)
     assert [entry for entry in asked(client, before) if entry.method == "PUT"] == []
+
+
+def test_3_a_job_can_be_submitted_by_one_login_and_waited_for_by_another(client, work, capsys):
+    out = work / "submitted"
+    with pytest.raises(BadInput, match="no submit is recorded there"):
+        wait_for(connect(Settings.load(work)), out, 0)
+    name = take("train", work, 0, out=out, wait=False)
+    assert "train" not in read_json(out / "manifest.json")["steps"]
+    assert cli("wait", "--minutes", "5", "--out", str(out), "--json") == 0
+    assert shown(capsys)["completed"] is True
+    assert read_json(out / "manifest.json")["steps"]["train"]["job"] == name
+    assert (out / "tuned" / "probes.jsonl").is_file()
+
+
+def test_3_a_wait_that_is_over_leaves_the_job_running(client, work):
+    out = work / "waiting"
+    take("train", work, 31, out=out, wait=False)
+    assert wait_for(connect(Settings.load(work)), out, 0) is False
+    assert wait_for(connect(Settings.load(work)), out, 60) is True
 
 
 def test_4_a_failed_job_shows_its_log_and_the_next_attempt_is_another(client, work, capsys):
@@ -257,6 +282,28 @@ def test_no_quota_names_the_family_the_cores_and_where_to_ask(client, capsys):
     assert "NCADSA100v4" in told
     assert "missing" in told
     assert "https://ml.azure.com/quota" in told
+
+
+def test_quota_is_checked_for_serving_before_anything_is_paid_for(client, work, capsys):
+    """One machine of four cores needs eight: Azure reserves a fifth more machines, rounded up."""
+    quota.set_limits(client.cloud, {"standardESv3Family": 7})
+    before = len(client.cloud.log.entries)
+    with pytest.raises(Phi3flowError, match=r"8 cores needed, 7 of 7 free, 1 missing") as refused:
+        take("deploy", work, 99)
+    assert "Standard ESv3 Family Cluster Dedicated vCPUs in eastus2" in refused.value.hint
+    assert "new cores limit 8" in refused.value.hint
+    assert [entry for entry in asked(client, before) if entry.method == "PUT"] == []
+    quota.set_limits(client.cloud, {"standardESv3Family": 100})
+
+
+@pytest.mark.parametrize(("limit", "words"), [(-1, "no limit is set"), (100, "of 100 free")])
+def test_a_limit_of_minus_one_is_no_limit(client, capsys, limit, words):
+    quota.set_limits(client.cloud, {"standardESv3Family": limit})
+    assert cli("provision", "--profile", "cpu", "--plan") == 0
+    told = capsys.readouterr().err
+    assert re.search(f"quota: Standard ESv3 Family Cluster Dedicated vCPUs: 16 cores needed, .*{words}", told)
+    assert "to serve tuned and base with openvino: Standard ESv3 Family" in told
+    quota.set_limits(client.cloud, {"standardESv3Family": 100})
 
 
 def test_logged_out_says_how_to_log_in(client, capsys, monkeypatch):

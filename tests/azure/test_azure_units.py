@@ -1,22 +1,26 @@
 """What the cloud half decides without a cloud."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ServiceRequestError
 
 from custom_connections.promptflow_home import QUIET
+from deploy.azure import job_gpu
 from deploy.azure.deploy import Serving
 from deploy.azure.provision import differences
 from deploy.azure.rollout import Held, require_promotion
 from deploy.azure.shared.assets import PACKAGES, staged
 from deploy.azure.shared.names import Names
 from deploy.azure.shared.problems import explaining
-from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, serving_size
-from deploy.azure.train import Training, check_here
+from deploy.azure.shared.quota import Quota
+from deploy.azure.shared.sizes import Profile, dated, hourly, profile_for, reserved, serving_size
+from deploy.azure.train import Training, check_here, command_line
 from deploy.foundry.catalog import CatalogTraining
 from deploy.verify.fidelity import Reference
 from phi3flow.app.commands.verify import reference_of
@@ -157,10 +161,17 @@ def refusal(code: str, message: str = "words") -> HttpResponseError:
     ("error", "words"),
     [
         (ClientAuthenticationError("nobody is logged in"), "az login"),
+        (
+            ClientAuthenticationError("AADSTS700024: Client assertion is out of its time"),
+            "phi3flow azure wait",
+        ),
         (ServiceRequestError("name or service not known"), "the connection to Azure broke"),
         (refusal("SubscriptionNotFound"), "does not see the subscription"),
         (refusal("OutOfQuota"), "no quota"),
+        (refusal("SubscriptionNotRegistered", "provider [N/A] isn't registered"), "Microsoft.PolicyInsights"),
+        (refusal("MissingSubscriptionRegistration"), "phi3flow azure provision registers"),
         (refusal("VaultAlreadyExists"), "the name is taken"),
+        (refusal("Conflict", "A soft-deleted workspace has this name."), "Recently deleted: purge"),
         (refusal("SkuNotAvailable"), "does not offer the size"),
         (refusal("ImageBuildFailure"), "image could not be built"),
         (refusal("ResourceNotReady"), "the container does not become ready"),
@@ -235,8 +246,75 @@ def test_every_size_that_is_used_has_a_price():
     assert hourly("Standard_Unknown") is None
 
 
+def test_a_family_without_a_row_is_unknown_and_not_enough():
+    unlisted = Quota("standardXFamily", "Standard_X", 4, 0, None)
+    assert "Azure lists no such quota, so look at https://ml.azure.com/quota" in str(unlisted)
+    assert Quota("f", "s", 4, 98, 100).missing == 2
+    assert Quota("f", "s", 4, 98, -1).missing == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "machines", "counted"),
+    [
+        ("standardDSv2Family", 10, 12),
+        ("standardDSv2Family", 1, 2),
+        ("standard NDASv4_A100 Family", 10, 10),
+        ("standardNCADSA100v4Family", 1, 1),
+    ],
+)
+def test_azure_reserves_a_fifth_more_machines_but_of_large_gpus(family, machines, counted):
+    """The example of Microsoft's page: 10 instances need quota for 12."""
+    assert reserved(family, machines) == counted
+
+
+def test_a_base_that_the_job_could_not_load_is_refused_before_it_is_submitted(tmp_path):
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "adapter_config.json").write_text('{"base_model_name_or_path": "any/base"}')
+    (tmp_path / "empty").mkdir()
+    for model, words in {
+        "adapters": "LoRA adapters of any/base, not a model",
+        "empty": "not a model folder",
+        "missing": "no such model folder",
+    }.items():
+        asked = Training(tmp_path, "tiny-cpu", str(tmp_path / model), 0, 1, profile_for("cpu"))
+        with pytest.raises(BadInput, match=words):
+            check_here(asked)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"role": "user", "content": 7}, r"train\.jsonl:1: messages\[0\]\.content"),
+        ({"role": "nobody", "content": "Hi"}, r"train\.jsonl:1: messages\[0\]\.role"),
+    ],
+)
+def test_chats_that_the_catalog_would_trip_over_are_named_first(tmp_path, message, words):
+    answer = {"role": "assistant", "content": "Hello."}
+    for name in ("train", "val"):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"messages": [message, answer]}])
+    good = {"model": "Phi-4-mini-instruct:1", "learning_rate": 5e-6, "scheduler": "cosine", "epochs": 3}
+    with pytest.raises(BadInput, match=words):
+        CatalogTraining(data=tmp_path, profile=profile_for("cpu"), **good).require()
+
+
+@pytest.mark.parametrize(("profile", "looks"), [("gpu", True), ("cpu", False)])
+def test_a_job_on_gpus_looks_for_them_before_it_trains(tmp_path, profile, looks):
+    line = command_line(Training(tmp_path, "tiny-cpu", None, 0, 1, profile_for(profile)))
+    assert line.startswith("python -P -m deploy.azure.job_gpu && ") == looks
+    assert line.index("PHI3FLOW_TRACK=0 python -P -m phi3flow train") < line.index("job_outputs")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_the_job_stops_with_the_reason(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemExit, match=r"sees no GPU here \(no NVIDIA driver\)"):
+        job_gpu.main()
+
+
 def test_chats_are_encoded_before_a_job_is_submitted(tmp_path, capsys):
-    tokenizer = Path(__file__).parents[1] / "data" / "phi3_tokenizer"
+    tokenizer = tmp_path / "model"
+    shutil.copytree(Path(__file__).parents[1] / "data" / "phi3_tokenizer", tokenizer)
+    (tokenizer / "config.json").write_text("{}")
     short = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
     long = [{"role": "user", "content": "word " * 300}, short[1]]
     write_jsonl(tmp_path / "train.jsonl", [{"messages": short}, {"messages": long}])

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from azure.ai.ml import load_environment, load_online_deployment, load_online_endpoint
+from packaging.version import Version
 from tiny import new_tokenizer
 from transformers import AutoTokenizer
 
 from deploy.azure.container.deployments.vllm import serve
+from deploy.azure.shared.assets import GPU_IMAGE, IMAGE
 from deploy.scoring.engine import CACHE_BYTES, MAX_WAITING
 from deploy.scoring.engines.openvino_engine import MAX_RUNNING
 from phi3flow.chats.chat_template import encode_prompt
@@ -157,3 +159,28 @@ def test_vllm_keeps_to_the_context_whose_rotary_factors_training_used(tmp_path):
     assert words[words.index("--max-model-len") + 1] == "4096"
     assert words[words.index("--chat-template") + 1] == str(tmp_path / "template")
     assert serve.context({"rope_parameters": {"rope_type": "default"}}) == []
+
+
+def test_jobs_get_an_mlflow_that_azures_plugin_allows():
+    """1.62.0.post6 has mlflow-skinny<=3.15.0. Unpinned, pip took an older one without a cap: it crashes."""
+    conda = yaml.safe_load((FOLDER.parent / "environment-train.yaml").read_text())
+    pins = dict(one.split("==") for one in conda["dependencies"][-1]["pip"] if "==" in one)
+    assert pins["azureml-mlflow"] == "1.62.0.post6"
+    assert Version(pins["mlflow"]) <= Version("3.15.0")
+
+
+def test_every_image_is_named_by_its_version():
+    """An environment whose version is a hash of its content cannot stand on `latest`."""
+    files = [*FOLDER.rglob("*.yaml"), *FOLDER.rglob("Dockerfile")]
+    named = [name for file in files for name in re.findall(r"^(?:image:|FROM) (\S+)", file.read_text(), re.M)]
+    images = [IMAGE, GPU_IMAGE, *named]
+    assert len(images) == 4
+    assert [image for image in images if not re.search(r":v?\d[\w.]+$", image)] == []
+
+
+def test_torch_and_the_image_of_gpu_jobs_are_of_one_cuda():
+    """PyPI's torch is built for CUDA 13 from 2.11 on, and then needs driver 580 or newer."""
+    conda = yaml.safe_load((FOLDER.parent / "environment-train.yaml").read_text())
+    pins = dict(one.split("==") for one in conda["dependencies"][-1]["pip"] if "==" in one)
+    assert "cuda12" in GPU_IMAGE
+    assert Version(pins["torch"]) < Version("2.11")

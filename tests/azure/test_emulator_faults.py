@@ -13,6 +13,7 @@ import pytest
 import requests
 from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
 from azure.mgmt.resource.resources import ResourceManagementClient
+from azure_emulator.arm.registrations import USED, register
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.endpoints import online_endpoints
@@ -34,6 +35,7 @@ print("made")
 @pytest.fixture
 def cloud(tmp_path: Path, isolated: None) -> Iterator[Emulator]:
     with Emulator(Options(tmp_path / "state")) as running, client_of(running):
+        register(running.cloud, *USED)
         yield running
 
 
@@ -187,6 +189,7 @@ def test_after_a_restart_deployments_serve_again(tmp_path: Path, isolated: None)
         return requests.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5).status_code
 
     with Emulator(Options(tmp_path)) as running, client_of(running):
+        register(running.cloud, *USED)
         make_workspace()
         put(endpoint, properties={"authMode": "Key"})
         properties = {"instanceType": "Standard_E4s_v3", "environmentVariables": variables}

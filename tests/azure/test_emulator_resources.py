@@ -121,8 +121,10 @@ def test_a_cluster_has_a_size_of_the_region_and_keeps_it(ml: MLClient) -> None:
     with pytest.raises(HttpResponseError, match="cannot be changed"):
         ml.compute.begin_create_or_update(AmlCompute(name="cluster", size="Standard_DS3_v2")).result()
     families = {size.name: size.family for size in ml.compute.list_sizes(location=REGION)}
+    assert families["Standard_NC24ads_A100_v4"] == "standardNCADSA100v4Family"
     limits = {usage.name["value"]: usage.limit for usage in ml.compute.list_usage(location=REGION)}
-    assert limits[families["Standard_NC24ads_A100_v4"]] == 100
+    assert limits["Standard NCADSA100v4 Family Cluster Dedicated vCPUs"] == 100
+    assert limits["Standard NCADSA100v4 Family Cluster LowPriority vCPUs"] == -1
 
 
 def test_data_is_uploaded_once_and_a_version_never_changes(

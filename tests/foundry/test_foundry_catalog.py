@@ -4,11 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from azure_emulator.arm.store import resource_document
 from foundry_cloud import write_chats
 
+from deploy.azure.shared.session import connect
+from deploy.foundry.catalog import registered_model
 from phi3flow.app.cli import main
+from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.files import read_json
 from phi3flow.core.jsonl import read_jsonl
+from phi3flow.core.settings import Settings
 
 MODEL = "Phi-3-mini-4k-instruct:11"
 HELD_OUT = 10
@@ -53,6 +58,32 @@ def test_a_plan_names_the_job_and_uploads_nothing(client, data, capsys):
     assert client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/jobs") == []
 
 
+def test_the_tuned_model_is_the_one_that_the_service_registered(client, names, work):
+    """Its output has no address: what a client would register from there is refused."""
+    job = f"{names.workspace_id}/jobs/phi3flow-catalog-1"
+    output = {"assetName": "phi3-catalog-x", "jobOutputType": "mlflow_model", "uri": "azureml://any"}
+    model = {"uri": "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/1"}
+    data = {"uri": "azureml://datastores/workspaceblobstore/paths/a", "jobInputType": "uri_file"}
+    details = {"taskType": "chatCompletion", "trainingData": data, "validationData": data}
+    properties = {
+        "jobType": "FineTuning",
+        "status": "Completed",
+        "outputs": {"registered_model": output},
+        "fineTuningDetails": {**details, "model": {**model, "jobInputType": "mlflow_model"}},
+    }
+    kind = "Microsoft.MachineLearningServices/workspaces"
+    store = client.cloud.store
+    store.put(resource_document(job, f"{kind}/jobs", {"properties": properties}, None))
+    cloud = connect(Settings.load(work))
+    with pytest.raises(Phi3flowError, match="has registered no model phi3-catalog-x"):
+        registered_model(cloud, "phi3flow-catalog-1")
+    asset = f"{names.workspace_id}/models/phi3-catalog-x/versions/1"
+    held = {"modelUri": "azureml://any", "modelType": "mlflow_model", "stage": None}
+    store.put(resource_document(asset, f"{kind}/models/versions", {"properties": held}, None))
+    assert registered_model(cloud, "phi3flow-catalog-1") == "phi3-catalog-x:1"
+    store.delete(job)
+
+
 @pytest.mark.slow
 def test_a_catalog_model_is_tuned_verified_and_served(client, data, work, capsys):
     """Two jobs that import torch, and a server: minutes."""
@@ -66,6 +97,9 @@ def test_a_catalog_model_is_tuned_verified_and_served(client, data, work, capsys
     jobs = client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/jobs")
     details = next(job["properties"]["fineTuningDetails"] for job in jobs if "catalog" in job["name"])
     assert details["model"]["uri"] == "azureml://registries/azureml/models/Phi-3-mini-4k-instruct/versions/11"
+    models = client.cloud.store.below("", kind="Microsoft.MachineLearningServices/workspaces/models/versions")
+    (catalog,) = [one for one in models if "/models/phi3-catalog-" in one["id"]]
+    assert "phi3flow" not in (catalog.get("tags") or {})  # registered by the service, not by us
     capsys.readouterr()
     assert finetune(data, "--model", MODEL, "--json") == 0
     assert {one["do"] for one in json.loads(capsys.readouterr().out)["actions"]} == {"keep"}

@@ -14,6 +14,7 @@ from typing import Any
 import azure_emulator
 import pytest
 import requests
+from azure_emulator.arm.registrations import register
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator, Options
 from azure_emulator.front.faults import Fault
@@ -264,6 +265,38 @@ def test_teardown_takes_the_project_before_its_hub(isolated, tmp_path, monkeypat
         assert main(["azure", "teardown", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["left"] == []
         assert [entry for entry in azure.cloud.log.entries if entry.unknown] == []
+
+
+def test_what_delete_took_away_can_be_made_again_at_once(isolated, tmp_path, monkeypatch, capsys):
+    """Azure keeps a deleted workspace and its name for 14 days, unless it is told to purge."""
+    monkeypatch.chdir(tmp_path)
+    with Emulator(Options(tmp_path / "cloud")) as azure, client_of(azure):
+        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
+        for step in ("create", "delete", "create"):
+            assert foundry(step) == 0, capsys.readouterr().err
+
+
+def test_a_hub_is_connected_to_azure_ai_services_where_that_is_asked_for(client, names, capsys):
+    """The portal's choice "Connect Azure AI Services", when it makes a hub."""
+    assert foundry("create", "--ai-services", "missing") == 2
+    assert "there is no Azure AI Services account" in capsys.readouterr().err
+    account = names.id("Microsoft.CognitiveServices/accounts", "services")
+    register(client.cloud, "Microsoft.CognitiveServices")
+    answer = requests.put(
+        f"https://management.azure.com{account}?api-version=2024-10-01",
+        json={"location": "eastus2", "kind": "AIServices", "sku": {"name": "S0"}},
+        headers={"Authorization": f"Bearer {tokens.mint('https://management.azure.com')}"},
+        timeout=10,
+    )
+    answer.raise_for_status()
+    assert foundry("create", "--ai-services", "services") == 0
+    stored = client.cloud.store.require(f"{names.hub_id}/connections/ai-services")["properties"]
+    assert (stored["category"], stored["authType"], stored["isSharedToAll"]) == ("AIServices", "AAD", True)
+    assert stored["target"] == "https://services.cognitiveservices.azure.com/"
+    capsys.readouterr()
+    assert foundry("create", "--ai-services", "services", "--json") == 0
+    actions = json.loads(capsys.readouterr().out)["actions"]
+    assert [one["do"] for one in actions if one["kind"] == "connection"] == ["keep"]
 
 
 def test_help_of_a_step_imports_no_sdk():

@@ -1,5 +1,7 @@
 """A finished run in MLflow: curves, lineage, and a model whose parameters work."""
 
+import shutil
+import sys
 from importlib.metadata import version
 
 import mlflow
@@ -109,6 +111,25 @@ def test_a_failed_log_is_made_up_by_the_same_command_and_only_once(model, tmp_pa
     client = mlflow.MlflowClient(store)
     experiment = client.get_experiment_by_name("phi3flow").experiment_id
     assert len(client.search_runs([experiment])) == 1
+
+
+def test_a_logger_that_breaks_costs_neither_weights_nor_the_command(model, tmp_path, monkeypatch, capsys):
+    """azureml-mlflow raises a TypeError beside a newer mlflow; a job's outputs are written before that."""
+    from deploy.azure import job_outputs
+
+    def store(store_uri=None, artifact_uri=None):
+        raise TypeError("azureml_artifacts_builder() got an unexpected argument 'tracking_uri'")
+
+    tracking_service._tracking_store_registry.register("broken", store)
+    monkeypatch.setattr(fluent, "_active_experiment_id", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "broken://workspace")
+    mlflow.set_tracking_uri(None)
+    shutil.copytree(model, tmp_path / "model", ignore=shutil.ignore_patterns(".mlflow-run"))
+    monkeypatch.setattr(sys, "argv", ["job", *(str(tmp_path / name) for name in ("model", "out", "card"))])
+    job_outputs.main()
+    assert "is trained, but could not be logged: azureml_artifacts_builder()" in capsys.readouterr().err
+    assert (tmp_path / "out" / "MLmodel").is_file()
+    assert (tmp_path / "card" / "probes.jsonl").is_file()
 
 
 def test_in_an_azure_job_the_jobs_own_run_is_used_and_the_model_is_an_artifact(

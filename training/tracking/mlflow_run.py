@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError, first_line, translating
 from phi3flow.core.files import write_text
 from phi3flow.core.jsonl import read_jsonl
@@ -31,7 +32,7 @@ AZURE_SERVING = ("azureml-ai-monitoring", "azureml-contrib-services", "azureml-i
 
 
 def track_once(folder: Path, runs: Path) -> str:
-    """`track` unless it was done before. Returns the run's id; raises Phi3flowError if the store refuses."""
+    """`track` unless it was done before. Returns the run's id; raises Phi3flowError whatever goes wrong."""
 
     def refused(error: Exception) -> Exception:
         return Phi3flowError(
@@ -41,11 +42,17 @@ def track_once(folder: Path, runs: Path) -> str:
 
     note = folder / NOTE
     if not note.exists():
-        from mlflow.exceptions import MlflowException
-
-        with translating({MlflowException: refused}):
+        with translating({Exception: refused}):  # any: stores are plugins, and raise what they like
             write_text(note, track(folder, runs) + "\n")
     return note.read_text(encoding="utf-8").strip()
+
+
+def track_if_possible(folder: Path, runs: Path) -> None:
+    """`track_once`, or a warning: a model that is trained is worth more than its curves."""
+    try:
+        track_once(folder, runs)
+    except Phi3flowError as error:
+        say(f"{error}\n  {error.hint}")
 
 
 def track(folder: Path, runs: Path) -> str:

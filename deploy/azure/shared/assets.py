@@ -16,10 +16,13 @@ from typing import Any, Literal
 from deploy.azure.shared.names import OURS
 from deploy.azure.shared.plan import Cost, Look
 from deploy.azure.shared.session import Cloud, existing
+from deploy.azure.shared.sizes import Profile
+from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import sha256_of
 
-IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
-GPU_IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.4-ubuntu22.04:latest"
+# By version: an environment's own version is a hash of what is in it, which `latest` would belie.
+IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:20260715.v1"
+GPU_IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.4-ubuntu22.04:20260715.v1"
 VERSION_LENGTH = 16
 # The packages lie side by side, in a checkout and where pip installs them. The page (ui) stays here.
 _ROOT = Path(__file__).parents[3]
@@ -88,13 +91,36 @@ class Asset:
         self._operations.create_or_update(made)
 
 
+def has_gpu(cloud: Cloud, compute: str) -> bool:
+    """Our clusters are named after their profile; of an existing one the size is looked up."""
+    if not cloud.names.given.compute:
+        return compute.startswith("gpu")
+    found = cloud.read(cloud.names.compute_id(compute)) or {}
+    size = ((found.get("properties") or {}).get("properties") or {}).get("vmSize") or ""
+    return Profile(compute, str(size)).gpu
+
+
 def training_environment(cloud: Cloud, compute: str, verb: str) -> Asset:
     """The image and packages that jobs run in on the cluster `compute`; Azure builds it at the first job."""
-    image = GPU_IMAGE if compute.startswith("gpu") else IMAGE
+    if given := cloud.names.given.environment:
+        return _given_environment(cloud, given)
+    image = GPU_IMAGE if has_gpu(cloud, compute) else IMAGE
     conda = Path(str(files("deploy.azure.container") / "environment-train.yaml"))
     version = version_of(image, conda.read_text(encoding="utf-8"))
     content = {"image": image, "conda_file": str(conda)}
     return Asset(cloud, "environment", "phi3flow-train", version, {OURS: verb}, content, "free")
+
+
+def _given_environment(cloud: Cloud, given: str) -> Asset:
+    """One that somebody made. Raises BadInput where it does not exist."""
+    name, _, version = given.partition(":")
+    found = Asset(cloud, "environment", name, version, {}, {}, "free")
+    if not version or found.look().do == "create":
+        raise BadInput(
+            f"there is no environment {given} in {cloud.names.workspace}",
+            "PHI3FLOW_AZURE_ENVIRONMENT=NAME:VERSION, as the studio shows it",
+        )
+    return found
 
 
 def data_asset(cloud: Cloud, folder: Path, tags: Mapping[str, str]) -> Asset:

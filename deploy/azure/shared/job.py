@@ -160,8 +160,10 @@ class _Tail(io.TextIOBase):
         return len(text)
 
 
-def follow(cloud: Cloud, name: str) -> None:
+def follow(cloud: Cloud, name: str, *, seconds: float = float("inf")) -> None:
     """Watch a job until it is completed. Raises Phi3flowError when it fails, KeyboardInterrupt on Ctrl-C.
+
+    Raises TimeoutError after `seconds`.
 
     The status is polled. The log comes from the SDK's stream, which breaks on some jobs: it is only shown.
     """
@@ -170,7 +172,7 @@ def follow(cloud: Cloud, name: str) -> None:
         streaming = threading.Thread(target=_stream, args=(cloud, name), daemon=True)
         streaming.start()
         try:
-            status = watch(f"job {name}", lambda: _status_of(cloud, name))
+            status = watch(f"job {name}", lambda: _status_of(cloud, name), seconds=seconds)
         except KeyboardInterrupt:
             _interrupted(cloud, name)
             raise

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from phi3flow.core.settings import Settings
+from phi3flow.core.sides import TUNED
 
 OURS = "phi3flow"  # the tag that makes a resource ours; its value says which verb made it
 EXPIRES = "phi3flow-expires"
@@ -16,14 +18,31 @@ def is_ours(tags: Mapping[str, str] | None) -> bool:
     return OURS in (tags or {})
 
 
+class Given(NamedTuple):
+    """Existing parts by name, '' for ours: identity (or its id), cluster, endpoint, environment."""
+
+    identity: str = ""
+    compute: str = ""
+    endpoint: str = ""
+    environment: str = ""
+
+
+NOTHING_GIVEN = Given()
+
+
 @dataclass(frozen=True)
 class Names:
-    """Names and ids in one resource group; those unique in all of Azure end in a hash of where they are."""
+    """Names and ids in one resource group; those unique in all of Azure end in a hash of where they are.
+
+    `given` holds what somebody made otherwise, such as in the portal, and the settings name: it is used as it
+    is, without our tag.
+    """
 
     subscription: str
     group: str
     workspace: str
     region: str
+    given: Given = NOTHING_GIVEN
 
     @classmethod
     def of(cls, settings: Settings) -> "Names":
@@ -32,6 +51,12 @@ class Names:
             settings.azure_resource_group,
             settings.azure_workspace,
             settings.azure_region,
+            Given(
+                settings.azure_identity,
+                settings.azure_compute,
+                settings.azure_endpoint,
+                settings.azure_environment,
+            ),
         )
 
     @property
@@ -75,7 +100,10 @@ class Names:
 
     @property
     def identity_id(self) -> str:
-        return self.id("Microsoft.ManagedIdentity/userAssignedIdentities", f"{self.workspace}-identity")
+        name = self.given.identity or f"{self.workspace}-identity"
+        if name.startswith("/"):
+            return name
+        return self.id("Microsoft.ManagedIdentity/userAssignedIdentities", name)
 
     def id(self, kind: str, name: str) -> str:
         """`kind` as in `Microsoft.Storage/storageAccounts`."""
@@ -86,4 +114,6 @@ class Names:
 
     def endpoint(self, model: str) -> str:
         """An endpoint's name is a host name in its region; `model` is phi3-tuned or phi3-base."""
+        if self.given.endpoint and model == TUNED.connection:
+            return self.given.endpoint
         return f"{model}-{self.mark}"

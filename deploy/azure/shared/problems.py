@@ -69,7 +69,7 @@ def _translated(error: Exception, doing: str) -> Exception:
         return error
     code, message = code_of(error), _first_line(error)
     for known in _known():
-        if re.search(known["codes"], code or message, re.IGNORECASE):
+        if re.search(known["codes"], code or message, re.IGNORECASE) or known.get("words", "\0") in message:
             sentence = f"{known['sentence']} ({code or message}){_detail(code, message)}"
             return Phi3flowError(f"{doing}: {sentence}", known["hint"])
     if isinstance(error, core.ClientAuthenticationError):

@@ -13,9 +13,9 @@ from deploy.azure.shared.names import EXPIRES, OURS, is_ours
 from deploy.azure.shared.plan import Cost, Look
 from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.console import say
-from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.errors import BadInput, Phi3flowError, first_line
 from phi3flow.core.polling import poll
-from phi3flow.phi3_contract import Endpoint
+from phi3flow.phi3_contract import ENTRA, Endpoint
 
 DEFAULT_DAYS = 3
 MOVING = {"creating", "updating", "deleting", "scaling"}
@@ -83,7 +83,12 @@ class OnlineEndpoint:
     cost: Cost = "free"
 
     def _find(self) -> Any | None:
-        return _unless_foreign(find_endpoint(self.cloud, self.name), self.kind, self.name)
+        found = find_endpoint(self.cloud, self.name)
+        return found if self._given else _unless_foreign(found, self.kind, self.name)
+
+    @property
+    def _given(self) -> bool:
+        return self.name == self.cloud.names.given.endpoint
 
     def _expires(self, found: Any | None) -> str:
         known = (found.tags or {}).get(EXPIRES) if found is not None else None
@@ -93,6 +98,12 @@ class OnlineEndpoint:
 
     def look(self) -> Look:
         found = self._find()
+        if self._given:
+            if found is None:
+                raise BadInput(
+                    f"there is no endpoint {self.name}", "make it, or unset PHI3FLOW_AZURE_ENDPOINT"
+                )
+            return Look("keep", "given: used as it is, without an expiry date")
         if found is None:
             return Look("create", f"expires {self._expires(None)}")
         if _state(found) != "succeeded":
@@ -125,7 +136,10 @@ class OnlineEndpoint:
 
 @dataclass(frozen=True)
 class OnlineDeployment:
-    """One version behind an endpoint; it takes no traffic until it is promoted."""
+    """One version behind an endpoint; it takes no traffic until it is promoted.
+
+    `file` is the user's own in the place of the engine's; name, model, size and code are ours.
+    """
 
     cloud: Cloud
     endpoint: str
@@ -136,6 +150,7 @@ class OnlineDeployment:
     code: Path
     tags: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
     kind: str = "deployment"
     cost: Cost = "by the hour"
 
@@ -162,11 +177,16 @@ class OnlineDeployment:
             poller = operations.begin_create_or_update(self._wanted(), skip_script_validation=True)
             self.cloud.finish(poller, f"deployment {self.name}")
 
-    def _wanted(self) -> Any:
-        from azure.ai.ml import load_online_deployment
+    @property
+    def machines(self) -> int:
+        return int(settings_in(self._file).instance_count or 1)
 
-        folder = Path(str(files("deploy.azure.container.deployments")))
-        wanted = load_online_deployment(source=folder / FILES[self.engine])
+    @property
+    def _file(self) -> Path:
+        return self.file or Path(str(files("deploy.azure.container.deployments"))) / FILES[self.engine]
+
+    def _wanted(self) -> Any:
+        wanted = settings_in(self._file)
         wanted.name, wanted.endpoint_name = self.name, self.endpoint
         wanted.model, wanted.instance_type = f"azureml:{self.model}", self.size
         wanted.tags = dict(self.tags)
@@ -174,6 +194,22 @@ class OnlineDeployment:
         if wanted.code_configuration:
             wanted.code_configuration.code = str(self.code)
         return wanted
+
+
+def settings_in(file: Path) -> Any:
+    """A deployment as its file describes it. Raises BadInput for a file that azure-ai-ml cannot read."""
+    from azure.ai.ml import load_online_deployment
+
+    if not file.is_file():
+        raise BadInput(
+            f"{file}: no such file", "copy deployment-gpu.yaml of deploy/azure/container/deployments"
+        )
+    try:
+        return load_online_deployment(source=file)
+    except Exception as error:  # any: it raises its own, marshmallow's and the YAML reader's
+        raise BadInput(
+            f"{file}: not a deployment file: {first_line(error)}", "compare it with ours"
+        ) from None
 
 
 @contextmanager
@@ -199,7 +235,7 @@ def show_log(cloud: Cloud, endpoint: str, deployment: str) -> None:
 
 
 def ask_at(cloud: Cloud, endpoint: str, deployment: str | None) -> Endpoint:
-    """The endpoint as clients see it, pinned to one deployment; its key or token stays in memory.
+    """The endpoint as clients see it, pinned to one deployment; its key stays in memory.
 
     Deployment `verified` is the one that passed last. Raises Phi3flowError where there is no endpoint.
     """
@@ -210,9 +246,11 @@ def ask_at(cloud: Cloud, endpoint: str, deployment: str | None) -> Endpoint:
         deployment = (found.tags or {}).get(VERIFIED)
     wanted = find_deployment(cloud, endpoint, deployment) if deployment else None
     engine = ((wanted.tags or {}) if wanted else (found.tags or {})).get("engine", "openvino")
-    credentials = cloud.ml.online_endpoints.get_keys(endpoint)
-    key = getattr(credentials, "primary_key", None) or getattr(credentials, "access_token", "")
-    return Endpoint(url_of(str(found.scoring_uri), engine), str(key), "openai", deployment=deployment)
+    url = url_of(str(found.scoring_uri), engine)
+    if found.auth_mode == AUTH_MODES[ENTRA]:  # the key says so to whoever looks into the connection
+        return Endpoint(url, ENTRA, "openai", deployment=deployment, auth=ENTRA)
+    key = str(cloud.ml.online_endpoints.get_keys(endpoint).primary_key)
+    return Endpoint(url, key, "openai", deployment=deployment)
 
 
 def url_of(scoring_uri: str, engine: str) -> str:

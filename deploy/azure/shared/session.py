@@ -24,18 +24,21 @@ CONNECT_SECONDS, READ_SECONDS = 20, 120
 MANAGEMENT = "https://management.azure.com"
 SUBSCRIPTIONS_API, GROUPS_API = "2022-12-01", "2021-04-01"
 ML_WORKSPACES = "microsoft.machinelearningservices/workspaces"
-# Of each type of resource that phi3flow makes, in the order of removal: a workspace holds its endpoints, and
-# stands on its storage. Those of the last two are part of others.
+# Of each type of resource that phi3flow makes or leads to, in the order of removal: a workspace holds its
+# endpoints, and stands on its storage. Those of the last three are part of others, or made by others.
 API_VERSIONS = {
     ML_WORKSPACES: "2024-10-01",
     "microsoft.managedidentity/userassignedidentities": "2023-01-31",
     "microsoft.insights/components": "2020-02-02",
+    "microsoft.alertsmanagement/smartdetectoralertrules": "2021-04-01",
+    "microsoft.insights/actiongroups": "2023-01-01",
     "microsoft.containerregistry/registries": "2023-07-01",
     "microsoft.keyvault/vaults": "2023-07-01",
     "microsoft.storage/storageaccounts": "2023-04-01",
     "microsoft.operationalinsights/workspaces": "2022-10-01",
     "microsoft.authorization/roleassignments": "2022-04-01",
     "microsoft.keyvault/locations": "2023-07-01",
+    "microsoft.cognitiveservices/accounts": "2024-10-01",
 }
 
 
@@ -52,6 +55,22 @@ def existing(get: Callable[..., T], *which: str, **how: Any) -> T | None:
     try:
         return get(*which, **how)
     except ResourceNotFoundError:
+        return None
+
+
+def if_allowed(get: Callable[[], T], what: str, otherwise: str) -> T | None:
+    """What `get` reads of the whole subscription; None, said on stderr, for a login that may not.
+
+    A role on the resource group alone does not reach there, and is enough for the rest of a plan.
+    """
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        return get()
+    except HttpResponseError as error:
+        if error.status_code != 403:
+            raise
+        say(f"{what}: not read, which takes Reader on the subscription; {otherwise}")
         return None
 
 
@@ -102,6 +121,12 @@ class Cloud:
     def delete(self, resource_id: str) -> "LROPoller[None]":
         """Begin to delete a resource."""
         return self.arm.resources.begin_delete_by_id(resource_id, api_version=api_version(resource_id))
+
+    def purge(self, workspace: str) -> "LROPoller[None]":
+        """Begin to delete a workspace, hub or project for good: else Azure keeps its name for 14 days."""
+        return self.ml.workspaces.begin_delete(
+            workspace, delete_dependent_resources=False, permanently_delete=True
+        )
 
     def ask(self, method: str, address: str) -> dict[str, Any]:
         """Resource Manager's JSON where no client has the call. Raises HttpResponseError."""

@@ -1,20 +1,17 @@
-"""Machine sizes: what each is for, its price by the hour (a packaged, dated table), and its quota."""
+"""Machine sizes: what each is for, its price by the hour (a packaged, dated table), and its reserve."""
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from phi3flow.core.errors import BadInput, Phi3flowError, nearest
-
-if TYPE_CHECKING:
-    from deploy.azure.shared.session import Cloud
+from phi3flow.core.errors import BadInput, nearest
 
 SIZE = re.compile(r"(?:Standard|Basic)_(?P<machine>[a-z]+\d+[\w-]*)", re.IGNORECASE)
 LONGEST_MACHINE = 20  # of a cluster's name, which has at most 24 characters
-QUOTA_PAGE = "https://ml.azure.com/quota"
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,11 @@ class Profile:
 
     compute: str
     size: str
+
+    @property
+    def gpu(self) -> bool:
+        """Azure's sizes with GPUs begin with N."""
+        return self.size.lower().startswith("standard_n")
 
 
 @cache
@@ -42,8 +44,8 @@ def hourly(size: str, machines: int = 1) -> float | None:
     return None if price is None else price * machines
 
 
-def profile_for(name: str, size: str | None = None, nodes: int = 1) -> Profile:
-    """The cluster of profile `gpu` or `cpu`, or one like it of another `size`.
+def profile_for(name: str, size: str | None = None, nodes: int = 1, compute: str = "") -> Profile:
+    """The cluster of profile `gpu` or `cpu`, one like it of another `size`, or the existing one `compute`.
 
     Raises BadInput for an unknown profile, what is no machine size, and fewer than one node.
     """
@@ -52,8 +54,8 @@ def profile_for(name: str, size: str | None = None, nodes: int = 1) -> Profile:
         raise BadInput(f"--profile: unknown '{name}'", nearest(name, known))
     if nodes < 1:
         raise BadInput("--nodes: must be at least 1", "--nodes 1")
-    if not size:
-        return Profile(**known[name])
+    if compute or not size:
+        return Profile(compute or known[name]["compute"], size or known[name]["size"])
     machine = _machine_of(size).partition("_")[0].lower()
     return Profile(f"{name}-{machine[:LONGEST_MACHINE]}", size)
 
@@ -75,52 +77,11 @@ def _machine_of(size: str) -> str:
     return found["machine"]
 
 
-@dataclass(frozen=True)
-class Quota:
-    """Cores of one family of machine sizes in the region."""
-
-    family: str
-    size: str
-    needed: int
-    used: int
-    limit: int
-
-    @property
-    def missing(self) -> int:
-        return max(self.used + self.needed - self.limit, 0)
-
-    def __str__(self) -> str:
-        return f"{self.family}: {self.needed} cores needed, {self.limit - self.used} of {self.limit} free"
+def reserved(family: str, machines: int) -> int:
+    """Machines that a deployment needs quota for: Azure reserves a fifth more, but not of large GPU sizes."""
+    return machines if letters(family) in _table()["without_reserve"] else math.ceil(machines * 1.2)
 
 
-def quota_for(cloud: "Cloud", size: str, nodes: int) -> Quota | None:
-    """What `nodes` machines of `size` need; None where Azure names no quota for their family.
-
-    Raises Phi3flowError for a size that the region does not offer.
-    """
-    region = cloud.names.region
-    sizes = {found.name.lower(): found for found in cloud.ml.compute.list_sizes(location=region)}
-    found = sizes.get(size.lower())
-    if found is None:
-        offered = ", ".join(sorted(one.name for one in sizes.values())[:8])
-        raise Phi3flowError(
-            f"{region} does not offer {size}", f"--size with one of: {offered} ...; or PHI3FLOW_AZURE_REGION"
-        )
-    needed = int(found.v_cp_us) * nodes
-    for usage in cloud.ml.compute.list_usage(location=region):
-        if str(usage.name.get("value", "")).lower() == str(found.family).lower():
-            shown = usage.name.get("localized_value") or usage.name["value"]
-            return Quota(str(shown), size, needed, int(usage.current_value or 0), int(usage.limit or 0))
-    return None
-
-
-def require_quota(quota: Quota | None, region: str) -> None:
-    """Raises Phi3flowError where cores are missing: how many, of which family, and where to ask for them."""
-    if quota is None or not quota.missing:
-        return
-    wanted = quota.used + quota.needed
-    raise Phi3flowError(
-        f"no quota for {quota.size} in {region}: {quota}, {quota.missing} missing",
-        f"at {QUOTA_PAGE} choose {quota.family} in {region}, Request quota, new cores limit {wanted}; "
-        "or --profile cpu, or fewer --nodes",
-    )
+def letters(name: str) -> str:
+    """Azure writes one family as `standardNCASv3_T4Family` and as `Standard NCASv3_T4 Family`."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())

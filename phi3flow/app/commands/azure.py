@@ -16,9 +16,10 @@ from typer import Option
 
 from deploy.azure.shared.plan import as_data, carry_out
 from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.quota import quotas_for, require_quota
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.session import connect as connect_to_azure
-from deploy.azure.shared.sizes import profile_for, quota_for, require_quota, serving_size
+from deploy.azure.shared.sizes import profile_for, serving_size
 from phi3flow.app.commands.train import Data, Model, Recipe, Seed
 from phi3flow.app.commands.verify import AtLeast, Check, reference_of
 from phi3flow.core.console import Outcome, say
@@ -38,6 +39,7 @@ Size = Annotated[
     str | None,
     Option(metavar="SIZE", help="Another machine size, such as Standard_E16s_v3 (default: the profile's)."),
 ]
+ENGINES = {"gpu": "vllm", "cpu": "openvino"}  # what usually serves what a profile trains
 Nodes = Annotated[int, Option(metavar="N", help="Most machines at once.")]
 
 
@@ -50,12 +52,13 @@ def provision(
     """
     from deploy.azure.provision import provision_steps
 
-    asked, cloud = profile_for(profile, size, nodes), _cloud()
+    asked = profile_for(profile, size, nodes, Settings.load().azure_compute)
+    cloud = _cloud()
     with explaining("before any write", []):
         if cloud.read(cloud.names.compute_id(asked.compute)) is None:
-            quota = quota_for(cloud, asked.size, nodes)
-            say(f"quota: {quota or 'Azure names none for ' + asked.size}")
-            require_quota(quota, cloud.names.region)
+            quotas = quotas_for(cloud, asked.size, nodes)
+            require_quota(quotas, cloud.names.region, "--profile cpu, or fewer --nodes")
+        _say_serving(cloud, ENGINES[profile])
         steps = provision_steps(cloud, asked, nodes)
     return planned(carry_out(steps, plan=plan), plan, "phi3flow azure train --data DIR --recipe NAME")
 
@@ -70,6 +73,7 @@ def train(
     size: Size = None,
     nodes: Nodes = 1,
     out: Out = None,
+    no_wait: Annotated[bool, Option("--no-wait", help="Submit the job; `azure wait` goes on.")] = False,
     plan: Plan = False,
 ) -> Outcome:
     """Run `phi3flow train` as a job, and fetch what verify needs.
@@ -81,12 +85,37 @@ def train(
     from training.recipes.recipe import load_recipe
 
     load_recipe(recipe)
-    asked = Training(data, recipe, model, seed, nodes, profile_for(profile, size, nodes))
+    cluster = profile_for(profile, size, nodes, Settings.load().azure_compute)
+    asked = Training(data, recipe, model, seed, nodes, cluster)
     require_splits(data)
     check_here(asked)
     folder = run_folder(out)
-    actions, job = train_in_azure(_cloud(), asked, folder, plan=plan)
-    return planned(actions, plan, f"phi3flow azure deploy --out {folder}", job=job)
+    actions, job = train_in_azure(_cloud(), asked, folder, plan=plan, wait=not no_wait)
+    following = "wait" if no_wait else "deploy"
+    return planned(actions, plan, f"phi3flow azure {following} --out {folder}", job=job)
+
+
+def wait(
+    *,
+    out: Out = None,
+    minutes: Annotated[
+        float | None, Option(metavar="N", help="Stop after so long; the job goes on (default: never).")
+    ] = None,
+) -> Outcome:
+    """Watch the job that `azure train --no-wait` submitted, and fetch what verify needs.
+
+    example: phi3flow azure wait --minutes 50
+
+    After --minutes the exit code is 0, too; the same command watches on, with a login of its own.
+    """
+    from deploy.azure.train import wait_for
+
+    folder = run_folder(out)
+    completed = wait_for(_cloud(), folder, float("inf") if minutes is None else 60 * minutes)
+    following = f"phi3flow azure {'deploy' if completed else 'wait'} --out {folder}"
+    return Outcome(
+        {"completed": completed}, f"{'completed' if completed else 'still running'}\nnext: {following}"
+    )
 
 
 def deploy(
@@ -112,6 +141,14 @@ def deploy(
     ] = False,
     check: Check = None,
     at_least: AtLeast = None,
+    file: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Your copy of the engine's deployment file, with other variables, concurrency, queue time, "
+            "probes, instances or environment.",
+        ),
+    ] = None,
     out: Out = None,
     plan: Plan = False,
 ) -> Outcome:
@@ -123,6 +160,7 @@ def deploy(
     """
     from deploy.azure.deploy import Serving
     from deploy.azure.deploy import deploy as deploy_to_azure
+    from deploy.azure.shared.serving import settings_in
 
     reference = reference_of(check, at_least)
     if int4 != (reference is not None):
@@ -130,7 +168,8 @@ def deploy(
             "--int4, --check and --at-least belong together", "--int4 --check test.jsonl --at-least 0.97"
         )
     workers = Settings.load().batch_workers
-    asked = Serving(base, engine, serving_size(engine, size), auth, days, reference, workers)
+    machine = serving_size(engine, size or (settings_in(file).instance_type if file else None))
+    asked = Serving(base, engine, machine, auth, days, reference, workers, file=file)
     actions, found = deploy_to_azure(_cloud(), asked, run_folder(out), plan=plan)
     say(f"phi3flow azure deploy{' --base' if base else ''} --engine {engine} --days N extends it")
     pinned = "" if base or found is None else f" --deployment {found.deployment}"
@@ -208,6 +247,13 @@ def teardown(
     return removed(teardown(_cloud(), what, plan=plan), plan)
 
 
+def _say_serving(cloud: Cloud, engine: str) -> None:
+    """What the tuned model and the base beside it will need; `deploy` checks it again, and refuses."""
+    for quota in quotas_for(cloud, serving_size(engine), 1, deployments=2):
+        short = f"; {quota.missing} missing: ask now, it can take days" if quota.missing else ""
+        say(f"to serve tuned and base with {engine}: {quota}{short}")
+
+
 @contextmanager
 def in_the_cloud(step: str) -> Iterator[None]:
     """The SDKs print what they do, but stdout is for data alone; what they raise becomes one sentence."""
@@ -217,7 +263,7 @@ def in_the_cloud(step: str) -> Iterator[None]:
 
 STEPS = {
     step.__name__: in_the_cloud(f"azure {step.__name__}")(step)
-    for step in (provision, train, deploy, promote, rollback, status, teardown)
+    for step in (provision, train, wait, deploy, promote, rollback, status, teardown)
 }
 
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 CHECKOUT = Path(__file__).parents[3]
 IS_CHECKOUT = (CHECKOUT / "Makefile").exists()
 DISK_GB, MEMORY_GB = 5.0, 4.0
+ENDED, READ_ONLY, SOON_DAYS = date(2026, 4, 20), date(2027, 4, 20), 90
 WHY = {
     "azure-ai-ml": "1.33 dropped a module that promptflow-azure imports",
     "promptflow": "below 1.18.2 a flow can run code it should not",
@@ -81,6 +83,7 @@ def examine(settings: Settings) -> list[Check]:
         Check("settings", OK, f"from {path}" if path else f"defaults: no {CONFIG_FILE} here or above"),
         check_packages(requirements, installed),
         check_siblings(installed),
+        check_prompt_flows_end(datetime.now(UTC).date()),
         *(check_device(device) if device else []),
         *check_ports(settings),
         check_keyring(bool(settings.encryption_key), has_keyring()),
@@ -155,6 +158,16 @@ def check_siblings(installed: Mapping[str, str], *, checkout: bool = IS_CHECKOUT
     shown = ", ".join(f"{name} {version}" for name, version in versions.items()) or "promptflow is missing"
     fix = install_command({"azure"} if "promptflow-azure" in versions else (), checkout=checkout)
     return Check("promptflow", FAIL, shown, fix)
+
+
+def check_prompt_flows_end(today: date) -> Check:
+    """Microsoft's dates. Flows on this machine need no service and go on after them."""
+    days = (READ_ONLY - today).days
+    ended = f"Prompt flow's development ended on {ENDED}"
+    if days > 0:
+        sentence = f"{ended}; in Azure it is read-only from {READ_ONLY}, in {days} days"
+        return Check("cloud", OK if days > SOON_DAYS else WARN, sentence)
+    return Check("cloud", WARN, f"{ended}; in Azure it is read-only since {READ_ONLY}: flows run here alone")
 
 
 def check_device(device: Device) -> list[Check]:

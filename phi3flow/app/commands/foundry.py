@@ -51,13 +51,20 @@ Out = Annotated[
 ]
 
 
-def create(plan: Plan = False) -> Outcome:
+def create(
+    ai_services: Annotated[
+        str, Option(metavar="NAME", help="Connect the hub to this Azure AI Services account (default: none).")
+    ] = "",
+    plan: Plan = False,
+) -> Outcome:
     """Create the hub and the project, and what they need.
 
     example: phi3flow foundry create --plan
     """
     target = _target(workspace=False)
-    return planned(carry_out(project_steps(target.endpoints), plan=plan), plan, "phi3flow foundry connect")
+    return planned(
+        carry_out(project_steps(target.endpoints, ai_services), plan=plan), plan, "phi3flow foundry connect"
+    )
 
 
 def connect(
@@ -102,7 +109,10 @@ def connect(
 def upload(
     flows: Annotated[
         list[str] | None,
-        Argument(metavar="FLOW...", help="chat, grade, compare, or folders of flows (default: all three)."),
+        Argument(
+            metavar="FLOW...",
+            help="chat, grade, compare, tutorial, or folders of flows (default: the first three).",
+        ),
     ] = None,
     workspace: Workspace = False,
     plan: Plan = False,
@@ -192,7 +202,7 @@ def finetune(
     *,
     data: Data,
     model: Annotated[
-        str, Option(metavar="NAME:VERSION", help="Model of the catalog, such as Phi-3-mini-4k-instruct:11.")
+        str, Option(metavar="NAME:VERSION", help="Model of the catalog, such as Phi-4-mini-instruct:1.")
     ],
     learning_rate: Annotated[float, Option(metavar="X", help="Peak learning rate.")] = 5e-6,
     scheduler: Annotated[str, Option(metavar="NAME", help="lr_scheduler_type of transformers.")] = "cosine",
@@ -203,12 +213,13 @@ def finetune(
 ) -> Outcome:
     """Fine-tune a Phi mini with the model catalog's own fine-tuning.
 
-    example: phi3flow foundry finetune --data runs/mine/data --model Phi-3-mini-4k-instruct:11
+    example: phi3flow foundry finetune --data runs/mine/data --model Phi-4-mini-instruct:1
     """
     from deploy.foundry.catalog import CatalogTraining
     from deploy.foundry.catalog import finetune as finetune_in_catalog
 
-    asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, profile_for(profile))
+    cluster = profile_for(profile, compute=Settings.load().azure_compute)
+    asked = CatalogTraining(data, model, learning_rate, scheduler, epochs, cluster)
     asked.require()
     folder = run_folder(out)
     actions, job = finetune_in_catalog(connect_to_azure(Settings.load()), asked, folder, plan=plan)

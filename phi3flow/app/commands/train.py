@@ -63,9 +63,10 @@ def train(
     trained = finetune(data, load_recipe(recipe), out, model=model, seed=seed)
     if not is_main_process():
         return Outcome({"rank": rank()}, f"rank {rank()}: done; rank 0 writes {trained.folder}")
-    from training.tracking.mlflow_run import track_once
+    if settings.track:
+        from training.tracking.mlflow_run import track_if_possible
 
-    track_once(trained.folder, settings.runs)
+        track_if_possible(trained.folder, settings.runs)
     text = f"{trained.folder}: {_summary(trained.result)}\nnext: {_following(trained.folder)}"
     return Outcome(asdict(trained), text)
 

@@ -6,6 +6,7 @@ A process of its own, so that a test can have it killed.
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from azure_fakes import fake_packages, served_by
 
@@ -23,29 +24,39 @@ CPU = "Standard_E4s_v3"
 
 
 def take(
-    step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned", plan: bool = False
+    step: str, work: Path, seed: int, *, engine: str = "vllm", server: str = "tuned", **more: Any
 ) -> str:
-    """The job's or deployment's name. Raises what the step raises."""
+    """The job's or deployment's name; `more` is what the step takes. Raises what the step raises."""
     with redirect_stdout(sys.stderr):
         if step == "train":
-            return _train(work, seed, plan=plan)
-        return _others(step, work, engine, server)
+            return _train(work, seed, **more)
+        return _others(step, work, engine, server, **more)
 
 
-def _train(work: Path, seed: int, *, plan: bool) -> str:
-    asked = Training(work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile_for("cpu"))
+def _train(
+    work: Path,
+    seed: int,
+    *,
+    out: Path | None = None,
+    compute: str = "",
+    plan: bool = False,
+    wait: bool = True,
+) -> str:
+    asked = Training(
+        work / "data", "tiny-cpu", str(work / "base"), seed, 1, profile_for("cpu", compute=compute)
+    )
     cloud = connect(Settings.load(work))
     code = fake_packages(work / "packages")
-    return train(cloud, asked, work / "run", plan=plan, code=code)[1]
+    return train(cloud, asked, out or work / "run", plan=plan, wait=wait, code=code)[1]
 
 
-def _others(step: str, work: Path, engine: str, server: str) -> str:
+def _others(step: str, work: Path, engine: str, server: str, file: Path | None = None) -> str:
     cloud = connect(Settings.load(work))
     {"provision": _provision, "promote": _promote}.get(step, lambda cloud: None)(cloud)
     if step in {"deploy", "deploy-base"}:
         base = step == "deploy-base"
         variables = served_by("base" if base else server)
-        wanted = Serving(base, engine, CPU, "key", None, None, 1, variables)
+        wanted = Serving(base, engine, CPU, "key", None, None, 1, variables, file)
         code = fake_packages(work / "packages")
         found = deploy(cloud, wanted, work / "run", plan=False, code=code)[1]
         return found.deployment if found else ""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import requests
+from azure_emulator.arm.registrations import USED, register
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
 from emulated import REGION
@@ -93,6 +94,7 @@ class Replay:
             "applicationInsights": f"{providers}/Microsoft.Insights/components/{names['account']}",
             "containerRegistry": f"{providers}/Microsoft.ContainerRegistry/registries/{names['account']}",
         }
+        register(self._emulator.cloud, *USED)
         self._make(names["group_id"], {"location": REGION})
         for resource_id in parts.values():
             self._make(resource_id, {"location": REGION})

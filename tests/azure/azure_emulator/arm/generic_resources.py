@@ -13,6 +13,7 @@ TEMPLATE = f"{GROUP}/providers/{{provider}}/{{kind}}/{{name}}"
 GLOBAL_NAMES = {"microsoft.containerregistry/registries", "microsoft.keyvault/vaults"}
 OWN_PROPERTIES: dict[str, Document] = {
     "microsoft.containerregistry/registries": {"loginServer": "{name}.azurecr.io", "adminUserEnabled": False},
+    "microsoft.cognitiveservices/accounts": {"endpoint": "https://{name}.cognitiveservices.azure.com/"},
     "microsoft.keyvault/vaults": {"vaultUri": "https://{name}.vault.azure.net/"},
 }
 
@@ -39,8 +40,22 @@ def create(cloud: Cloud, resource_id: str, body: Document) -> Document:
     resource = resource_document(
         resource_id, kind, body, cloud.store.get(resource_id), **own, provisioningState="Succeeded"
     )
+    if kind.lower() == "microsoft.insights/components" and cloud.store.get(resource_id) is None:
+        _make_alerts(cloud, resource_id)
     cloud.store.put(resource)
     return resource
+
+
+def _make_alerts(cloud: Cloud, insights: str) -> None:
+    """Application Insights' own alert rule and action group, without tags; they stay when it is deleted."""
+    group, name = insights.split("/providers/", maxsplit=1)[0], insights.rsplit("/", 1)[1]
+    alerts = (
+        f"{group}/providers/microsoft.alertsmanagement/smartDetectorAlertRules/Failure Anomalies - {name}"
+    )
+    actions = f"{group}/providers/microsoft.insights/actiongroups/Application Insights Smart Detection"
+    for resource_id in (alerts, actions):
+        body = {"location": "global", "properties": {}}
+        cloud.store.put(resource_document(resource_id, kind_of(resource_id), body, None))
 
 
 def _holder(cloud: Cloud, kind: str, name: str) -> str:

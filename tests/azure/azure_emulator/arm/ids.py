@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.registrations import require_registered
+from azure_emulator.arm.roles import require_allowed
 from azure_emulator.arm.services import ML, Service
 from azure_emulator.arm.store import require_settled
 from azure_emulator.cloud import Cloud
@@ -15,10 +17,13 @@ WORKSPACE = f"{GROUP}/providers/{ML}/workspaces/{{workspace}}"
 
 
 def managed(method: str, template: str, handler: Handler, plane: Plane = Plane.MANAGEMENT) -> Route:
-    """A route of the control plane: without a token it answers 401."""
+    """A route of the control plane: without a token it answers 401, a role 403, its provider 409."""
 
     def with_token(cloud: Cloud, request: Request) -> Reply:
         require_token(request)
+        if plane is Plane.MANAGEMENT:
+            require_allowed(cloud, request)
+            require_registered(cloud, request)
         return handler(cloud, request)
 
     return Route(method, plane, template, with_token)

@@ -74,11 +74,13 @@ def delete(cloud: Cloud, request: Request) -> Reply:
 
 
 def resources(cloud: Cloud, request: Request) -> Reply:
-    """Top-level resources only, as ARM lists them; `$filter` by tag or by type."""
+    """What ARM tracks: top-level resources, endpoints and deployments; `$filter` by tag or by type."""
     require_group(cloud, request)
     found = cloud.store.below(request.path.rsplit("/", 1)[0])
     wanted = request.query.get("$filter", "")
-    return Reply(200, {"value": [item for item in found if _is_top_level(item) and _passes(item, wanted)]})
+    return Reply(
+        200, {"value": [_listed(item) for item in found if _is_tracked(item) and _passes(item, wanted)]}
+    )
 
 
 def list_all(cloud: Cloud, request: Request) -> Reply:
@@ -86,9 +88,16 @@ def list_all(cloud: Cloud, request: Request) -> Reply:
     return Reply(200, {"value": [g for g in groups if _passes(g, request.query.get("$filter", ""))]})
 
 
-def _is_top_level(resource: Document) -> bool:
+def _is_tracked(resource: Document) -> bool:
     hidden = ("Microsoft.Authorization", "Microsoft.Resources")
-    return resource["type"].count("/") == 1 and not resource["type"].startswith(hidden)
+    kind = resource["type"]
+    return (kind.count("/") == 1 and not kind.startswith(hidden)) or "/onlineEndpoints" in kind
+
+
+def _listed(resource: Document) -> Document:
+    """A child is named with its parents: workspace/endpoint/deployment."""
+    names = resource["id"].split("/providers/")[-1].split("/")[2::2]
+    return {**resource, "name": "/".join(names)}
 
 
 def _passes(resource: Document, wanted: str) -> bool:

@@ -1,5 +1,6 @@
 """The subscription itself: the cloud's metadata and the registered providers."""
 
+from azure_emulator.arm import registrations
 from azure_emulator.arm.ids import SUBSCRIPTION, managed
 from azure_emulator.client import tokens
 from azure_emulator.cloud import Cloud
@@ -61,20 +62,27 @@ def list_tenants(cloud: Cloud, request: Request) -> Reply:
 
 
 def get_provider(cloud: Cloud, request: Request) -> Reply:
-    """Every provider is registered. Of its types one is told, in the regions that the emulator knows."""
+    """Of a provider's types one is told, as an example."""
     kind = {
         "resourceType": "operations",
         "locations": [],
         "apiVersions": ["2024-10-01"],
         "capabilities": "None",
     }
+    known = registrations.is_registered(cloud, request["namespace"])
     registration = {
         "namespace": request["namespace"],
-        "registrationState": "Registered",
+        "registrationState": "Registered" if known else "NotRegistered",
         "registrationPolicy": "RegistrationRequired",
         "resourceTypes": [kind],
     }
-    return Reply(200, {"id": request.path, **registration})
+    place = request.path.removesuffix("/register")
+    return Reply(200, {"id": place, **registration})
+
+
+def register(cloud: Cloud, request: Request) -> Reply:
+    registrations.register(cloud, request["namespace"])
+    return get_provider(cloud, request)
 
 
 def list_providers(cloud: Cloud, request: Request) -> Reply:
@@ -88,5 +96,5 @@ ROUTES = [
     managed("GET", SUBSCRIPTION, get_subscription),
     managed("GET", f"{SUBSCRIPTION}/providers", list_providers),
     managed("GET", f"{SUBSCRIPTION}/providers/{{namespace}}", get_provider),
-    managed("POST", f"{SUBSCRIPTION}/providers/{{namespace}}/register", get_provider),
+    managed("POST", f"{SUBSCRIPTION}/providers/{{namespace}}/register", register),
 ]

@@ -5,6 +5,7 @@ import time
 from azure_emulator.arm import ids as arm
 from azure_emulator.arm.ids import WORKSPACE, managed
 from azure_emulator.arm.operations import Ending
+from azure_emulator.arm.registrations import FOR_ENDPOINTS, is_registered
 from azure_emulator.arm.services import ENDPOINTS as ENDPOINTS_SERVICE
 from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import require_settled, resource_document
@@ -16,6 +17,11 @@ from azure_emulator.front.wire import Document, Reply, Request, front_error
 KIND = f"{ML}/workspaces/onlineEndpoints"
 ENDPOINTS = f"{WORKSPACE}/onlineEndpoints"
 ENDPOINT = f"{ENDPOINTS}/{{endpoint}}"
+UNREGISTERED = (
+    "SubscriptionNotRegistered",
+    "Resource provider [N/A] isn't registered with Subscription [N/A]. Please see troubleshooting guide, "
+    "available here: https://aka.ms/register-resource-provider",
+)
 SLOTS = {"primary": "primaryKey", "secondary": "secondaryKey"}
 
 
@@ -41,6 +47,8 @@ def put(cloud: Cloud, request: Request) -> Reply:
     cloud.store.put(resource_document(request.path, KIND, body, old, **properties))
     operation = cloud.operations.begin(Ending(request.path))
     arm.note_operation(cloud, request.path, operation, ENDPOINTS_SERVICE)
+    if not all(is_registered(cloud, namespace) for namespace in FOR_ENDPOINTS):
+        cloud.operations.finish(operation, UNREGISTERED)
     return arm.begun(cloud, request, operation, created=old is None, service=ENDPOINTS_SERVICE)
 
 

@@ -7,6 +7,7 @@ from azure_emulator.arm.services import COMPUTE as COMPUTE_SERVICE
 from azure_emulator.arm.services import ML
 from azure_emulator.arm.store import now, require_settled, resource_document
 from azure_emulator.cloud import Cloud
+from azure_emulator.endpoints.probes import seconds
 from azure_emulator.front.answers import fill
 from azure_emulator.front.wire import Document, Reply, Request, azure_error
 from azure_emulator.ml import quota
@@ -87,6 +88,9 @@ def _shape(compute: Document, _: str) -> None:
     properties = compute["properties"]
     inner = properties["properties"]
     inner["vmSize"] = inner["vmSize"].upper()
+    scale = inner.get("scaleSettings") or {}
+    if idle := scale.get("nodeIdleTimeBeforeScaleDown"):
+        scale["nodeIdleTimeBeforeScaleDown"] = normal(idle)
     account = inner.pop("userAccountCredentials", None)
     if properties["provisioningState"] == "Creating":
         fill(compute, {"tags": None})
@@ -104,6 +108,13 @@ def _shape(compute: Document, _: str) -> None:
         fill(properties, {"computeLocation": compute["location"], "provisioningWarnings": {}})
     fill(properties, {**dict.fromkeys(NOTHING), "disableLocalAuth": False})
     fill(inner, INNER)
+
+
+def normal(duration: str) -> str:
+    """An ISO 8601 duration as Azure writes it: PT120S comes back as PT2M."""
+    total = round(seconds(duration, 0))
+    parts = ((total // 3600, "H"), (total // 60 % 60, "M"), (total % 60, "S"))
+    return "PT" + ("".join(f"{number}{unit}" for number, unit in parts if number) or "0S")
 
 
 SHAPES = {KIND: _shape}

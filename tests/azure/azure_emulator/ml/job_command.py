@@ -46,6 +46,8 @@ def processes(job: Document, place: Workplace) -> Iterator[tuple[Path, dict[str,
         "AZUREML_ARM_SUBSCRIPTION": parts[2],
         "AZUREML_ARM_RESOURCEGROUP": parts[4],
         "AZUREML_ARM_WORKSPACE_NAME": parts[-1],
+        "MLFLOW_TRACKING_URI": f"azureml://eastus2.api.azureml.ms/mlflow/v1.0{workspace}",
+        "MLFLOW_RUN_ID": name,
         **{key: str(value) for key, value in (properties.get("environmentVariables") or {}).items()},
     }
     distribution = properties.get("distribution") or {}

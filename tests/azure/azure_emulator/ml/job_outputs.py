@@ -30,6 +30,8 @@ def resolve_job_output(store: Store, workspace: str, uri: str) -> str:
     job = store.require(f"{workspace}/jobs/{match['job']}")
     if job["properties"]["status"] != "Completed":
         raise front_error(400, "UserError", f"The job {match['job']} has not completed: it has no outputs.")
+    if job["properties"].get("jobType") == "FineTuning":
+        raise front_error(400, "UserError", f"The output {match['output']} of a fine-tuning job has no uri.")
     declared = job["properties"]["outputs"].get(match["output"])
     if declared is None:
         if match["output"] != "artifacts":

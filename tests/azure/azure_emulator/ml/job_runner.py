@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from azure_emulator.arm.locations import ARTIFACTS, Place, resolve
-from azure_emulator.arm.store import Store, now
+from azure_emulator.arm.store import Store, now, resource_document
 from azure_emulator.endpoints.workers import Workers
 from azure_emulator.front.wire import AzureError, Document
 from azure_emulator.ml.job_command import Workplace, fill, nodes_of, processes, seconds, split
@@ -201,9 +201,22 @@ class JobRunner:
                 self._blobs.write_file(account, container, prefix.rstrip("/"), path)
             else:
                 self._blobs.upload_folder(account, container, prefix, path)
+            if asset := job["properties"]["outputs"][key].get("assetName"):
+                self._register(workspace, asset, job["properties"]["outputs"][key]["uri"])
         if (own := place.code / "outputs").is_dir():
             account, container, prefix = self.artifacts(job["id"])
             self._blobs.upload_folder(account, container, f"{prefix}/outputs", own)
+
+    def _register(self, workspace: str, asset: str, uri: str) -> None:
+        """As the service does for an output with an asset's name: version 1 of a model, without our tags."""
+        properties = {"modelUri": uri, "modelType": "mlflow_model", "flavors": {}, "stage": None}
+        counted = {"latestVersion": "1", "nextVersion": "2"}
+        for path, kind, held in (
+            (f"models/{asset}", "models", counted),
+            (f"models/{asset}/versions/1", "models/versions", properties),
+        ):
+            whole = f"Microsoft.MachineLearningServices/workspaces/{kind}"
+            self._store.put(resource_document(f"{workspace}/{path}", whole, {"properties": held}, None))
 
     def _require(self, job_id: str) -> Document:
         self._check(job_id)

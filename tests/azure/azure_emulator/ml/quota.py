@@ -1,5 +1,6 @@
 """Sizes of virtual machines, and how many cores of each family the subscription may use."""
 
+import math
 from typing import NamedTuple
 
 from azure_emulator.arm.ids import SUBSCRIPTION, managed
@@ -36,6 +37,10 @@ SIZES = {
     "Standard_NC40ads_H100_v5": Size("standardNCADSH100v5Family", 40, 320, 1),
 }
 DEFAULT_CORES = 100
+NO_LIMIT = -1
+WITHOUT_RESERVE = {"standardNCADSA100v4Family", "standardNCADSH100v5Family"}
+ALL_DEDICATED = "Total Cluster Dedicated Regional vCPUs"
+ALL_LOW = "Total Cluster LowPriority Regional vCPUs"
 PRICES = {
     "billingCurrency": "USD",
     "unitOfMeasure": "OneHour",
@@ -74,15 +79,20 @@ def family_of(deployment: Document) -> str:
 
 
 def cores_of(deployment: Document) -> int:
+    """With a fifth more machines for upgrades, which Azure reserves for all but the large GPU sizes."""
     size = size_of(deployment["properties"].get("instanceType"))
-    return size.cores * int((deployment.get("sku") or {}).get("capacity") or 1) if size else 0
+    if size is None:
+        return 0
+    machines = int((deployment.get("sku") or {}).get("capacity") or 1)
+    reserved = machines if size.family in WITHOUT_RESERVE else math.ceil(1.2 * machines)
+    return size.cores * reserved
 
 
 def exceeded(cloud: Cloud, deployment: Document) -> str:
     """Why this deployment, which is in the store already, cannot have its cores; empty where it can."""
     family = family_of(deployment)
     total, limit = used(cloud, family), limits(cloud).get(family, 0)
-    if not family or total <= limit:
+    if not family or limit == NO_LIMIT or total <= limit:
         return ""
     wanted = cores_of(deployment)
     return (
@@ -92,19 +102,40 @@ def exceeded(cloud: Cloud, deployment: Document) -> str:
 
 
 def list_usages(cloud: Cloud, request: Request) -> Reply:
-    kind = f"{ML}/workspaces/dedicatedCores/usages"
-    found = [
-        {
-            "id": f"{request.path}/{family}",
-            "type": kind,
-            "unit": "Count",
-            "currentValue": used(cloud, family),
-            "limit": limit,
-            "name": {"value": family, "localizedValue": f"{family} Cluster Dedicated vCPUs"},
-        }
-        for family, limit in limits(cloud).items()
+    """All cores, then each family twice: dedicated, and low priority without a limit of its own."""
+    known = limits(cloud)
+    taken = {family: used(cloud, family) for family in known}
+    rows = [
+        _row(request, "totalCores", "Clusters", 0, 500),
+        _row(request, "dedicatedCores", ALL_DEDICATED, sum(taken.values()), _all(known)),
+        *(_row(request, "vmFamily", _called(one, "Dedicated"), taken[one], known[one]) for one in known),
+        _row(request, "lowPriorityCores", ALL_LOW, 0, DEFAULT_CORES),
+        *(_row(request, "vmFamily", _called(one, "LowPriority"), 0, NO_LIMIT) for one in known),
     ]
-    return Reply(200, {"value": found})
+    return Reply(200, {"value": rows})
+
+
+def _all(known: dict[str, int]) -> int:
+    return sum(limit for limit in known.values() if limit != NO_LIMIT)
+
+
+def _called(family: str, priority: str) -> str:
+    """The sentence in which a usage names a family, which the list of sizes writes as one word."""
+    middle = family.removeprefix("standard").removesuffix("Family")
+    return f"Standard {middle} Family Cluster {priority} vCPUs"
+
+
+def _row(request: Request, kind: str, name: str, current: int, limit: int) -> Document:
+    subscription = "/".join(request.path.split("/")[:3])
+    own = f"/{name.replace(' ', '_')}" if kind == "vmFamily" else ""
+    return {
+        "id": f"{subscription}/usages{own}",
+        "type": f"{ML}/{kind}/usages",
+        "unit": "Count",
+        "currentValue": current,
+        "limit": limit,
+        "name": {"value": name, "localizedValue": name},
+    }
 
 
 def list_sizes(cloud: Cloud, request: Request) -> Reply:

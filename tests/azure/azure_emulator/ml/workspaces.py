@@ -17,6 +17,7 @@ from azure_emulator.front.wire import Document, Reply, Request, azure_error
 from azure_emulator.ml import datastores
 
 KIND = f"{ML}/workspaces"
+DELETED = "deleted-workspaces"
 SHARED = ("storageAccount", "keyVault", "applicationInsights", "containerRegistry")
 SERVICES = ("api", "history", "experimentation", "catalog", "hyperdrive", "modelmanagement", "index")
 
@@ -62,13 +63,21 @@ def delete(cloud: Cloud, request: Request) -> Reply:
     for other in cloud.store.below("", kind=KIND):
         if str(other["properties"].get("hubResourceId")).lower() == request.path.lower():
             raise azure_error(409, "Conflict", f"The hub still has the project {other['name']}.")
-    return arm.deletion(WORKSPACES)(cloud, request)
+    reply = arm.deletion(WORKSPACES)(cloud, request)
+    if request.query.get("forceToPurge", "").lower() == "true":
+        cloud.store.remove(DELETED, request.path.lower())
+    elif reply.status == 202:
+        cloud.store.write(DELETED, request.path.lower(), {})
+    return reply
 
 
 def put(cloud: Cloud, request: Request) -> Reply:
     require_open_group(cloud, request)
     old = cloud.store.get(request.path)
     require_settled(old)
+    if old is None and cloud.store.read(DELETED, request.path.lower()) is not None:
+        message = "A soft-deleted workspace has this name. Recover or purge it: https://aka.ms/wsoftdelete"
+        raise azure_error(409, "Conflict", message)
     create(cloud, request.path, request.json)
     operation = cloud.operations.begin(Ending(request.path))
     return arm.begun(cloud, request, operation, created=old is None, service=WORKSPACES)
