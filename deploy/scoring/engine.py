@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from phi3flow.chats.end_of_turn import stop_token_ids
-from training.estimate.free_space import size
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
@@ -92,6 +91,8 @@ class Memory(NamedTuple):
     tokens: int
 
     def __str__(self) -> str:
+        from training.estimate.free_space import size
+
         total = size(self.weights + self.cache + self.work)
         work = f", {size(self.work)} to work in" if self.work else ""
         return (
