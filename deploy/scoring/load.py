@@ -64,7 +64,7 @@ def _transformers(
     on_failure: Callable[[], None],
     cache_bytes: int | None,
 ) -> "Engine":
-    """In bf16 on a GPU, in fp32 on a CPU."""
+    """In fp32 on a CPU, in bf16 on a GPU; a small model in fp32 there too, as its probes were recorded."""
     import torch
 
     from deploy.scoring.engines.gpu import has_usable_gpu, moved_to_gpu
@@ -72,7 +72,9 @@ def _transformers(
     from training.models.loading import load_model
 
     if has_usable_gpu(folder):
-        model = moved_to_gpu(load_model(str(folder), weights="bf16"), folder)
+        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        weights = "fp32" if stored < 4 * SMALL_MODEL else "bf16"
+        model = moved_to_gpu(load_model(str(folder), weights=weights), folder)
     else:
         model = load_model(str(folder))
         if model.num_parameters() < SMALL_MODEL:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.core.errors import BadInput, first_line
+from phi3flow.core.errors import BadInput
 from training.estimate.free_space import size
 
 if TYPE_CHECKING:
@@ -30,11 +30,8 @@ def has_usable_gpu(folder: Path) -> bool:
 def require_driver(problem: str, folder: Path) -> None:
     """Raises BadInput if `problem`, torch's reason not to use a GPU, is its driver's age."""
     if TOO_OLD in problem:
-        import torch
-
         raise BadInput(
-            f"the NVIDIA driver is too old for CUDA {torch.version.cuda}, for which torch was built: "
-            f"{first_line(RuntimeError(problem))}",
+            f"torch cannot use the GPU: {problem.partition('. ')[0]}",
             hint=f"update the driver, or serve on the CPU: {on_cpu(folder)}",
         )
 
@@ -52,8 +49,8 @@ def require_room(weights: int, free: int, total: int, folder: Path) -> None:
     """Raises BadInput if the weights alone do not fit."""
     if weights > free:
         raise BadInput(
-            f"{folder}: its weights take {size(weights)} in bf16, and of the GPU's {size(total)} "
-            f"{size(free)} are free",
+            f"{folder}: its weights take {size(weights)}, and {size(free)} of the GPU's {size(total)} "
+            "are free",
             hint=f"nvidia-smi shows what uses the rest; on the CPU: {on_cpu(folder)}",
         )
 
