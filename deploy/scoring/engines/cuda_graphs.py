@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Forward = Callable[[int, int], "torch.Tensor"]
 FUSED = ("RMSNorm", "MLP")  # how the classes end whose small kernels torch compiles into few
+VARIANTS = 32  # of a part; beyond torch's own limit of 8 it would run as written
 ROTARY = "apply_rotary_pos_emb"  # transformers' name in the module of every such model
 
 
@@ -105,7 +106,8 @@ def fused(model: "PreTrainedModel") -> Iterator[None]:
             part.compile(dynamic=True)
         if rotary:
             setattr(module, ROTARY, torch.compile(rotary, dynamic=True))
-        yield
+        with torch._dynamo.config.patch(recompile_limit=VARIANTS):
+            yield
     finally:
         for part in parts:
             part._compiled_call_impl = None
