@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import pytest
+import requests
 import torch
+from tiny import KEY, SECONDS, listening, lively_model, new_tokenizer
 
 from deploy.scoring.engine import Memory
 from deploy.scoring.engines.gpu import has_usable_gpu, require_bf16, require_driver, require_room
 from deploy.scoring.engines.memory import cache_tokens, explaining_full_memory
+from deploy.scoring.engines.transformers_engine import TransformersEngine
+from deploy.scoring.http.service import Service
 from phi3flow.core.errors import BadInput
 
 PHI3_TOKEN = 2 * 2 * 32 * 32 * 96  # bytes of keys and values in bf16
@@ -90,3 +94,20 @@ def test_what_an_engine_takes_is_one_line():
     assert str(memory) == (
         "32.9 GB: 7.6 GB of weights, 24.0 GB of keys and values (at most 61,035 tokens), 1.2 GB to work in"
     )
+
+
+def test_the_endpoint_says_what_its_engine_takes():
+    tokenizer = new_tokenizer()
+    engine = TransformersEngine(lively_model(tokenizer), tokenizer, cache_bytes=40_000_000)
+    service = Service("tiny")
+    service.ready(engine)
+    with listening(service) as url:
+        told = requests.get(
+            f"{url}/metrics", headers={"Authorization": f"Bearer {KEY}"}, timeout=SECONDS
+        ).text
+    lines = dict(line.rsplit(" ", 1) for line in told.splitlines() if not line.startswith("#"))
+    token = 2 * 4 * 2 * 2 * 16  # keys and values in fp32, 2 layers, 2 heads of 16
+    assert float(lines["phi3flow_cache_tokens"]) == engine.memory.tokens == 40_000_000 // token
+    assert float(lines['phi3flow_memory_bytes{use="cache"}']) == 40_000_000 // token * token
+    weights = sum(part.nbytes for part in engine._model.parameters())
+    assert float(lines['phi3flow_memory_bytes{use="weights"}']) == pytest.approx(weights, rel=0.01)

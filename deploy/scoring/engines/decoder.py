@@ -103,8 +103,9 @@ class Decoder:
         self._positions[: len(rows)] += 1
         for row in rows:
             row.length, row.left = row.length + 1, row.left - 1
-        for row in [row for row in rows if not row.left]:
-            self.leave(row)
+        for row in reversed(rows):  # the last first: then nothing moves when all end together
+            if not row.left:
+                self.leave(row)
         return Step(rows, *_fetched(tokens))
 
     def warm_up(self, context: int) -> None:
