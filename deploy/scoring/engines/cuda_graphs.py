@@ -49,8 +49,9 @@ def captured(model: "PreTrainedModel", forward: Forward, wanted: Sequence[Size])
             return Graphs(forward, wanted)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever the compiler or its tools raise
-        say(f"decoding is slower: torch cannot compile kernels here: {first_line(error)}")
+    except Exception as error:  # whatever the compiler or its tools raise, often wrapped
+        reason = getattr(error, "inner_exception", error)
+        say(f"decoding is slower: torch cannot compile kernels here: {first_line(reason)}")
     try:
         return Graphs(forward, wanted)
     except torch.OutOfMemoryError:
