@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 MAX_WAITING = 128  # requests in an engine's queue
 CACHE_BYTES = 4 << 30  # of keys and values, for all answers together
-BYTES_PER_VALUE = 4
 
 
 class EngineError(Exception):
@@ -77,6 +76,25 @@ class TokenScore(NamedTuple):
     text: str
     logprob: float
     rank: int
+
+
+class Memory(NamedTuple):
+    """Bytes by use; the cache holds the keys and values of `tokens` tokens."""
+
+    weights: int
+    cache: int
+    work: int
+    tokens: int
+
+    def __str__(self) -> str:
+        from training.estimate.free_space import size
+
+        total = size(self.weights + self.cache + self.work)
+        work = f", {size(self.work)} to work in" if self.work else ""
+        return (
+            f"{total}: {size(self.weights)} of weights, {size(self.cache)} of keys and values "
+            f"(at most {self.tokens:,} tokens){work}"
+        )
 
 
 class Generation:
@@ -179,7 +197,6 @@ class Engine(ABC):
         from training.models.loading import served_context
 
         self.context = served_context(config)
-        self._cache_tokens = _cache_tokens(config)
         self._stop_ids = _stop_ids(generation_config, tokenizer)
         self.tokenizer, self._max_waiting, self._on_failure = tokenizer, max_waiting, on_failure
         self._queue: deque[Generation] = deque()
@@ -195,6 +212,11 @@ class Engine(ABC):
     @abstractmethod
     def running(self) -> int:
         """Answers in the current batch."""
+
+    @property
+    @abstractmethod
+    def memory(self) -> Memory:
+        """What the engine takes at most."""
 
     @abstractmethod
     def close(self) -> None:
@@ -245,12 +267,6 @@ class Engine(ABC):
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-def _cache_tokens(config: "PretrainedConfig") -> int:
-    """How many tokens' keys and values, of every layer and in fp32, make up CACHE_BYTES."""
-    width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
-    return CACHE_BYTES // (2 * BYTES_PER_VALUE * int(config.num_hidden_layers * width))
 
 
 def _stop_ids(

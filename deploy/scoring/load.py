@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 SMALL_MODEL = 20_000_000
 
 
-def load(folder: Path, on_failure: Callable[[], None], engine: str = "auto") -> "Engine":
+def load(
+    folder: Path, on_failure: Callable[[], None], engine: str = "auto", cache_bytes: int | None = None
+) -> "Engine":
     """Load a model folder; takes seconds. `engine` is auto, transformers or openvino.
 
-    `on_failure` is called, from another thread, when the engine dies. Raises BadInput.
+    `cache_bytes` bounds the memory for keys and values. `on_failure` is called, from another thread, when the
+    engine dies. Raises BadInput.
     """
     from transformers.utils import logging
 
@@ -29,7 +32,7 @@ def load(folder: Path, on_failure: Callable[[], None], engine: str = "auto") -> 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it warns about long prompts, for which we raise ContextOverflow
     make = _openvino if _engine_for(folder, engine) == "openvino" else _transformers
-    return make(folder, load_tokenizer(str(folder)), on_failure)
+    return make(folder, load_tokenizer(str(folder)), on_failure, cache_bytes)
 
 
 def _engine_for(folder: Path, engine: str) -> str:
@@ -56,24 +59,41 @@ def weights_bytes(folder: Path | str) -> int:
 
 
 def _transformers(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", on_failure: Callable[[], None]
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    on_failure: Callable[[], None],
+    cache_bytes: int | None,
 ) -> "Engine":
+    """In fp32 on a CPU, in bf16 on a GPU; a small model in fp32 there too, as its probes were recorded."""
     import torch
 
+    from deploy.scoring.engines.gpu import has_usable_gpu, moved_to_gpu
     from deploy.scoring.engines.transformers_engine import TransformersEngine
     from training.models.loading import load_model
 
-    model = load_model(str(folder))
-    if model.num_parameters() < SMALL_MODEL:
-        torch.set_num_threads(1)
-    return TransformersEngine(model, tokenizer, on_failure=on_failure)
+    if has_usable_gpu(folder):
+        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        weights = "fp32" if stored < 4 * SMALL_MODEL else "bf16"
+        model = moved_to_gpu(load_model(str(folder), weights=weights), folder)
+    else:
+        model = load_model(str(folder))
+        if model.num_parameters() < SMALL_MODEL:
+            torch.set_num_threads(1)
+    return TransformersEngine(model, tokenizer, cache_bytes=cache_bytes, on_failure=on_failure)
 
 
-def _openvino(folder: Path, tokenizer: "PreTrainedTokenizerBase", on_failure: Callable[[], None]) -> "Engine":
+def _openvino(
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    on_failure: Callable[[], None],
+    cache_bytes: int | None,
+) -> "Engine":
     """fp32 arithmetic unless the manifest says that the weights are quantised."""
     from deploy.scoring.engines.openvino_engine import OpenVinoEngine
     from phi3flow.core.lineage import read_manifest
 
     exact = (read_manifest(folder) or {}).get("mode", "fp32") == "fp32"
     threads = 1 if weights_bytes(folder) < SMALL_MODEL else None
-    return OpenVinoEngine(folder, tokenizer, exact=exact, threads=threads, on_failure=on_failure)
+    return OpenVinoEngine(
+        folder, tokenizer, exact=exact, threads=threads, cache_bytes=cache_bytes, on_failure=on_failure
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from deploy.scoring.engine import Engine
 from deploy.scoring.http.app import create_app
 from deploy.scoring.http.auth import KeyFile
 from deploy.scoring.http.connection import BoundedConnection
@@ -33,12 +34,15 @@ class Server(uvicorn.Server):
         self.error: Phi3flowError | None = None  # why the model was not loaded
         self._service = service
 
-    def load_model(self, folder: Path, engine: str, announce: Callable[[], None]) -> None:
+    def load_model(
+        self, folder: Path, engine: str, cache_bytes: int | None, announce: Callable[[Engine], None]
+    ) -> None:
         """Runs in a thread of its own."""
         try:
-            self._service.ready(load(folder, self._fail, engine))
+            loaded = load(folder, self._fail, engine, cache_bytes)
+            self._service.ready(loaded)
             if self._service.state == "ready":
-                announce()
+                announce(loaded)
         except Phi3flowError as error:
             self.error = error
         finally:
@@ -73,18 +77,22 @@ def serve(
     *,
     key: str | KeyFile,
     request_timeout: float,
-    announce: Callable[[], None],
+    announce: Callable[[Engine], None],
     engine: str = "auto",
+    cache_bytes: int | None = None,
     origins: Sequence[str] = (),
 ) -> None:
     """Answer on `bound` until SIGTERM or SIGINT; `announce` is called when the model is loaded.
 
-    `engine` is auto, transformers or openvino. `request_timeout` is in seconds. Web pages of `origins` may
-    ask too. Raises BadInput if the folder holds no usable model, Phi3flowError if the engine crashes.
+    `engine` is auto, transformers or openvino. `request_timeout` is in seconds. `cache_bytes` bounds the
+    memory for keys and values. Web pages of `origins` may ask too. Raises BadInput if the folder holds no
+    usable model or its memory does not suffice, Phi3flowError if the engine crashes.
     """
     service = Service(folder.resolve().name)
     server = Server(server_config(create_app(service, key, request_timeout, origins)), service)
-    loader = threading.Thread(target=server.load_model, args=(folder, engine, announce), daemon=True)
+    loader = threading.Thread(
+        target=server.load_model, args=(folder, engine, cache_bytes, announce), daemon=True
+    )
     loader.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises the signal again after its shutdown

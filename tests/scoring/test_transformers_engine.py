@@ -140,6 +140,25 @@ def test_a_short_answer_does_not_wait_for_a_long_one_and_cancelling_frees_the_sl
     asyncio.run(ask())
 
 
+def test_a_request_joins_a_running_answer_and_changes_it_in_nothing(model, tokenizer, serving, prompts):
+    engine = serving()
+
+    async def ask():
+        long = engine.submit(GenerationRequest(prompts[0], 400))
+        pieces = long.pieces()
+        text = await anext(pieces)
+        short = engine.submit(GenerationRequest(prompts[1], 20))
+        async with asyncio.timeout(SECONDS):
+            joined = await short.text()
+            assert not long.over
+            return text + "".join([piece async for piece in pieces]), joined
+
+    assert asyncio.run(ask()) == (
+        generated(model, tokenizer, prompts[0], 400),
+        generated(model, tokenizer, prompts[1], 20),
+    )
+
+
 def test_a_full_queue_is_overload_until_a_request_is_cancelled(serving, prompts):
     engine = serving(max_batch=1, max_waiting=1)
 

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.scoring.engine import (
+    CACHE_BYTES,
     MAX_WAITING,
     Engine,
     EngineClosed,
     Generation,
     GenerationRequest,
+    Memory,
     Overloaded,
     TokenScore,
 )
 from deploy.scoring.engines.answer import Answer
+from deploy.scoring.engines.fixed_cache import bytes_per_token
 from deploy.scoring.engines.openvino_worker import Begin, PromptScores, Setup, StepResult
 from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import Phi3flowError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_RUNNING = 64
+BYTES_PER_VALUE = 4  # of the cache, in fp32
 GREEDY_BELOW = 1e-3  # temperature or top_p below which sampling in fp32 is greedy
 SEED_MASK = (1 << 63) - 1  # GenAI takes a signed 64-bit number
 STEPS_AT_ONCE = 16
@@ -54,6 +58,7 @@ class OpenVinoEngine(Engine):
         threads: int | None = None,
         max_running: int = MAX_RUNNING,
         max_waiting: int = MAX_WAITING,
+        cache_bytes: int | None = None,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         from transformers import AutoConfig, GenerationConfig
@@ -62,6 +67,9 @@ class OpenVinoEngine(Engine):
         generation_config = GenerationConfig.from_pretrained(folder)
         super().__init__(config, generation_config, tokenizer, max_waiting, on_failure)
         self._max_running = max_running
+        cache = CACHE_BYTES if cache_bytes is None else cache_bytes
+        weights = (folder / "openvino_model.bin").stat().st_size
+        self._memory = Memory(weights, cache, 0, cache // bytes_per_token(config, BYTES_PER_VALUE))
         self._answers: dict[int, Answer] = {}
         self._reserved_tokens = 0  # prompt and longest answer of each in `_answers`
         self._number = 0
@@ -73,6 +81,10 @@ class OpenVinoEngine(Engine):
     @property
     def running(self) -> int:
         return len(self._answers)
+
+    @property
+    def memory(self) -> Memory:
+        return self._memory
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Raises ContextOverflow, Overloaded, EngineClosed or EngineFailed."""
@@ -112,7 +124,7 @@ class OpenVinoEngine(Engine):
         """Whether the key-value cache stays within its limit with one more; a request alone always fits."""
         return not self._answers or (
             len(self._answers) < self._max_running
-            and self._reserved_tokens + _most_tokens(request) <= self._cache_tokens
+            and self._reserved_tokens + _most_tokens(request) <= self._memory.tokens
         )
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:

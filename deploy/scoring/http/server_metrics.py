@@ -26,11 +26,16 @@ class Metrics:
             registry=kept,
         )
         self._queue = Gauge("phi3flow_requests_waiting", "requests in the engine's queue", registry=kept)
+        self._memory = Gauge("phi3flow_memory_bytes", "the engine's, by use", ["use"], registry=kept)
+        self._tokens = Gauge("phi3flow_cache_tokens", "whose keys and values fit", registry=kept)
         self._batch = Gauge("phi3flow_requests_running", "answers in the engine's batch", registry=kept)
 
     def watch(self, engine: Engine) -> None:
         self._queue.set_function(lambda: engine.waiting)
         self._batch.set_function(lambda: engine.running)
+        for use in ("weights", "cache", "work"):
+            self._memory.labels(use).set(getattr(engine.memory, use))
+        self._tokens.set(engine.memory.tokens)
 
     def count(self, generations: Sequence[Generation]) -> None:
         """Count generations that have ended, whatever ended them."""

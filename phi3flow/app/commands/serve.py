@@ -3,7 +3,7 @@
 import math
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 from typer import Argument, Option
@@ -12,6 +12,9 @@ from phi3flow.app.run_folder import require_model_folder
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.settings import Settings
+
+if TYPE_CHECKING:
+    from deploy.scoring.engine import Engine
 
 
 def serve(
@@ -27,6 +30,13 @@ def serve(
         Literal["auto", "transformers", "openvino"],
         Option(help="auto: openvino for a folder that export wrote, else transformers."),
     ] = "auto",
+    cache_gb: Annotated[
+        float | None,
+        Option(
+            metavar="GB",
+            help="Memory for keys and values (default: a third of what a GPU has free, 4.3 on a CPU).",
+        ),
+    ] = None,
     key_file: Annotated[
         Path | None,
         Option(
@@ -60,6 +70,8 @@ def serve(
         raise BadInput(
             "--request-timeout: must be a number of seconds above 0", hint=f"phi3flow serve {model}"
         )
+    if cache_gb is not None and not (math.isfinite(cache_gb) and cache_gb > 0):
+        raise BadInput("--cache-gb: must be a number of GB above 0", hint=f"phi3flow serve {model}")
     for origin in cors or []:
         _check_origin(origin)
     bound = _bind(host, settings.endpoint_port if port is None else port)
@@ -74,8 +86,9 @@ def serve(
         bound,
         key=KeyFile(key_file) if key_file else settings.endpoint_key,
         request_timeout=request_timeout,
-        announce=lambda: _announce(model, url),
+        announce=lambda served: _announce(model, url, served),
         engine=engine,
+        cache_bytes=None if cache_gb is None else int(cache_gb * 1e9),
         origins=cors or (),
     )
     return Outcome({"model": str(model), "url": url})
@@ -106,12 +119,13 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _announce(model: Path, url: str) -> None:
+def _announce(model: Path, url: str, engine: "Engine") -> None:
     name = model.resolve().name
     connection = f"phi3-{name}" if name in {"base", "tuned"} else "phi3-tuned"
     say(
         f"ready: {name}\n"
         f"  contract openai   {url}/v1/chat/completions\n"
         f"  contracts A, B    {url}/score\n"
+        f"  memory            {engine.memory}\n"
         f"next: phi3flow connect {connection} --endpoint {url}/v1/chat/completions --contract openai"
     )
