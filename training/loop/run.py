@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,9 +18,12 @@ from phi3flow.chats.rows import load_split
 from phi3flow.core.jsonl import write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
 from training.data.encode import Encoded, encode_chats, packed
-from training.estimate.footprint import checkpoint_size, model_size, require_room
+from training.estimate.choices import settled
+from training.estimate.footprint import ModelSize, checkpoint_size, model_size, require_room
 from training.estimate.free_space import explaining_a_full_disk
+from training.loop.attention import VARLEN, attend_by_lengths
 from training.loop.callbacks import MetricsFile, StepBar, StopOnInterrupt
+from training.loop.compiled import CompiledLayers
 from training.loop.finish import merged, require_probes_changed, save, weights_moved
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
 from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
@@ -66,11 +70,20 @@ def train(run: Run) -> Result:
     tokenizer = starting_tokenizer(run, splits["train"])
     sets = encode_splits(run, tokenizer, splits)
     size = model_size(empty_model(run, tokenizer), run.recipe.lora)
+    run = settle(run, size, sets.train)
     require_room(run.name, run.recipe, size, sets.train, run.work)
     if warning := emulation_warning(run.recipe, native=has_bf16()):
         print0(f"  {warning}")
     with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
         return _train(run, tokenizer, sets, probe_prompts(tokenizer, _short(run, tokenizer, splits["val"])))
+
+
+def settle(run: Run, size: ModelSize, rows: "Dataset") -> Run:
+    """The run with the machine's choice for each "auto" of its recipe. Says what was chosen and why."""
+    recipe, why = settled(run.recipe, size, rows)
+    if why:
+        print0(f"  {run.name}: {'; '.join(why)}")
+    return replace(run, recipe=recipe)
 
 
 def _short(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat]) -> list[Chat]:
@@ -146,6 +159,8 @@ def _optimise(run: Run, trainer: AssistantTrainer, checkpoint: Path | None) -> N
     with ExitStack() as stack:
         for callback in (stopper, StepBar(stack)):
             trainer.add_callback(callback)
+        if trainer.layers:
+            stack.enter_context(trainer.layers.compiling())
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stopper.interrupted:
         print0(f"  {run.name} stopped after step {trainer.state.global_step}; the same command continues")
@@ -160,6 +175,8 @@ def make_trainer(
     held_out: "Dataset",
 ) -> AssistantTrainer:
     """A trainer that is ready to start, for encoded chats to train and to validate on."""
+    if run.recipe.attention == VARLEN:
+        attend_by_lengths(model)
     callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), HashCheckpoints()]
     if run.recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(run.recipe.patience))
@@ -170,6 +187,7 @@ def make_trainer(
             tokenizer.pad_token_id,
             padding_free=run.recipe.packing,
             pad_to_multiple_of=None if run.recipe.packing else PADDED_TO,
+            longest=run.recipe.max_length,
         ),
         peft_config=peft_config(run.recipe.lora),
         train_dataset=rows,
@@ -181,6 +199,8 @@ def make_trainer(
     trainer.remove_callback(ProgressCallback)
     if run.recipe.lora:
         _hold_adapters_in_fp32(trainer)
+    if run.recipe.compile is True:
+        trainer.layers = CompiledLayers(trainer.accelerator.unwrap_model(trainer.model))
     return trainer
 
 
