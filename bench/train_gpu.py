@@ -145,6 +145,7 @@ def prepared(name, work, config, chats, *, steps, device):
     import torch
 
     from training.estimate.footprint import largest_batch, memory_need, model_size
+    from training.estimate.machine import this_machine
     from training.loop.run import advance, encode, make_trainer
     from training.models.loading import load_tokenizer
 
@@ -159,7 +160,7 @@ def prepared(name, work, config, chats, *, steps, device):
     dtype = torch.bfloat16 if recipe.weights == "bf16" else torch.float32
     loaded = recipe.attention if recipe.attention == "flash_attention_2" else "sdpa"
     model = new_model(config, loaded, dtype, device)
-    need = memory_need(recipe, model_size(model, recipe.lora), largest_batch(recipe, rows))
+    need = memory_need(recipe, model_size(model, recipe.lora), largest_batch(recipe, rows), this_machine())
     trainer = make_trainer(run, model, tokenizer, rows, held_out)
     return Prepared(trainer, partial(advance, run, trainer), round(need.total / 1e9, 1))
 
@@ -279,7 +280,7 @@ def table(rows):
     lines = [
         f"## {date.today()}: training on a GPU\n",
         f"`make bench-train-gpu`, Phi-3-mini's layer sizes, random weights. {device}; {versions}. Peak is",
-        "torch's `max_memory_allocated`, told the estimate of `phi3flow train`; x compares assistant tokens.\n",
+        "torch's `max_memory_allocated`, told what `phi3flow train` tells; x compares assistant tokens.\n",
         "| arm | tokens/s | x | MFU | first step, s | peak GB | told GB |",
         "|---|---|---|---|---|---|---|",
         *(line(row, theirs) for row in [*rows, TARGET]),

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.estimate.footprint import ModelSize, largest_batch, memory_need
 from training.estimate.free_space import size
+from training.estimate.machine import Machine
 from training.ranks import several
 from training.recipes.recipe import Recipe
-from training.recipes.training_arguments import has_bf16, has_gpu, uses_bf16
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,8 +24,8 @@ class Settled(NamedTuple):
     why: list[str]
 
 
-def settled(recipe: Recipe, model: ModelSize, rows: "Dataset") -> Settled:
-    """Choose for this machine what `recipe` does not say; the plain choice gets no reason."""
+def settled(recipe: Recipe, model: ModelSize, rows: "Dataset", machine: Machine) -> Settled:
+    """Choose for `machine` what `recipe` does not say; the plain choice gets no reason."""
     why: list[str] = []
 
     def choose(field: str, auto: tuple[Any, str]) -> None:
@@ -35,9 +35,9 @@ def settled(recipe: Recipe, model: ModelSize, rows: "Dataset") -> Settled:
             recipe = replace(recipe, **{field: value})
             why.extend([reason] if reason else [])
 
-    choose("attention", _attention(recipe, model))
-    choose("compile", _compile(recipe, batches(recipe, len(rows))))
-    choose("gradient_checkpointing", _checkpointing(recipe, model, rows))
+    choose("attention", _attention(recipe, model, machine))
+    choose("compile", _compile(recipe, batches(recipe, len(rows)), machine))
+    choose("gradient_checkpointing", _checkpointing(recipe, model, rows, machine))
     return Settled(recipe, why)
 
 
@@ -48,27 +48,28 @@ def batches(recipe: Recipe, rows: int) -> int:
     return int((recipe.epochs or 0) * rows / recipe.batch_size)
 
 
-def _attention(recipe: Recipe, model: ModelSize) -> tuple[str, str]:
+def _attention(recipe: Recipe, model: ModelSize, machine: Machine) -> tuple[str, str]:
     """varlen's kernel takes 16-bit numbers only, has no dropout, and needs a GPU that has bf16."""
-    fits = uses_bf16(recipe.precision) and not getattr(model.config, "attention_dropout", 0.0)
-    if recipe.packing and has_gpu() and has_bf16() and fits:
+    sixteen_bits = machine.bf16 and machine.computes_in_bf16(recipe)
+    if recipe.packing and machine.gpu and sixteen_bits and not model.config.attention_dropout:
         return "varlen", "varlen attention (packed rows on a GPU)"
     return "sdpa", ""
 
 
-def _compile(recipe: Recipe, count: int) -> tuple[bool, str]:
+def _compile(recipe: Recipe, count: int, machine: Machine) -> tuple[bool, str]:
     """Measured for packed rows on one GPU; 4-bit layers and several processes were not."""
     four_bit = recipe.lora is not None and recipe.lora.four_bit
-    if recipe.attention != "varlen" or not has_gpu() or four_bit or several():
+    if recipe.attention != "varlen" or not machine.gpu or four_bit or several():
         return False, ""
     if count < COMPILING_PAYS:
         return False, f"layers not compiled ({count:,} batches; it pays from {COMPILING_PAYS:,})"
     return True, f"layers compiled ({count:,} batches)"
 
 
-def _checkpointing(recipe: Recipe, model: ModelSize, rows: "Dataset") -> tuple[bool, str]:
-    kept = memory_need(replace(recipe, gradient_checkpointing=False), model, largest_batch(recipe, rows))
+def _checkpointing(recipe: Recipe, model: ModelSize, rows: "Dataset", machine: Machine) -> tuple[bool, str]:
+    largest = largest_batch(recipe, rows)
+    kept = memory_need(replace(recipe, gradient_checkpointing=False), model, largest, machine)
     room = f"{size(kept.total)} of {size(kept.free)} {kept.what}"
     if kept.total * HEADROOM > kept.free:
         return True, f"activations recomputed (kept, the run would need {room})"
-    return False, f"activations kept ({room})" if has_gpu() else ""
+    return False, f"activations kept ({room})" if machine.gpu else ""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from phi3flow.core.errors import BadInput, Phi3flowError, nearest
 from training.checkpoints import KEPT
 from training.data.encode import IGNORED
-from training.estimate.free_space import free_disk, free_memory, size
+from training.estimate.free_space import free_disk, size
+from training.estimate.machine import Machine, this_machine
 from training.ranks import print0, several
 from training.recipes.recipe import Lora, Recipe
-from training.recipes.training_arguments import has_gpu, uses_bf16
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -75,7 +75,7 @@ class Need:
 def require_room(name: str, recipe: Recipe, model: ModelSize, rows: "Dataset", work: Path) -> None:
     """Say what the run `name` in the folder `work` needs. Raises Phi3flowError if it is not available."""
     needs = (
-        memory_need(recipe, model, largest_batch(recipe, rows)),
+        memory_need(recipe, model, largest_batch(recipe, rows), this_machine()),
         disk_need(recipe, model, work),
     )
     print0(f"  {name} needs about {'; '.join(map(str, needs))}")
@@ -136,22 +136,21 @@ def largest_batch(recipe: Recipe, rows: "Dataset") -> Batch:
     return Batch(len(tokens) * max(tokens), counted, max(tokens))
 
 
-def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
+def memory_need(recipe: Recipe, model: ModelSize, batch: Batch, machine: Machine) -> Need:
     """Peak memory of a training step, on top of what the process already holds.
 
     On a GPU freed memory is used again at once: gradients come as activations go, unless an earlier batch of
     the step has left some, and the logits are gone before the first layer is recomputed.
     """
-    gpu = has_gpu()
-    arithmetic = BF16 if uses_bf16(recipe.precision) else FP32
+    arithmetic = BF16 if machine.computes_in_bf16(recipe) else FP32
     checkpointed = recipe.gradient_checkpointing is True
     trained = model.adapters if recipe.lora else model.parameters
     copied = (model.linear if recipe.weights == "fp32" else 0) + model.adapters
     copied //= model.config.num_hidden_layers if checkpointed else 1
     gradients = trained * FP32 * (2 if several() else 1)  # several ranks average copies
-    logits = _logits(model, batch, arithmetic, gpu=gpu)
+    logits = _logits(model, batch, arithmetic, gpu=machine.gpu)
     kept, recomputed = _activations(recipe, model, batch, arithmetic)
-    if gpu:
+    if machine.gpu:
         recomputed = max(0, recomputed - logits)
         gradients = gradients if recipe.gradient_accumulation > 1 else max(0, gradients - kept - logits)
     parts = {
@@ -161,9 +160,9 @@ def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
         "bf16 copies": copied * BF16 if arithmetic == BF16 else 0,  # autograd keeps autocast's copies
         "activations": kept + recomputed,
         "logits": logits,
-        "workspace": CUDA_CONTEXT if gpu else WORKSPACE,
+        "workspace": CUDA_CONTEXT if machine.gpu else WORKSPACE,
     }
-    return Need("GPU memory" if gpu else "memory", parts, free_memory(gpu=gpu), _repair(recipe, parts))
+    return Need(machine.memory, parts, machine.free, _repair(recipe, parts))
 
 
 def disk_need(recipe: Recipe, model: ModelSize, work: Path) -> Need:

@@ -21,6 +21,7 @@ from training.data.encode import Encoded, encode_chats, packed
 from training.estimate.choices import settled
 from training.estimate.footprint import ModelSize, checkpoint_size, model_size, require_room
 from training.estimate.free_space import explaining_a_full_disk
+from training.estimate.machine import this_machine
 from training.loop.attention import VARLEN, attend_by_lengths
 from training.loop.callbacks import MetricsFile, StepBar, StopOnInterrupt
 from training.loop.compiled import CompiledLayers
@@ -80,7 +81,7 @@ def train(run: Run) -> Result:
 
 def settle(run: Run, size: ModelSize, rows: "Dataset") -> Run:
     """The run with the machine's choice for each "auto" of its recipe. Says what was chosen and why."""
-    recipe, why = settled(run.recipe, size, rows)
+    recipe, why = settled(run.recipe, size, rows, this_machine())
     if why:
         print0(f"  {run.name}: {'; '.join(why)}")
     return replace(run, recipe=recipe)

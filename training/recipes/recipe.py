@@ -93,8 +93,8 @@ class Recipe:
     )
     compile: Choice = Field(
         default="auto",
-        description="compile the decoder layers: true, false, or auto (on a GPU with varlen attention, if the "
-        "run is long enough to pay for it)",
+        description="compile the decoder layers: true, false, or auto (on a GPU with varlen attention, if "
+        "the run is long enough to pay for it)",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="arithmetic: fp32, bf16, or auto (bf16 where the hardware has it)"
