@@ -50,8 +50,8 @@ def batches(recipe: Recipe, rows: int) -> int:
 
 def _attention(recipe: Recipe, model: ModelSize, machine: Machine) -> tuple[str, str]:
     """varlen's kernel takes 16-bit numbers only, has no dropout, and needs a GPU that has bf16."""
-    sixteen_bits = machine.bf16 and machine.computes_in_bf16(recipe)
-    if recipe.packing and machine.gpu and sixteen_bits and not model.config.attention_dropout:
+    kernel = machine.gpu and machine.bf16 and machine.computes_in_bf16(recipe)
+    if recipe.packing and kernel and not getattr(model.config, "attention_dropout", 0.0):
         return "varlen", "varlen attention (packed rows on a GPU)"
     return "sdpa", ""
 

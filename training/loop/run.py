@@ -123,7 +123,8 @@ def _train(
     moved = weights_moved(run, model, tokenizer)
     after = answer_greedily(model, tokenizer, prompts)
     changed = require_probes_changed(before, after, moved)
-    write_jsonl(run.work / "probes.jsonl", probe_rows(tokenizer, prompts, most_tokens(model), after, before))
+    probes = probe_rows(tokenizer, prompts, most_tokens(model), after, before, model.dtype)
+    write_jsonl(run.work / "probes.jsonl", probes)
     save(run, model, tokenizer)
     kept = trainer.state.best_global_step
     weight_change, changed_tensors = moved or (None, None)
