@@ -65,7 +65,9 @@ def write_probes(tuned: Path, base: Path, validation: Path) -> None:
         raise Phi3flowError(
             "fine-tuning changed nothing: every probe is answered as before", "a higher --learning-rate"
         )
-    write_jsonl(tuned / "probes.jsonl", probe_rows(tokenizer, prompts, limit, after, before, torch.float32))
+    write_jsonl(
+        tuned / "probes.jsonl", probe_rows(tokenizer, prompts, limit, after, before, dtype=torch.float32)
+    )
 
 
 def _answers(

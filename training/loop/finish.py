@@ -31,7 +31,7 @@ class WeightChange(NamedTuple):
 
 
 def merged(run: Run, trainer: "AssistantTrainer") -> "PreTrainedModel":
-    """The model to serve: without autocast, with adapters merged into the weights. Keeps the adapters, too."""
+    """The model to serve: without autocast, adapters merged into the weights. Keeps the adapters, too."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if run.recipe.lora is None:
         return model
@@ -40,7 +40,7 @@ def merged(run: Run, trainer: "AssistantTrainer") -> "PreTrainedModel":
 
 
 def merged_into_start(run: Run, trained: Any) -> "PreTrainedModel":
-    """The starting model in the recipe's dtype, with the saved adapters of `trained` merged in, on its device.
+    """The starting model in the recipe's dtype, the saved adapters of `trained` merged in, on its device.
 
     Merging into 4-bit weights would round the adapters to 4 bits, too.
     """

@@ -123,7 +123,7 @@ def _train(
     moved = weights_moved(run, model, tokenizer)
     after = answer_greedily(model, tokenizer, prompts)
     changed = require_probes_changed(before, after, moved)
-    probes = probe_rows(tokenizer, prompts, most_tokens(model), after, before, model.dtype)
+    probes = probe_rows(tokenizer, prompts, most_tokens(model), after, before, dtype=model.dtype)
     write_jsonl(run.work / "probes.jsonl", probes)
     save(run, model, tokenizer)
     kept = trainer.state.best_global_step

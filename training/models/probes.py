@@ -114,6 +114,7 @@ def probe_rows(
     limit: int,
     tuned: dict[str, Answer],
     base: dict[str, Answer] | None,
+    *,
     dtype: "torch.dtype",
 ) -> list[dict[str, Any]]:
     """The rows of probes.jsonl. `limit` is the token limit of the answers; `base` is None from scratch.
