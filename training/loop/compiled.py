@@ -20,9 +20,10 @@ class CompiledLayers:
     """
 
     def __init__(self, model: Any) -> None:
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._layers = list(base.model.layers)
+        self._layers = list(model.model.layers)
         self.untried = False
+        # Below adapters the first layer's input has no gradient: one more program to compile for that layer.
+        model.enable_input_require_grads()
 
     @contextmanager
     def compiling(self) -> Iterator[None]:

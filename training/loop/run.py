@@ -202,7 +202,7 @@ def make_trainer(
     if run.recipe.lora:
         _hold_adapters_in_fp32(trainer)
     if run.recipe.compile is True:
-        trainer.layers = CompiledLayers(trainer.accelerator.unwrap_model(trainer.model))
+        trainer.layers = CompiledLayers(model)
     return trainer
 
 
