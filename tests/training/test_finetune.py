@@ -20,7 +20,7 @@ from phi3flow.core.lineage import read_manifest, sha256_of
 from training.checkpoints import latest_checkpoint, valid_checkpoints
 from training.finetune import ROOT, finetune, training_code
 from training.loop.finish import ADAPTER, merged_into_start
-from training.loop.run import encode, make_trainer
+from training.loop.run import advance, encode, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.models.loading import load_model, load_tokenizer
 from training.recipes.recipe import Lora
@@ -266,6 +266,24 @@ def test_a_run_that_diverges_keeps_earlier_checkpoints(data, tmp_path):
         trainer.train()
     assert "earlier checkpoints are kept" in caught.value.hint
     assert [path.name for path in valid_checkpoints(run.checkpoints)] == ["checkpoint-4", "checkpoint-2"]
+
+
+def test_full_gpu_memory_names_the_fields_that_help(data, tmp_path):
+    class Full(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    run = Run(data, RECIPE, tmp_path / "work", "tuned", None, 0)
+    run.work.mkdir()
+    chats = load_chats(data / "train.jsonl")
+    tokenizer = starting_tokenizer(run, chats)
+    rows = encode(run, tokenizer, chats).rows
+    trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, rows, rows)
+    trainer.add_callback(Full())
+    with pytest.raises(Phi3flowError, match="memory ran out after step 1: CUDA out of memory") as caught:
+        advance(run, trainer)
+    assert "gradient_checkpointing = true" in caught.value.hint
+    assert "batch_size" in caught.value.hint
 
 
 def make_checkpoint(folder, step, best):

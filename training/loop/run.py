@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torch import OutOfMemoryError
 from transformers import EarlyStoppingCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging
@@ -15,6 +16,7 @@ from transformers.utils import logging
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.chats.rows import load_split
+from phi3flow.core.errors import Phi3flowError, first_line, translating
 from phi3flow.core.jsonl import write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
 from training.data.encode import Encoded, encode_chats, packed
@@ -163,10 +165,25 @@ def _optimise(run: Run, trainer: AssistantTrainer, checkpoint: Path | None) -> N
             trainer.add_callback(callback)
         if trainer.layers:
             stack.enter_context(trainer.layers.compiling())
+        stack.enter_context(_explaining_full_memory(run, trainer))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stopper.interrupted:
         print0(f"  {run.name} stopped after step {trainer.state.global_step}; the same command continues")
         raise KeyboardInterrupt
+
+
+def _explaining_full_memory(run: Run, trainer: AssistantTrainer) -> AbstractContextManager[None]:
+    """Turn a GPU's error into a Phi3flowError: other processes may take what the estimate found free."""
+
+    def explained(error: Exception) -> Exception:
+        keeps = run.recipe.gradient_checkpointing is not True
+        return Phi3flowError(
+            f"the GPU's memory ran out after step {trainer.state.global_step}: {first_line(error)}",
+            hint=("set gradient_checkpointing = true in the recipe, or " if keeps else "")
+            + "lower batch_size and raise gradient_accumulation in the recipe",
+        )
+
+    return translating({OutOfMemoryError: explained})
 
 
 def make_trainer(
