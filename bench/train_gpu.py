@@ -4,7 +4,8 @@
 
 Each arm runs in its own process: warm-up steps, then timed steps between two synchronisations. Token counts
 exclude padding; bench/flops.py defines MFU. Prints one row per line, then one JSON object: our fastest full
-fine-tuning against the tutorial's settings. Without a GPU: one sentence and exit code 1.
+fine-tuning against the tutorial's settings; writes the table into bench/LOG.md. Without a GPU: one sentence
+and exit code 1.
 """
 
 import argparse
@@ -13,41 +14,55 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from flops import Work, executed_flops, peak_flops
 from train import assistant_tokens, tutorial_trainer
+from transformers import TrainerCallback
 
 ROOT = Path(__file__).parents[1]
 TOKENIZER = ROOT / "tests" / "data" / "phi3_tokenizer"
+LOG = ROOT / "bench" / "LOG.md"
 SHAPE = ROOT / "tests" / "data" / "configs" / "phi3-mini-4k.json"
 CHATS, WARM_UP, TIMED = 1500, 10, 30
 TUTORIAL = "tutorial"
 
 
 class Arm(NamedTuple):
-    """The settings of one row."""
+    """The settings of one row. `kept` activations are not recomputed."""
 
     lora: bool
-    attention: str
-    packing: bool
-    checkpointing: bool
-    batch: int
+    attention: str = "varlen"
+    packing: bool = True
+    compile: bool = False
+    kept: bool = False
+    batch: int = 4
 
 
-ARMS = {
-    "full-padded": Arm(lora=False, attention="sdpa", packing=False, checkpointing=True, batch=4),
-    "full-sdpa": Arm(lora=False, attention="sdpa", packing=True, checkpointing=True, batch=4),
-    "full-flash": Arm(lora=False, attention="flash_attention_2", packing=True, checkpointing=True, batch=4),
-    "full-flash-kept": Arm(False, "flash_attention_2", packing=True, checkpointing=False, batch=2),
-    "lora-padded": Arm(lora=True, attention="sdpa", packing=False, checkpointing=True, batch=4),
-    "lora-sdpa": Arm(lora=True, attention="sdpa", packing=True, checkpointing=True, batch=4),
-    "lora-flash": Arm(lora=True, attention="flash_attention_2", packing=True, checkpointing=True, batch=4),
-    "lora-flash-kept": Arm(True, "flash_attention_2", packing=True, checkpointing=False, batch=4),
-    "lora-flash-kept-8": Arm(True, "flash_attention_2", packing=True, checkpointing=False, batch=8),
-}
+def arms_of(kind, *, lora):
+    """Batches of 3 and 6 rows are for GPUs of 80 GB."""
+    small, large = (6, 8) if lora else (3, 4)
+    return {
+        f"{kind}-padded": Arm(lora, "sdpa", packing=False),
+        f"{kind}-sdpa": Arm(lora, "sdpa"),
+        f"{kind}-flash": Arm(lora, "flash_attention_2"),
+        f"{kind}-varlen": Arm(lora),
+        f"{kind}-varlen-kept": Arm(lora, kept=True),
+        f"{kind}-varlen-compile": Arm(lora, compile=True),
+        f"{kind}-varlen-compile-kept-{small}": Arm(lora, compile=True, kept=True, batch=small),
+        f"{kind}-varlen-compile-kept-{large}": Arm(lora, compile=True, kept=True, batch=large),
+    }
+
+
+ARMS = arms_of("full", lora=False) | arms_of("lora", lora=True)
+# As NVIDIA publishes it: Llama-3-8B on one H100, LoRA r16/alpha32, batches of two full rows of 4 096 tokens.
+TARGET = {"arm": "NeMo AutoModel, LoRA (published)", "mfu": 0.406}
 
 
 class Counted:
@@ -97,72 +112,112 @@ def new_model(config, attention, dtype, device):
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
 
 
-def trainer_of(name, work, config, chats, *, steps, device):
-    import torch
-
-    from training.loop.run import encode, make_trainer
+def run_of(name, work, steps):
+    """The arm's run; its recipe is a shipped one with the arm's settings."""
     from training.loop.start import Run
-    from training.models.loading import load_tokenizer
     from training.recipes.recipe import load_recipe
 
-    tokenizer = load_tokenizer(str(TOKENIZER))
-    if name == TUTORIAL:
-        model = new_model(config, "eager", torch.bfloat16, device)
-        return tutorial_trainer(work, model, tokenizer, chats, max_steps=steps, use_cpu=device == "cpu")
     arm = ARMS[name]
     recipe = replace(
         load_recipe("phi3-mini-4k-lora" if arm.lora else "phi3.5-mini-full"),
         attention=arm.attention,
         packing=arm.packing,
-        gradient_checkpointing=arm.checkpointing,
+        compile=arm.compile,
+        gradient_checkpointing=not arm.kept,
         batch_size=arm.batch,
         gradient_accumulation=1,
         steps=steps,
         epochs=None,
         eval_every=10_000,
     )
-    dtype = torch.bfloat16 if recipe.weights == "bf16" else torch.float32
-    run = Run(work, recipe, work, name, None, 0)
+    return Run(work, recipe, work, name, None, 0)
+
+
+class Prepared(NamedTuple):
+    """A trainer, the call that trains it, and the memory that the estimate tells, in 10^9 bytes."""
+
+    trainer: object
+    train: Callable
+    told_gb: float | None
+
+
+def prepared(name, work, config, chats, *, steps, device):
+    import torch
+
+    from training.estimate.footprint import largest_batch, memory_need, model_size
+    from training.estimate.machine import this_machine
+    from training.loop.run import advance, encode, make_trainer
+    from training.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(str(TOKENIZER))
+    if name == TUTORIAL:
+        model = new_model(config, "eager", torch.bfloat16, device)
+        trainer = tutorial_trainer(work, model, tokenizer, chats, max_steps=steps, use_cpu=device == "cpu")
+        return Prepared(trainer, trainer.train, None)
+    run = run_of(name, work, steps)
+    recipe = run.recipe
     rows, held_out = (encode(run, tokenizer, each).rows for each in (chats, chats[:4]))
-    return make_trainer(run, new_model(config, arm.attention, dtype, device), tokenizer, rows, held_out)
+    dtype = torch.bfloat16 if recipe.weights == "bf16" else torch.float32
+    loaded = recipe.attention if recipe.attention == "flash_attention_2" else "sdpa"
+    model = new_model(config, loaded, dtype, device)
+    need = memory_need(recipe, model_size(model, recipe.lora), largest_batch(recipe, rows), this_machine())
+    trainer = make_trainer(run, model, tokenizer, rows, held_out)
+    return Prepared(trainer, partial(advance, run, trainer), round(need.total / 1e9, 1))
+
+
+class Clock(TrainerCallback):
+    """Times the steps after the first `warm_up`, and the first one, between two synchronisations."""
+
+    def __init__(self, warm_up, timed, gpu):
+        self.warm_up, self.timed, self.gpu = warm_up, timed, gpu
+        self.began = self.started = self.seconds = self.first_step = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            self.first_step = self.now() - self.began
+        if state.global_step == self.warm_up:
+            self.started = self.now()
+        elif state.global_step == self.warm_up + self.timed:
+            self.seconds = self.now() - self.started
+            control.should_training_stop = True  # one step early, so that nothing is saved
+
+    def now(self):
+        if self.gpu:
+            self.gpu.synchronize()
+        return time.perf_counter()
 
 
 def measure(name, config, chats, *, warm_up=WARM_UP, timed=TIMED, device="cuda"):
     """Train the arm's few steps in its own process. On a CPU this tries a small shape."""
     import torch
-    from transformers import TrainerCallback
 
     gpu = torch.cuda if device == "cuda" else None
-
-    class Clock(TrainerCallback):
-        started = seconds = 0.0
-
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == warm_up:
-                if gpu:
-                    gpu.synchronize()
-                    gpu.reset_peak_memory_stats()
-                self.started = time.perf_counter()
-            elif state.global_step == warm_up + timed:
-                if gpu:
-                    gpu.synchronize()
-                self.seconds = time.perf_counter() - self.started
-                control.should_training_stop = True  # one step early, so that nothing is saved
-
+    clock = Clock(warm_up, timed, gpu)
     with tempfile.TemporaryDirectory(prefix="train-gpu-") as work:
-        trainer = trainer_of(name, Path(work), config, chats, steps=warm_up + timed + 1, device=device)
-        trainer.data_collator = counted = Counted(trainer.data_collator)
-        clock = Clock()
-        trainer.add_callback(clock)
         try:
-            trainer.train()
+            arm = prepared(name, Path(work), config, chats, steps=warm_up + timed + 1, device=device)
+            arm.trainer.data_collator = counted = Counted(arm.trainer.data_collator)
+            arm.trainer.add_callback(clock)
+            arm.train()
         except torch.cuda.OutOfMemoryError:
             return {"arm": name, "failed": "out of memory"}
     batches = counted.seen[warm_up : warm_up + timed]
-    peak_gb = round(gpu.max_memory_allocated() / 1e9, 1) if gpu else None
     name_of_device = gpu.get_device_name() if gpu else device
-    return {"arm": name, "device": name_of_device, "peak_gb": peak_gb} | figures(
-        name, trainer, Work(*map(sum, zip(*batches, strict=True))), clock.seconds, peak_flops(name_of_device)
+    return {
+        "arm": name,
+        "device": name_of_device,
+        "peak_gb": round(gpu.max_memory_allocated() / 1e9, 1) if gpu else None,
+        "told_gb": arm.told_gb,
+        "first_step_s": round(clock.first_step, 1),
+    } | figures(
+        name,
+        arm.trainer,
+        Work(*map(sum, zip(*batches, strict=True))),
+        clock.seconds,
+        peak_flops(name_of_device),
     )
 
 
@@ -191,7 +246,7 @@ def arms():
     from transformers.utils import is_flash_attn_2_available
 
     flash = is_flash_attn_2_available()
-    return [TUTORIAL, *(name for name, arm in ARMS.items() if flash or arm.attention == "sdpa")]
+    return [TUTORIAL, *(name for name, arm in ARMS.items() if flash or "flash" not in arm.attention)]
 
 
 def main(names):
@@ -210,6 +265,45 @@ def main(names):
     return {"bench": "train-gpu", "ours": ours, "baseline": baseline, "ratio": ratio, "rows": rows}
 
 
+def log(result):
+    """Put the table into bench/LOG.md, under its head."""
+    text = LOG.read_text(encoding="utf-8")
+    head, newest = text.split("\n## ", 1)
+    LOG.write_text(f"{head}\n{table(result['rows'])}\n## {newest}", encoding="utf-8")
+
+
+def table(rows):
+    """A section of bench/LOG.md: device, versions, a line for each arm and for the published target."""
+    device = next((row["device"] for row in rows if "device" in row), "no device")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft"))
+    theirs = next((row.get("assistant_tokens_per_s") for row in rows if row["arm"] == TUTORIAL), None)
+    lines = [
+        f"## {date.today()}: training on a GPU\n",
+        f"`make bench-train-gpu`, Phi-3-mini's layer sizes, random weights. {device}; {versions}. Peak is",
+        "torch's `max_memory_allocated`, told what `phi3flow train` tells; x compares assistant tokens.\n",
+        "| arm | tokens/s | x | MFU | first step, s | peak GB | told GB |",
+        "|---|---|---|---|---|---|---|",
+        *(line(row, theirs) for row in [*rows, TARGET]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def line(row, theirs):
+    if "failed" in row:
+        return f"| {row['arm']} | {row['failed']} | | | | | |"
+    speed = row.get("assistant_tokens_per_s")
+    times = round(speed / theirs, 2) if speed and theirs else None
+    cells = (row["arm"], row.get("tokens_per_s"), times, row.get("mfu"), row.get("first_step_s"),
+             row.get("peak_gb"), row.get("told_gb"))  # fmt: skip
+    return (
+        "| "
+        + " | ".join(
+            "" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells
+        )
+        + " |"
+    )
+
+
 def require_gpu():
     import torch
 
@@ -225,4 +319,6 @@ if __name__ == "__main__":
         parser.add_argument("--arms", nargs="+", choices=[TUTORIAL, *ARMS], metavar="ARM")
         options = parser.parse_args()
         require_gpu()
-        print(json.dumps(main(options.arms)))
+        result = main(options.arms)
+        log(result)
+        print(json.dumps(result))

@@ -55,6 +55,8 @@ def model_folder(mlflow_model: Path, target: Path) -> Path:
 
 def write_probes(tuned: Path, base: Path, validation: Path) -> None:
     """`probes.jsonl` into `tuned`. Raises Phi3flowError where tuning changed no answer."""
+    import torch
+
     tokenizer = load_tokenizer(str(tuned))
     prompts = probe_prompts(tokenizer, load_chats(validation))
     before, _ = _answers(base, tokenizer, prompts)
@@ -63,7 +65,9 @@ def write_probes(tuned: Path, base: Path, validation: Path) -> None:
         raise Phi3flowError(
             "fine-tuning changed nothing: every probe is answered as before", "a higher --learning-rate"
         )
-    write_jsonl(tuned / "probes.jsonl", probe_rows(tokenizer, prompts, limit, after, before))
+    write_jsonl(
+        tuned / "probes.jsonl", probe_rows(tokenizer, prompts, limit, after, before, dtype=torch.float32)
+    )
 
 
 def _answers(

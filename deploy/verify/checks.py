@@ -81,11 +81,16 @@ def check_text(answers: Answers) -> Check:
     if wrong:
         reason = f"{len(wrong)} of {len(answered)} greedy answers are not the recorded ones; "
         hint = "; a quantised model is judged by --check FILE --at-least X"
-        return Check("text", "fail", reason + _difference(wrong[0]) + hint)
+        return Check("text", "fail", reason + _difference(wrong[0]) + _recorded(wrong[0].probe) + hint)
     skipped = f"; {len(answers.unsupported)} more do not fit the contract" if answers.unsupported else ""
     return Check(
         "text", "pass", f"{len(answered)} of {len(answered)} greedy answers are the recorded ones{skipped}"
     )
+
+
+def _recorded(probe: Probe) -> str:
+    """Why a right model may answer otherwise: near-ties fall differently in other arithmetic."""
+    return "" if probe.dtype == "float32" else f"; recorded in {probe.dtype}, served perhaps in another type"
 
 
 def _difference(answer: ProbeAnswer) -> str:

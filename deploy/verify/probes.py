@@ -29,7 +29,8 @@ FILE = "probes.jsonl"
 class Probe:
     """A prompt with its greedy answers, each cut at `max_tokens`. A finish reason is "stop" or "length".
 
-    The base model's answer and finish reason are None for a model that was trained from scratch.
+    The base model's answer and finish reason are None for a model that was trained from scratch. `dtype` is
+    the arithmetic of the recorded model.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Probe:
     max_tokens: int
     tuned_finish_reason: str
     base_finish_reason: str | None
+    dtype: str = "float32"
 
 
 class ProbeAnswer(NamedTuple):

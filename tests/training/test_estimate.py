@@ -21,6 +21,7 @@ from training.estimate.footprint import (
     model_size,
     require_room,
 )
+from training.estimate.machine import this_machine
 from training.loop.start import Run, empty_model
 from training.models.scratch import new_model, train_tokenizer
 from training.recipes.recipe import Lora, Recipe, Scratch
@@ -40,8 +41,8 @@ def tokenizer():
 def built(tokenizer, recipe):
     """The model that the trainer would train, with real weights."""
     model = new_model(recipe.scratch, tokenizer, seed=0)
-    model.set_attn_implementation(recipe.attention)
-    if recipe.gradient_checkpointing:
+    model.set_attn_implementation("eager" if recipe.attention == "eager" else "sdpa")
+    if recipe.gradient_checkpointing is True:
         model.gradient_checkpointing_enable()
     if recipe.lora:
         model = get_peft_model(model, peft_config(recipe.lora))
@@ -83,10 +84,12 @@ def kept_by_a_step(model, recipe, batch):
 def test_activations_are_what_autograd_keeps(tokenizer, change):
     recipe = replace(RECIPE, **change)
     model = built(tokenizer, recipe)
-    parts = memory_need(recipe, model_size(new_model(SHAPE, tokenizer, 0), recipe.lora), BATCH).parts
+    parts = memory_need(
+        recipe, model_size(new_model(SHAPE, tokenizer, 0), recipe.lora), BATCH, this_machine()
+    ).parts
     estimated = parts["activations"] + parts["bf16 copies"] + parts["logits"] // 2
     kept = kept_by_a_step(model, recipe, BATCH)
-    if recipe.gradient_checkpointing:  # one layer at a time comes in the backward pass
+    if recipe.gradient_checkpointing is True:  # one layer at a time comes in the backward pass
         kept += parts["activations"] - 4 * 4 * 256 * BATCH.tokens
     assert 0.85 < estimated / kept < 1.2
 
@@ -138,7 +141,7 @@ def test_the_repair_is_the_change_that_saves_most(tokenizer, change, repair):
     recipe = replace(RECIPE, **change)
     size = model_size(new_model(SHAPE, tokenizer, 0), recipe.lora)
     batch = Batch(64 * 128, 100, 128) if recipe.batch_size == 64 else Batch(1, 1, 1)
-    assert repair in memory_need(recipe, size, batch).hint
+    assert repair in memory_need(recipe, size, batch, this_machine()).hint
 
 
 def test_a_resumed_run_counts_its_own_files_as_free(tokenizer, tmp_path):

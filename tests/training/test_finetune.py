@@ -19,8 +19,8 @@ from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import read_manifest, sha256_of
 from training.checkpoints import latest_checkpoint, valid_checkpoints
 from training.finetune import ROOT, finetune, training_code
-from training.loop.finish import merged_into_start
-from training.loop.run import encode, make_trainer
+from training.loop.finish import ADAPTER, merged_into_start
+from training.loop.run import advance, encode, make_trainer
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.models.loading import load_model, load_tokenizer
 from training.recipes.recipe import Lora
@@ -60,7 +60,7 @@ def test_probes_have_what_verify_needs(base):
     rows = read_jsonl(base.folder / "probes.jsonl")
     assert {"single-turn", "multi-turn", "system", "injection", "validation-0"} <= {row["id"] for row in rows}
     house = {"id", "messages", "prompt_token_ids", "tuned_text", "base_text"}
-    assert set(rows[0]) == house | {"max_tokens", "tuned_finish_reason", "base_finish_reason"}
+    assert set(rows[0]) == house | {"max_tokens", "tuned_finish_reason", "base_finish_reason", "dtype"}
     assert all(row["base_text"] is row["base_finish_reason"] is None for row in rows)
     assert base.result.changed_probes is None
     tokenizer = load_tokenizer(str(base.folder))
@@ -188,6 +188,7 @@ def test_adapters_of_a_4_bit_model_are_merged_into_its_full_weights(base, data, 
             parameter.fill_(
                 0.1 if "lora_B" in name else parameter.mean()
             ) if "lora" in name else parameter.zero_()
+    adapted.save_pretrained(run.work / ADAPTER)
     merged, start = merged_into_start(run, adapted).state_dict(), load_model(run.start).state_dict()
     name = "model.layers.0.mlp.down_proj"
     layer = adapted.get_submodule(f"base_model.model.{name}")
@@ -195,7 +196,6 @@ def test_adapters_of_a_4_bit_model_are_merged_into_its_full_weights(base, data, 
     assert merged[f"{name}.weight"].allclose(expected)
     assert not merged[f"{name}.weight"].equal(start[f"{name}.weight"])
     assert merged["model.norm.weight"].equal(start["model.norm.weight"])
-    assert not list(tmp_path.iterdir())
 
 
 def test_packed_training_runs_and_leaves_the_same_kind_of_folder(base, data, tmp_path):
@@ -266,6 +266,24 @@ def test_a_run_that_diverges_keeps_earlier_checkpoints(data, tmp_path):
         trainer.train()
     assert "earlier checkpoints are kept" in caught.value.hint
     assert [path.name for path in valid_checkpoints(run.checkpoints)] == ["checkpoint-4", "checkpoint-2"]
+
+
+def test_full_gpu_memory_names_the_fields_that_help(data, tmp_path):
+    class Full(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    run = Run(data, RECIPE, tmp_path / "work", "tuned", None, 0)
+    run.work.mkdir()
+    chats = load_chats(data / "train.jsonl")
+    tokenizer = starting_tokenizer(run, chats)
+    rows = encode(run, tokenizer, chats).rows
+    trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, rows, rows)
+    trainer.add_callback(Full())
+    with pytest.raises(Phi3flowError, match="memory ran out after step 1: CUDA out of memory") as caught:
+        advance(run, trainer)
+    assert "gradient_checkpointing = true" in caught.value.hint
+    assert "batch_size" in caught.value.hint
 
 
 def make_checkpoint(folder, step, best):

@@ -62,3 +62,18 @@ def test_an_unknown_recipe_names_those_that_exist():
     with pytest.raises(BadInput) as caught:
         load_recipe("tiny-cp")
     assert "did you mean 'tiny-cpu'" in caught.value.hint
+
+
+def test_auto_is_a_choice_beside_true_and_false(tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'steps = 1\nbatch_size = 1\nlearning_rate = 1e-3\ncompile = true\ngradient_checkpointing = "no"\n'
+    )
+    with pytest.raises(BadInput, match="gradient_checkpointing: unknown 'no'") as caught:
+        load_recipe(str(recipe))
+    assert "compile" not in str(caught.value)
+    recipe.write_text("steps = 1\nbatch_size = 1\nlearning_rate = 1e-3\ncompile = true\n")
+    assert (load_recipe(str(recipe)).compile, load_recipe(str(recipe)).gradient_checkpointing) == (
+        True,
+        "auto",
+    )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deploy.verify.checks import check_stop
-from deploy.verify.probes import ProbeAnswer, load_probes
+from deploy.verify.checks import check_stop, check_text
+from deploy.verify.probes import Answers, ProbeAnswer, load_probes
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Reply
@@ -32,6 +32,14 @@ def loaded(folder, row):
 def test_stop_judges_only_answers_that_the_model_ended(tmp_path, recorded, served, result):
     probes = loaded(tmp_path, ROW | {"tuned_finish_reason": recorded})
     assert check_stop([ProbeAnswer(probe, Reply("yes", served)) for probe in probes]).result == result
+
+
+@pytest.mark.parametrize(("recorded", "said"), [({}, False), ({"dtype": "bfloat16"}, True)])
+def test_another_answer_than_one_in_bf16_may_be_one_of_arithmetic(tmp_path, recorded, said):
+    answers = Answers([ProbeAnswer(probe, Reply("no")) for probe in loaded(tmp_path, ROW | recorded)], {}, [])
+    found = check_text(answers)
+    assert found.result == "fail"
+    assert ("recorded in bfloat16" in found.reason) is said
 
 
 def test_an_unknown_or_missing_field_is_bad_input(tmp_path):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from phi3flow.core.errors import BadInput, Phi3flowError, nearest
 from training.checkpoints import KEPT
 from training.data.encode import IGNORED
-from training.estimate.free_space import free_disk, free_memory, size
+from training.estimate.free_space import free_disk, size
+from training.estimate.machine import Machine, this_machine
 from training.ranks import print0, several
 from training.recipes.recipe import Lora, Recipe
-from training.recipes.training_arguments import has_gpu, uses_bf16
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -75,7 +75,7 @@ class Need:
 def require_room(name: str, recipe: Recipe, model: ModelSize, rows: "Dataset", work: Path) -> None:
     """Say what the run `name` in the folder `work` needs. Raises Phi3flowError if it is not available."""
     needs = (
-        memory_need(recipe, model, largest_batch(recipe, rows)),
+        memory_need(recipe, model, largest_batch(recipe, rows), this_machine()),
         disk_need(recipe, model, work),
     )
     print0(f"  {name} needs about {'; '.join(map(str, needs))}")
@@ -136,23 +136,33 @@ def largest_batch(recipe: Recipe, rows: "Dataset") -> Batch:
     return Batch(len(tokens) * max(tokens), counted, max(tokens))
 
 
-def memory_need(recipe: Recipe, model: ModelSize, batch: Batch) -> Need:
-    """Peak memory of a training step, on top of what the process already holds."""
-    gpu = has_gpu()
-    arithmetic = BF16 if uses_bf16(recipe.precision) else FP32
+def memory_need(recipe: Recipe, model: ModelSize, batch: Batch, machine: Machine) -> Need:
+    """Peak memory of a training step, on top of what the process already holds.
+
+    On a GPU freed memory is used again at once: gradients come as activations go, unless an earlier batch of
+    the step has left some, and the logits are gone before the first layer is recomputed.
+    """
+    arithmetic = BF16 if machine.computes_in_bf16(recipe) else FP32
+    checkpointed = recipe.gradient_checkpointing is True
     trained = model.adapters if recipe.lora else model.parameters
     copied = (model.linear if recipe.weights == "fp32" else 0) + model.adapters
-    copied //= model.config.num_hidden_layers if recipe.gradient_checkpointing else 1
+    copied //= model.config.num_hidden_layers if checkpointed else 1
+    gradients = trained * FP32 * (2 if several() else 1)  # several ranks average copies
+    logits = _logits(model, batch, arithmetic, gpu=machine.gpu)
+    kept, recomputed = _activations(recipe, model, batch, arithmetic)
+    if machine.gpu:
+        recomputed = max(0, recomputed - logits)
+        gradients = gradients if recipe.gradient_accumulation > 1 else max(0, gradients - kept - logits)
     parts = {
         "weights": _weights(recipe, model) + model.adapters * FP32,
-        "gradients": trained * FP32 * (2 if several() else 1),  # several ranks average copies
+        "gradients": gradients,
         "optimiser": trained * ADAMW,
         "bf16 copies": copied * BF16 if arithmetic == BF16 else 0,  # autograd keeps autocast's copies
-        "activations": _activations(recipe, model, batch, arithmetic),
-        "logits": _logits(model, batch, arithmetic, gpu=gpu),
-        "workspace": CUDA_CONTEXT if gpu else WORKSPACE,
+        "activations": kept + recomputed,
+        "logits": logits,
+        "workspace": CUDA_CONTEXT if machine.gpu else WORKSPACE,
     }
-    return Need("GPU memory" if gpu else "memory", parts, free_memory(gpu=gpu), _repair(recipe, parts))
+    return Need(machine.memory, parts, machine.free, _repair(recipe, parts))
 
 
 def disk_need(recipe: Recipe, model: ModelSize, work: Path) -> Need:
@@ -179,30 +189,64 @@ def _weights(recipe: Recipe, model: ModelSize) -> int:
     return model.parameters * held
 
 
-def _activations(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int) -> int:
-    """Bytes that the layers keep for the backward pass.
+def _activations(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int) -> tuple[int, int]:
+    """Bytes that the layers keep for the backward pass, and bytes of the layer that is recomputed in it.
+
+    With gradient checkpointing every layer keeps only its input, and one at a time is recomputed.
+    """
+    config = model.config
+    stream = batch.tokens * config.hidden_size * (FP32 if recipe.weights == "fp32" else arithmetic)
+    layer = batch.tokens * (_of_a_token if recipe.compile is not True else _of_a_compiled_token)(
+        recipe, model, batch, arithmetic
+    )
+    maskless = recipe.attention in {"varlen", "flash_attention_2"}
+    boolean_and_added = 0 if maskless else 1 + arithmetic
+    mask = batch.tokens * batch.longest * boolean_and_added
+    if recipe.gradient_checkpointing is True:
+        return config.num_hidden_layers * stream + mask, layer
+    return config.num_hidden_layers * layer + mask, 0
+
+
+def _of_a_token(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int) -> int:
+    """Bytes that a layer keeps of each token.
 
     The sum of arXiv 2205.05198, section 4, for Phi-3's layer: a norm keeps its input and output in fp32;
     linear layers keep their inputs; attention its queries, keys, values and outputs; the gated feed-forward
-    its gate, its other half and both products. With gradient checkpointing every layer keeps only its input,
-    and one layer at a time everything.
+    its gate, its other half and both products.
     """
     config = model.config
-    h, f = config.hidden_size, config.intermediate_size
-    kv = (getattr(config, "head_dim", None) or h // config.num_attention_heads) * config.num_key_value_heads
+    h, f, kv = config.hidden_size, config.intermediate_size, _key_width(config)
     norms = 2 * 2 * FP32 * h
     attention = arithmetic * (h + (h + 2 * kv) + (h + kv) + 2 * h)
     feed_forward = arithmetic * (h + 2 * f + f + f)
-    adapters = model.adapted_inputs * (1 + arithmetic) if recipe.lora else 0  # dropout mask and output
     before_in_and_after_softmax = 2 * arithmetic + FP32
     eager = config.num_attention_heads * batch.longest * before_in_and_after_softmax
     eager = eager if recipe.attention == "eager" else 0
-    layer = batch.tokens * (norms + attention + feed_forward + adapters + eager)
-    boolean_and_added = 0 if recipe.attention == "flash_attention_2" else 1 + arithmetic
-    mask = batch.tokens * batch.longest * boolean_and_added
-    if recipe.gradient_checkpointing:
-        return layer + config.num_hidden_layers * batch.tokens * h * FP32 + mask
-    return int(config.num_hidden_layers * layer + mask)
+    return int(norms + attention + feed_forward + _of_adapters(recipe, model, arithmetic) + eager)
+
+
+def _of_a_compiled_token(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int) -> int:
+    """The same after compilation, which computes a norm's output and the feed-forward's products again.
+
+    A linear layer's input is kept for the gradient of its weights, so only if they are trained. Fitted to two
+    measurements on an H200 (tests/training/test_gpu_estimate.py).
+    """
+    config = model.config
+    h, f, kv = config.hidden_size, config.intermediate_size, _key_width(config)
+    norms = 2 * h * (FP32 if recipe.weights == "fp32" else arithmetic)
+    attention = arithmetic * ((h + 2 * kv) + (h + kv) + h)
+    inputs = 0 if recipe.lora else arithmetic * (2 * h + f)
+    return int(norms + attention + inputs + arithmetic * 2 * f + _of_adapters(recipe, model, arithmetic))
+
+
+def _key_width(config: "PreTrainedConfig") -> int:
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(size * config.num_key_value_heads)
+
+
+def _of_adapters(recipe: Recipe, model: ModelSize, arithmetic: int) -> int:
+    """Dropout's mask and its output."""
+    return model.adapted_inputs * (1 + arithmetic) if recipe.lora else 0
 
 
 def _logits(model: ModelSize, batch: Batch, arithmetic: int, *, gpu: bool) -> int:
@@ -216,7 +260,9 @@ def _repair(recipe: Recipe, parts: Mapping[str, int]) -> str:
     """The change to the recipe that saves most."""
     of_the_batch = parts["activations"] + parts["logits"]
     if of_the_batch > sum(parts.values()) - of_the_batch:
-        checkpointing = "" if recipe.gradient_checkpointing else " or set gradient_checkpointing = true"
+        checkpointing = (
+            "" if recipe.gradient_checkpointing is True else " or set gradient_checkpointing = true"
+        )
         return f"lower batch_size (and raise gradient_accumulation){checkpointing} in the recipe"
     if recipe.scratch:
         return "give [scratch] fewer layers or a smaller hidden_size"

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from training.models.probes import Answer
 
 
+ADAPTER = "adapter"  # folder beside the merged weights, as PEFT writes it
+
+
 class WeightChange(NamedTuple):
     """`relative`: |after - before| / |before| of all weights as one vector; `tensors`: share that changed."""
 
@@ -28,26 +31,25 @@ class WeightChange(NamedTuple):
 
 
 def merged(run: Run, trainer: "AssistantTrainer") -> "PreTrainedModel":
-    """The model to serve: without autocast, with adapters merged into the weights."""
+    """The model to serve: without autocast, adapters merged into the weights. Keeps the adapters, too."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if run.recipe.lora is None:
         return model
+    model.save_pretrained(run.work / ADAPTER, save_embedding_layers=False)
     return merged_into_start(run, model) if run.recipe.lora.four_bit else model.merge_and_unload()
 
 
 def merged_into_start(run: Run, trained: Any) -> "PreTrainedModel":
-    """The starting model, loaded on the CPU in the recipe's dtype, with the adapters of `trained` merged in.
+    """The starting model in the recipe's dtype, the saved adapters of `trained` merged in, on its device.
 
     Merging into 4-bit weights would round the adapters to 4 bits, too.
     """
     from peft import PeftModel
 
-    adapters = run.work / "adapters"
-    trained.save_pretrained(adapters)
     base = load_model(str(run.start), revision=run.revision, weights=run.recipe.weights)
-    model = PeftModel.from_pretrained(base, adapters).merge_and_unload()
-    shutil.rmtree(adapters)
-    return model
+    model: Any = PeftModel.from_pretrained(base, run.work / ADAPTER).merge_and_unload()
+    merged: PreTrainedModel = model.to(trained.device)
+    return merged
 
 
 def weights_moved(

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torch import OutOfMemoryError
 from transformers import EarlyStoppingCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging
@@ -14,12 +16,17 @@ from transformers.utils import logging
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.chats.rows import load_split
+from phi3flow.core.errors import Phi3flowError, first_line, translating
 from phi3flow.core.jsonl import write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
 from training.data.encode import Encoded, encode_chats, packed
-from training.estimate.footprint import checkpoint_size, model_size, require_room
+from training.estimate.choices import settled
+from training.estimate.footprint import ModelSize, checkpoint_size, model_size, require_room
 from training.estimate.free_space import explaining_a_full_disk
+from training.estimate.machine import this_machine
+from training.loop.attention import VARLEN, attend_by_lengths
 from training.loop.callbacks import MetricsFile, StepProgress, StopOnInterrupt
+from training.loop.compiled import CompiledLayers
 from training.loop.finish import merged, require_probes_changed, save, weights_moved
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
 from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
@@ -66,11 +73,20 @@ def train(run: Run) -> Result:
     tokenizer = starting_tokenizer(run, splits["train"])
     sets = encode_splits(run, tokenizer, splits)
     size = model_size(empty_model(run, tokenizer), run.recipe.lora)
+    run = settle(run, size, sets.train)
     require_room(run.name, run.recipe, size, sets.train, run.work)
     if warning := emulation_warning(run.recipe, native=has_bf16()):
         print0(f"  {warning}")
     with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
         return _train(run, tokenizer, sets, probe_prompts(tokenizer, _short(run, tokenizer, splits["val"])))
+
+
+def settle(run: Run, size: ModelSize, rows: "Dataset") -> Run:
+    """The run with the machine's choice for each "auto" of its recipe. Says what was chosen and why."""
+    recipe, why = settled(run.recipe, size, rows, this_machine())
+    if why:
+        print0(f"  {run.name}: {'; '.join(why)}")
+    return replace(run, recipe=recipe)
 
 
 def _short(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat]) -> list[Chat]:
@@ -112,7 +128,8 @@ def _train(
     moved = weights_moved(run, model, tokenizer)
     after = answer_greedily(model, tokenizer, prompts)
     changed = require_probes_changed(before, after, moved)
-    write_jsonl(run.work / "probes.jsonl", probe_rows(tokenizer, prompts, most_tokens(model), after, before))
+    probes = probe_rows(tokenizer, prompts, most_tokens(model), after, before, dtype=model.dtype)
+    write_jsonl(run.work / "probes.jsonl", probes)
     save(run, model, tokenizer)
     kept = trainer.state.best_global_step
     weight_change, changed_tensors = moved or (None, None)
@@ -149,10 +166,27 @@ def _optimise(run: Run, trainer: AssistantTrainer, checkpoint: Path | None) -> N
     with ExitStack() as stack:
         for callback in (stopper, StepProgress(stack)):
             trainer.add_callback(callback)
+        if trainer.layers:
+            stack.enter_context(trainer.layers.compiling())
+        stack.enter_context(_explaining_full_memory(run, trainer))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stopper.interrupted:
         print0(f"  {run.name} stopped after step {trainer.state.global_step}; the same command continues")
         raise KeyboardInterrupt
+
+
+def _explaining_full_memory(run: Run, trainer: AssistantTrainer) -> AbstractContextManager[None]:
+    """Turn a GPU's error into a Phi3flowError: other processes may take what the estimate found free."""
+
+    def explained(error: Exception) -> Exception:
+        keeps = run.recipe.gradient_checkpointing is not True
+        return Phi3flowError(
+            f"the GPU's memory ran out after step {trainer.state.global_step}: {first_line(error)}",
+            hint=("set gradient_checkpointing = true in the recipe, or " if keeps else "")
+            + "lower batch_size and raise gradient_accumulation in the recipe",
+        )
+
+    return translating({OutOfMemoryError: explained})
 
 
 def make_trainer(
@@ -163,6 +197,8 @@ def make_trainer(
     held_out: "Dataset",
 ) -> AssistantTrainer:
     """A trainer that is ready to start, for encoded chats to train and to validate on."""
+    if run.recipe.attention == VARLEN:
+        attend_by_lengths(model)
     callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), HashCheckpoints()]
     if run.recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(run.recipe.patience))
@@ -173,6 +209,7 @@ def make_trainer(
             tokenizer.pad_token_id,
             padding_free=run.recipe.packing,
             pad_to_multiple_of=None if run.recipe.packing else PADDED_TO,
+            longest=run.recipe.max_length,
         ),
         peft_config=peft_config(run.recipe.lora),
         train_dataset=rows,
@@ -184,6 +221,8 @@ def make_trainer(
     trainer.remove_callback(ProgressCallback)
     if run.recipe.lora:
         _hold_adapters_in_fp32(trainer)
+    if run.recipe.compile is True:
+        trainer.layers = CompiledLayers(model)
     return trainer
 
 

@@ -85,7 +85,7 @@ def starting_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTraine
         run.start,
         revision=run.revision,
         weights=recipe.weights,
-        attention=recipe.attention,
+        attention=recipe.attention if recipe.attention in {"eager", "flash_attention_2"} else "sdpa",
         four_bit=recipe.lora is not None and recipe.lora.four_bit,
     )
 

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
-from transformers import AttentionInterface, AttentionMaskInterface, TrainerState
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -20,24 +19,32 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from phi3flow.core.errors import Phi3flowError
 from training.checkpoints import best_of
 from training.data.encode import IGNORED
+from training.loop.attention import attend_in_fp32
+from training.loop.compiled import CompiledLayers
 from training.ranks import several
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 # A CPU compiles a bf16 kernel of 0.6 MB for every shape it meets and keeps it. Rounding keeps them few.
 PADDED_TO = 8  # tokens per row
 ROUND = 64  # tokens per batch that are projected to the vocabulary
 EPOCHS = 1_000_003  # more than any run has: no two pairs of seed and epoch share a generator
 POOL_BATCHES = 50  # rows are sorted by length within pools of this many batches
-FP32_ATTENTION = "sdpa_fp32"
 
 
+@dataclass
 class LineCollator(DataCollatorForLanguageModeling):
-    """Pads a batch and adds `line`: which lines of the training file are in it."""
+    """Pads a batch and adds `line`: which lines of the training file are in it.
+
+    Packed rows name `longest` as the longest chat of every batch: compiled layers would see another number as
+    another program.
+    """
+
+    longest: int | None = None
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = super().torch_call(examples)
+        batch.pop("seq_idx", None)  # for models with a state, such as Mamba
+        if self.longest and "max_length_q" in batch:
+            batch["max_length_q"] = batch["max_length_k"] = self.longest
         if "line" in examples[0]:
             lines = [example["line"] for example in examples]
             batch["line"] = torch.tensor(
@@ -88,6 +95,8 @@ def _cut(rows: list[int], size: int) -> list[list[int]]:
 class AssistantTrainer(SFTTrainer):
     """Raises Phi3flowError at the first loss that is not finite, naming the step and the rows."""
 
+    layers: CompiledLayers | None = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.args.device.type == "cpu":
@@ -100,13 +109,29 @@ class AssistantTrainer(SFTTrainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         lines = inputs.pop("line").tolist()
-        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        loss = self._stepped(model, inputs, *args, **kwargs)
         if not math.isfinite(loss.item()):
             raise Phi3flowError(
                 f"the loss is not finite at step {self.state.global_step + 1}, "
                 f"train.jsonl lines {', '.join(map(str, sorted(lines)))}",
                 hint="lower learning_rate in the recipe or look at these rows; earlier checkpoints are kept",
             )
+        return loss
+
+    def _stepped(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The loss of a batch, with its gradients. The first one compiles the layers, which may fail."""
+        trying = self.layers is not None and self.layers.untried
+        try:
+            loss: torch.Tensor = super().training_step(model, dict(inputs), *args, **kwargs)
+        except Exception as error:
+            if not trying or isinstance(error, torch.OutOfMemoryError):
+                raise
+            assert self.layers is not None  # noqa: S101 - `trying` says so
+            self.layers.give_up(error)
+            model.zero_grad()
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        if self.layers:
+            self.layers.untried = False
         return loss
 
     def compute_loss(
@@ -145,7 +170,8 @@ class AssistantTrainer(SFTTrainer):
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Transformers' loop, with the mean loss per token: its mean over batches favours short answers."""
         self._held_out = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        with self.layers.as_written() if self.layers else nullcontext():
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         sums = self.accelerator.reduce(self._held_out, "sum")
         assert output.metrics is not None  # noqa: S101 - Transformers fills it
         output.metrics[f"{metric_key_prefix}_loss"] = (sums[0] / sums[1]).item()
@@ -195,34 +221,6 @@ class AssistantTrainer(SFTTrainer):
         loss, *rest = super().prediction_step(model, inputs, *args, **kwargs)
         self._held_out += torch.stack([loss.to(counted) * counted, counted])
         return loss, *rest
-
-
-def attend_in_fp32(model: "PreTrainedModel") -> None:
-    """Make an sdpa model compute attention in fp32, also under bf16 autocast. Its saved config stays sdpa.
-
-    On a CPU torch's bf16 attention takes four to six times as long as fp32 on chats of 20 to 50 tokens,
-    forward and backward, and as long on chats of 500 (bench/LOG.md).
-    """
-    if model.config._attn_implementation != "sdpa":
-        return
-    AttentionInterface.register(FP32_ATTENTION, _attention)
-    AttentionMaskInterface.register(FP32_ATTENTION, sdpa_mask)
-    model.set_attn_implementation(FP32_ATTENTION)
-
-
-def _attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    with torch.autocast("cpu", enabled=False):
-        output, _ = sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), attention_mask, **kwargs
-        )
-    return output.to(value.dtype), None
 
 
 def _rounded_up(positions: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ Amount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
+Choice = Literal["auto", True, False]
 CLOSED = ConfigDict(extra="forbid")
 
 
@@ -38,6 +39,13 @@ class Lora:
 
     rank: Count = Field(default=16, description="rank of each adapter")
     alpha: Count = Field(default=32, description="an adapter's output is multiplied by alpha / rank")
+    rank_stabilised: Flag = Field(
+        default=False, description="multiply by alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732)"
+    )
+    dora: Flag = Field(
+        default=False,
+        description="learn each weight's magnitude beside its direction (DoRA, arXiv 2402.09353)",
+    )
     dropout: Share = Field(default=0.05, description="dropout before each adapter")
     targets: list[str] = Field(
         default_factory=list,
@@ -78,8 +86,15 @@ class Recipe:
     packing: Flag = Field(
         default=False, description="put several chats in a row of max_length; they do not see each other"
     )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        default="sdpa", description="implementation: sdpa, eager or flash_attention_2"
+    attention: Literal["auto", "sdpa", "varlen", "eager", "flash_attention_2"] = Field(
+        default="auto",
+        description="implementation: sdpa, varlen, eager, flash_attention_2, or auto (varlen for packed rows "
+        "on a GPU, else sdpa)",
+    )
+    compile: Choice = Field(
+        default="auto",
+        description="compile the decoder layers: true, false, or auto (on a GPU with varlen attention, if "
+        "the run is long enough to pay for it)",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="arithmetic: fp32, bf16, or auto (bf16 where the hardware has it)"
@@ -88,8 +103,10 @@ class Recipe:
         default="fp32", description="type of the stored weights: fp32, or bf16 with [lora] only"
     )
     gradient_accumulation: Count = Field(default=1, description="batches per optimiser step")
-    gradient_checkpointing: Flag = Field(
-        default=False, description="recompute activations in the backward pass to save memory"
+    gradient_checkpointing: Choice = Field(
+        default="auto",
+        description="recompute activations in the backward pass to save memory: true, false, or auto "
+        "(if they would not fit)",
     )
     eval_every: Count = Field(default=100, description="steps between validations, each with a checkpoint")
     patience: Count | None = Field(

@@ -29,7 +29,7 @@ def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
         adam_beta2=recipe.beta2,
         max_length=recipe.max_length,
         bf16=uses_bf16(recipe.precision),
-        gradient_checkpointing=recipe.gradient_checkpointing,
+        gradient_checkpointing=recipe.gradient_checkpointing is True,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         eval_strategy="steps",
@@ -60,6 +60,8 @@ def peft_config(lora: Lora | None) -> "LoraConfig | None":
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
+        use_rslora=lora.rank_stabilised,
+        use_dora=lora.dora,
         target_modules=lora.targets or "all-linear",
         task_type="CAUSAL_LM",
     )

@@ -1,0 +1,75 @@
+"""What a recipe leaves to the machine with "auto": attention, compilation, gradient checkpointing."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from training.estimate.footprint import ModelSize, largest_batch, memory_need
+from training.estimate.free_space import size
+from training.estimate.machine import Machine
+from training.ranks import several
+from training.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# On an H200 compiling took 16 to 75 s and saved a quarter to a third of a second a batch (bench/LOG.md).
+COMPILING_PAYS = 300  # batches
+HEADROOM = 1.1  # the estimate of a step may be a tenth too low
+
+
+class Settled(NamedTuple):
+    """The recipe without "auto", and a reason for each choice that is not the plain one."""
+
+    recipe: Recipe
+    why: list[str]
+
+
+def settled(recipe: Recipe, model: ModelSize, rows: "Dataset", machine: Machine) -> Settled:
+    """Choose for `machine` what `recipe` does not say; the plain choice gets no reason."""
+    why: list[str] = []
+
+    def choose(field: str, auto: tuple[Any, str]) -> None:
+        nonlocal recipe
+        if getattr(recipe, field) == "auto":
+            value, reason = auto
+            recipe = replace(recipe, **{field: value})
+            why.extend([reason] if reason else [])
+
+    choose("attention", _attention(recipe, model, machine))
+    choose("compile", _compile(recipe, batches(recipe, len(rows)), machine))
+    choose("gradient_checkpointing", _checkpointing(recipe, model, rows, machine))
+    return Settled(recipe, why)
+
+
+def batches(recipe: Recipe, rows: int) -> int:
+    """How many batches the run takes on each device."""
+    if recipe.steps is not None:
+        return recipe.steps * recipe.gradient_accumulation
+    return int((recipe.epochs or 0) * rows / recipe.batch_size)
+
+
+def _attention(recipe: Recipe, model: ModelSize, machine: Machine) -> tuple[str, str]:
+    """varlen's kernel takes 16-bit numbers only, has no dropout, and needs a GPU that has bf16."""
+    kernel = machine.gpu and machine.bf16 and machine.computes_in_bf16(recipe)
+    if recipe.packing and kernel and not getattr(model.config, "attention_dropout", 0.0):
+        return "varlen", "varlen attention (packed rows on a GPU)"
+    return "sdpa", ""
+
+
+def _compile(recipe: Recipe, count: int, machine: Machine) -> tuple[bool, str]:
+    """Measured for packed rows on one GPU; 4-bit layers and several processes were not."""
+    four_bit = recipe.lora is not None and recipe.lora.four_bit
+    if recipe.attention != "varlen" or not machine.gpu or four_bit or several():
+        return False, ""
+    if count < COMPILING_PAYS:
+        return False, f"layers not compiled ({count:,} batches; it pays from {COMPILING_PAYS:,})"
+    return True, f"layers compiled ({count:,} batches)"
+
+
+def _checkpointing(recipe: Recipe, model: ModelSize, rows: "Dataset", machine: Machine) -> tuple[bool, str]:
+    largest = largest_batch(recipe, rows)
+    kept = memory_need(replace(recipe, gradient_checkpointing=False), model, largest, machine)
+    room = f"{size(kept.total)} of {size(kept.free)} {kept.what}"
+    if kept.total * HEADROOM > kept.free:
+        return True, f"activations recomputed (kept, the run would need {room})"
+    return False, f"activations kept ({room})" if machine.gpu else ""
