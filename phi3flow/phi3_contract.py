@@ -35,7 +35,7 @@ T = TypeVar("T")
 NEW_NAME = "max_completion_tokens"  # what OpenAI's newer models call `max_tokens`
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
-CONTEXT_SECONDS = 2.0  # to ask for the context; without an answer it is estimated
+TOLD_SECONDS = 2.0  # to ask what an endpoint tells of its model; it goes without, too
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF_SECONDS = 0.25
 ERROR_BYTES = 4096  # how much of an error's body is read
@@ -219,12 +219,35 @@ class Endpoint:
 
     def context(self) -> int | None:
         """The model's context in tokens, as `phi3flow serve` tells it; None where nobody says."""
-        parts = urlsplit(self.url)
-        url = f"{parts.scheme}://{parts.netloc}/health/ready"
         try:
-            with _session(url).get(url, timeout=CONTEXT_SECONDS, allow_redirects=False) as response:
-                return int(response.json()["context"])
-        except (requests.RequestException, ValueError, LookupError, TypeError):
+            return int(self._told("/health/ready")["context"])
+        except (ValueError, LookupError, TypeError):
+            return None
+
+    def system_prompt(self) -> str:
+        """The system prompt to send where nobody chose another; empty where nobody says.
+
+        `phi3flow serve` tells that of the model's training data, a served flow the default of its input.
+        """
+        try:
+            if self.contract != "promptflow":
+                return _text(self._told("/v1/models")["data"][0]["system_prompt"])
+            asked = self._told("/swagger.json")["paths"]["/score"]["post"]["requestBody"]
+            return _text(asked["content"]["application/json"]["schema"]["properties"]["system"]["default"])
+        except (LookupError, TypeError):
+            return ""
+
+    def _told(self, path: str) -> Any:
+        """The JSON that the endpoint's host answers at `path`; None without one."""
+        parts = urlsplit(self.url)
+        url = f"{parts.scheme}://{parts.netloc}{path}"
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            with _session(url).get(
+                url, headers=headers, timeout=TOLD_SECONDS, allow_redirects=False
+            ) as response:
+                return response.json()
+        except (requests.RequestException, ValueError):
             return None
 
     def complete(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> str:
@@ -251,16 +274,19 @@ class Endpoint:
         """
         deadline = time.monotonic() + self.timeout
         with self._open(body, deadline, streaming=False) as response:
-            try:
-                received = b"".join(_until(deadline, response.iter_content(READ_BYTES)))
-                return read(json.loads(received))
-            except (ValueError, LookupError, TypeError, AttributeError):
-                raise Garbled(f"the endpoint's answer is not contract {self.contract}") from None
-            except requests.RequestException:
-                raise CutOff("the connection broke while the answer was read") from None
+            return self._whole(response, deadline, read)
+
+    def _whole(self, response: requests.Response, deadline: float, read: Callable[[Any], T]) -> T:
+        try:
+            received = b"".join(_until(deadline, response.iter_content(READ_BYTES)))
+            return read(json.loads(received))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise Garbled(f"the endpoint's answer is not contract {self.contract}") from None
+        except requests.RequestException:
+            raise CutOff("the connection broke while the answer was read") from None
 
     def stream(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> Iterator[str]:
-        """Yield the answer in pieces; in one piece if the contract cannot stream.
+        """Yield the answer in pieces; in one piece if the contract or a served flow cannot stream.
 
         The iterator ends only after a complete answer. Raises CutOff if the connection breaks before, and
         any other EndpointError.
@@ -272,6 +298,9 @@ class Endpoint:
         deadline = time.monotonic() + self.timeout
         body = dialect.body(self, messages, sampling, True)
         with self._open(body, deadline, streaming=True) as response:
+            if response.headers.get("Content-Type", "").startswith("application/json"):
+                yield self._whole(response, deadline, dialect.reply).text
+                return
             lines = _until(deadline, response.iter_lines(chunk_size=1))
             yield from _deltas(lines, dialect.delta, needs_done=self.contract == "openai")
 
@@ -336,7 +365,7 @@ class Endpoint:
         time.sleep(seconds)
 
     def _post(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
-        headers = {"Accept": "text/event-stream" if streaming else "application/json"}
+        headers = {"Accept": "text/event-stream, application/json" if streaming else "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         if self.deployment:

@@ -16,6 +16,7 @@ from deploy.scoring.http.auth import KeyFile
 from deploy.scoring.http.connection import BoundedConnection
 from deploy.scoring.http.service import Service
 from deploy.scoring.load import load
+from phi3flow.chats.system_prompt import recorded_system_prompt
 from phi3flow.core.errors import Phi3flowError
 
 DRAIN_SECONDS = 10.0
@@ -82,7 +83,7 @@ def serve(
     `engine` is auto, transformers or openvino. `request_timeout` is in seconds. Web pages of `origins` may
     ask too. Raises BadInput if the folder holds no usable model, Phi3flowError if the engine crashes.
     """
-    service = Service(folder.resolve().name)
+    service = Service(folder.resolve().name, recorded_system_prompt(folder))
     server = Server(server_config(create_app(service, key, request_timeout, origins)), service)
     loader = threading.Thread(target=server.load_model, args=(folder, engine, announce), daemon=True)
     loader.start()

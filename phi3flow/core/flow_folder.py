@@ -16,23 +16,27 @@ FLOWS = ("chat", "compare", "grade")
 DAG = "flow.dag.yaml"
 
 
-def resolve_flow(name: str, target: Path, *, connection: str | None = None) -> Path:
+def resolve_flow(
+    name: str, target: Path, *, connection: str | None = None, system: str = ""
+) -> Path:
     """Copy the flow `name` into the new folder `target` and return it. `connection` replaces the flow's own.
 
-    A request cannot choose the connection, so every endpoint gets a copy of the flow. Raises BadInput for an
-    unknown flow.
+    A request cannot choose the connection, so every endpoint gets a copy of the flow. `system` becomes the
+    system prompt of requests that name none. Raises BadInput for an unknown flow.
     """
     if name not in FLOWS:
         raise BadInput(f"unknown flow '{name}'", hint=nearest(name, FLOWS))
     with as_file(files("flows") / name) as source:
-        return resolve_folder(source, target, connection=connection)
+        return resolve_folder(source, target, connection=connection, system=system)
 
 
-def resolve_folder(source: Path, target: Path, *, connection: str | None = None) -> Path:
+def resolve_folder(
+    source: Path, target: Path, *, connection: str | None = None, system: str = ""
+) -> Path:
     """The same for any flow folder. Raises BadInput for one that the cloud could not read."""
     _check_dag(source)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__*__*", ".*"))
-    for include in _rewrite_dag(target / DAG, connection):
+    for include in _rewrite_dag(target / DAG, connection, system):
         if not (source / include).exists():
             raise BadInput(
                 f"{source / DAG}: additional_includes: {include} does not exist",
@@ -57,7 +61,7 @@ def _check_dag(source: Path) -> None:
     raise BadInput(f"{source}: not a flow folder: {DAG} is missing", hint=f"known flows: {', '.join(FLOWS)}")
 
 
-def _rewrite_dag(path: Path, connection: str | None) -> list[str]:
+def _rewrite_dag(path: Path, connection: str | None, system: str) -> list[str]:
     """Remove `additional_includes` from the flow file and return its paths."""
     from ruamel.yaml import YAML
 
@@ -67,6 +71,8 @@ def _rewrite_dag(path: Path, connection: str | None) -> list[str]:
     for node in dag["nodes"] if connection else []:
         if "connection" in node["inputs"]:
             node["inputs"]["connection"] = connection
+    if system and (asked := dag.get("inputs", {}).get("system")) is not None and not asked.get("default"):
+        asked["default"] = system
     with path.open("w", encoding="utf-8") as stream:
         yaml.dump(dag, stream)
     return includes

@@ -8,8 +8,9 @@ import pytest
 
 from phi3flow.chats.row_shapes import read_row
 from phi3flow.phi3_contract import Sampling
-from ui.conversations import COMPLETE, CUT, Conversations, Model
-from ui.sidebar import as_markdown, as_training_jsonl
+from ui.conversations import Conversations
+from ui.export import as_markdown, as_training_jsonl
+from ui.records import COMPLETE, CUT, Model
 
 TUNED = Model("tuned", "aa" * 32, "bb" * 32)
 

@@ -5,10 +5,12 @@ from fake_flow import fake_flow
 from waiting import until
 
 from phi3flow.phi3_contract import Endpoint, FlowFailed, Sampling, Unauthorized
-from ui import streams
-from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversations, Model
-from ui.streams import RunningAnswer, Streams
-from ui.workspace import explained
+from ui import running_answer
+from ui.conversations import Conversations
+from ui.problems import explained
+from ui.records import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Model
+from ui.running_answer import RunningAnswer
+from ui.streams import Streams
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_a_failure_is_one_sentence_without_secrets(ask, question, words):
 
 
 def test_an_overloaded_endpoint_is_asked_again_and_the_wait_is_told(ask, flow, monkeypatch):
-    monkeypatch.setattr(streams, "RETRY_SECONDS", (0.2, 0.2))
+    monkeypatch.setattr(running_answer, "RETRY_SECONDS", (0.2, 0.2))
     answer, saved = ask("busy 1")
     until(lambda: answer.progress().retry_in is not None)
     assert ended(answer, saved).status == COMPLETE and len(flow.bodies) == 2

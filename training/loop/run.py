@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from transformers.utils import logging
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.chats.rows import load_split
+from phi3flow.chats.system_prompt import shared_system_prompt
 from phi3flow.core.jsonl import write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
 from training.data.encode import Encoded, encode_chats, packed
@@ -70,7 +72,9 @@ def train(run: Run) -> Result:
     if warning := emulation_warning(run.recipe, native=has_bf16()):
         print0(f"  {warning}")
     with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
-        return _train(run, tokenizer, sets, probe_prompts(tokenizer, _short(run, tokenizer, splits["val"])))
+        probes = probe_prompts(tokenizer, _short(run, tokenizer, splits["val"]))
+        result = _train(run, tokenizer, sets, probes)
+    return replace(result, system_prompt=shared_system_prompt(chat.messages for chat in splits["train"]))
 
 
 def _short(run: Run, tokenizer: "PreTrainedTokenizerBase", chats: list[Chat]) -> list[Chat]:
