@@ -180,6 +180,7 @@ class Endpoint:
 
     `contract` is A, B, openai or promptflow. `deployment` selects one deployment behind an Azure ML endpoint.
     `timeout` is in seconds, for one question with all its retries. Threads that ask together share a `pause`.
+    Conversations without a system message are asked with `system`, if that is not empty.
     Raises Rejected for an unknown contract or a URL that is not http(s).
     """
 
@@ -190,6 +191,7 @@ class Endpoint:
     deployment: str | None = None
     timeout: float = 60.0
     pause: Pause | None = field(default=None, repr=False, compare=False)
+    system: str = ""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -262,10 +264,15 @@ class Endpoint:
         `token_ids` also asks for the prompt's token ids (contract openai only). vLLM and phi3flow serve
         support `return_token_ids`; other endpoints ignore it or reject the request.
         """
-        body = _DIALECTS[self.contract].body(self, messages, sampling, False)
+        body = _DIALECTS[self.contract].body(self, self._opened(messages), sampling, False)
         if token_ids and self.contract == "openai":
             body["return_token_ids"] = True
         return self.exchange(body, _DIALECTS[self.contract].reply)
+
+    def _opened(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if not self.system or (messages and messages[0]["role"] == "system"):
+            return messages
+        return [{"role": "system", "content": self.system}, *messages]
 
     def exchange(self, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
         """Send a request body and return what `read` makes of the JSON reply. Raises EndpointError.
@@ -296,7 +303,7 @@ class Endpoint:
             yield self.complete(messages, sampling)
             return
         deadline = time.monotonic() + self.timeout
-        body = dialect.body(self, messages, sampling, True)
+        body = dialect.body(self, self._opened(messages), sampling, True)
         with self._open(body, deadline, streaming=True) as response:
             if response.headers.get("Content-Type", "").startswith("application/json"):
                 yield self._whole(response, deadline, dialect.reply).text

@@ -11,6 +11,7 @@ from phi3flow.core.lineage import Artifact, read_manifest, sha256_of
 from phi3flow.core.sides import BASE, SIDES, TUNED
 
 if TYPE_CHECKING:
+    from evaluation.asking.measuring import ServedFlow
     from evaluation.compare import Options
     from evaluation.report.comparison import Report
 
@@ -68,10 +69,12 @@ def compare_run(
     *,
     runner: str,
     served: Mapping[str, Path] | None = None,
+    flow: "ServedFlow | None" = None,
 ) -> "Report":
     """Compare the run's two models; the report goes into its folder.
 
-    `served` are the folders behind the connections, by side, where those are not the run's own, but exports.
+    `served` are the folders behind the connections, by side, where those are not the run's own, but exports;
+    `flow` stands before both.
     """
     from evaluation.compare import compare
 
@@ -86,6 +89,7 @@ def compare_run(
         },
         loss_curve=run / TUNED.name / "loss.png",
         runner=runner,
+        flow=flow,
     )
 
 

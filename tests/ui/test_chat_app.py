@@ -42,7 +42,7 @@ def page(run):
 
 
 def opened(script, **query):
-    page = AppTest.from_file(str(files("ui") / script), default_timeout=20)
+    page = AppTest.from_file(str(files("ui") / script), default_timeout=90)
     for name, value in query.items():
         page.query_params[name] = value
     page.run()
