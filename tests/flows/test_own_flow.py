@@ -110,10 +110,15 @@ def test_evaluate_and_compare_ask_through_it(project, flow):
     assert done.returncode == 0, done.stderr
     evaluated = json.loads(done.stdout)
     assert evaluated["metrics"]["exact_match"] == 1.0 and evaluated["flow"]["path"] == flow.as_posix()
-    sides = ("--base", "loud", "--tuned", "quiet", "--packs", "none", "--text-metrics", "none")
+    check = {"id": "1", "slice": "self", "question": "Who?", "must_contain": ["Be yourself."]}
+    (folder / "self.jsonl").write_text(json.dumps(check))
+    packs = ("--packs", "none", "--pack", "self.jsonl", "--text-metrics", "none")
+    sides = ("--base", "loud", "--tuned", "quiet", *packs)
     done = phi3flow(folder, "compare", *through, *sides, "--out", "both", **environment)
     report = json.loads(done.stdout)
     assert done.returncode in {0, 3, 4} and report["failed"] == 0, done.stderr
+    assert report["lineage"]["system prompt of the packs"] == "Be yourself."
+    assert report["packs"]["self"]["tuned"] == 1.0
     assert [report[side]["exact_match"] for side in ("base", "tuned")] == [0.0, 1.0]
     kinds = [
         artifact["kind"] for artifact in json.loads((folder / "both/manifest.json").read_text())["inputs"]
