@@ -47,7 +47,7 @@ def _deletion(workspace: Workspace, conversation: Conversation) -> None:
     st.warning("This deletes all its questions, answers and ratings. It cannot be undone.")
     with st.container(horizontal=True):
         st.button("Delete for good", type="primary", on_click=_delete, args=(workspace, conversation))
-        st.button("Keep it", on_click=st.session_state.pop, args=(DELETING,))
+        st.button("Keep it", on_click=st.session_state.pop, args=(DELETING, None))
 
 
 def _delete(workspace: Workspace, conversation: Conversation) -> None:
