@@ -1,14 +1,14 @@
 """The comparison from end to end: answers, statistics, verdict, report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from evaluation.asking.answer_file import open_answers
 from evaluation.asking.batch import PROMPT_FLOW, run_compare
 from evaluation.asking.forecast import say_forecast
-from evaluation.asking.measuring import measure, ready
+from evaluation.asking.measuring import ServedFlow, measure, ready
 from evaluation.asking.subset import subset_of
 from evaluation.judge.declining import declining_judge
 from evaluation.judge.grades import check_metrics, grade
@@ -24,6 +24,7 @@ from evaluation.report.render import write_report
 from evaluation.scored_rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
 from evaluation.statistics.scores import Measured
 from evaluation.verdict.gate import WIN_RATE, Gate
+from phi3flow.chats.system_prompt import shared_system_prompt
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
@@ -61,17 +62,20 @@ def compare(
     models: Mapping[str, Artifact] | None = None,
     loss_curve: Path | None = None,
     runner: str = PROMPT_FLOW,
+    flow: ServedFlow | None = None,
 ) -> Report:
     """Compare two connections on `data` and on the packs, and write the report into `out`.
 
-    `models` are the model folders behind the connections, by side, for the lineage. Call `enter_home` first.
-    Raises what `ready` and `run_compare` raise.
+    `models` are the model folders behind the connections, by side, for the lineage; `flow` stands before
+    both endpoints, with the direct runner. The packs are asked under the system prompt of the
+    training data, as the chat is. Call `enter_home` first. Raises what `ready` and `run_compare` raise.
     """
     test = Artifact.of("test data", data)
     graders = _graders(options, out)
     subset = subset_of(data, out, options.rows)
     chats = chats_in(subset.path)
-    endpoints = {BASE.name: ready(base), TUNED.name: ready(tuned)}
+    endpoints = {BASE.name: ready(base, flow), TUNED.name: ready(tuned, flow)}
+    system = endpoints[TUNED.name].system_prompt() or shared_system_prompt(chat.messages for chat in chats)
     asking = measure(chats, endpoints, most=options.workers)
     others = sum(map(len, options.packs.values()))
     what = f"comparing {base} and {tuned}"
@@ -81,20 +85,23 @@ def compare(
         "test data": test.sha256,
         **subset.lineage,
         "most tokens of an answer": asking.max_tokens,
+        **({"system prompt of the packs": system} if system else {}),
+        **({"flow": asdict(flow.source)} if flow else {}),
         "base": {"connection": base},
         "tuned": {"connection": tuned},
     }
     for side, artifact in (models or {}).items():
         lineage[side] |= {"model": artifact.path, "sha256": artifact.sha256}
     both = [asking.endpoints[side.name] for side in SIDES]
+    prompted = [replace(endpoint, system=system) for endpoint in both]
     return _conclude(
         rows,
         out,
         options,
         graders,
-        inputs=[test, *(models or {}).values()],
+        inputs=[test, *(models or {}).values(), *([flow.source] if flow else [])],
         lineage=lineage,
-        packs=run_packs(options.packs, *both, workers=options.workers, judge=_declining(graders)),
+        packs=run_packs(options.packs, *prompted, workers=options.workers, judge=_declining(graders)),
         measured=[reference_likelihoods(rows, *both, workers=options.workers)],
         loss_curve=loss_curve,
     )

@@ -39,7 +39,7 @@ NEW_NAME = "max_completion_tokens"  # what OpenAI's newer models call `max_token
 ENTRA, ENTRA_SCOPE, ENTRA_SPARE_SECONDS = "entra", "https://ml.azure.com/.default", 300
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
-CONTEXT_SECONDS = 2.0  # to ask for the context; without an answer it is estimated
+TOLD_SECONDS = 2.0  # to ask what an endpoint tells of its model; it goes without, too
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF_SECONDS = 0.25
 ERROR_BYTES = 4096  # how much of an error's body is read
@@ -185,6 +185,7 @@ class Endpoint:
     `contract` is A, B, openai or promptflow. `deployment` selects one deployment behind an Azure ML endpoint.
     `timeout` is in seconds, for one question with all its retries. Threads that ask together share a `pause`.
     `auth` entra takes a token for each request instead of `key`: one dies after an hour, so none is stored.
+    Conversations without a system message are asked with `system`, if that is not empty.
     Raises Rejected for an unknown contract or a URL that is not http(s).
     """
 
@@ -196,6 +197,7 @@ class Endpoint:
     timeout: float = 60.0
     auth: str = "key"
     pause: Pause | None = field(default=None, repr=False, compare=False)
+    system: str = ""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -226,12 +228,35 @@ class Endpoint:
 
     def context(self) -> int | None:
         """The model's context in tokens, as `phi3flow serve` tells it; None where nobody says."""
-        parts = urlsplit(self.url)
-        url = f"{parts.scheme}://{parts.netloc}/health/ready"
         try:
-            with _session(url).get(url, timeout=CONTEXT_SECONDS, allow_redirects=False) as response:
-                return int(response.json()["context"])
-        except (requests.RequestException, ValueError, LookupError, TypeError):
+            return int(self._told("/health/ready")["context"])
+        except (ValueError, LookupError, TypeError):
+            return None
+
+    def system_prompt(self) -> str:
+        """The system prompt to send where nobody chose another; empty where nobody says.
+
+        `phi3flow serve` tells that of the model's training data, a served flow the default of its input.
+        """
+        try:
+            if self.contract != "promptflow":
+                return _text(self._told("/v1/models")["data"][0]["system_prompt"])
+            asked = self._told("/swagger.json")["paths"]["/score"]["post"]["requestBody"]
+            return _text(asked["content"]["application/json"]["schema"]["properties"]["system"]["default"])
+        except (LookupError, TypeError):
+            return ""
+
+    def _told(self, path: str) -> Any:
+        """The JSON that the endpoint's host answers at `path`; None without one."""
+        parts = urlsplit(self.url)
+        url = f"{parts.scheme}://{parts.netloc}{path}"
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            with _session(url).get(
+                url, headers=headers, timeout=TOLD_SECONDS, allow_redirects=False
+            ) as response:
+                return response.json()
+        except (requests.RequestException, ValueError):
             return None
 
     def complete(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> str:
@@ -246,10 +271,15 @@ class Endpoint:
         `token_ids` also asks for the prompt's token ids (contract openai only). vLLM and phi3flow serve
         support `return_token_ids`; other endpoints ignore it or reject the request.
         """
-        body = _DIALECTS[self.contract].body(self, messages, sampling, False)
+        body = _DIALECTS[self.contract].body(self, self._opened(messages), sampling, False)
         if token_ids and self.contract == "openai":
             body["return_token_ids"] = True
         return self.exchange(body, _DIALECTS[self.contract].reply)
+
+    def _opened(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if not self.system or (messages and messages[0]["role"] == "system"):
+            return messages
+        return [{"role": "system", "content": self.system}, *messages]
 
     def exchange(self, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
         """Send a request body and return what `read` makes of the JSON reply. Raises EndpointError.
@@ -258,16 +288,19 @@ class Endpoint:
         """
         deadline = time.monotonic() + self.timeout
         with self._open(body, deadline, streaming=False) as response:
-            try:
-                received = b"".join(_until(deadline, response.iter_content(READ_BYTES)))
-                return read(json.loads(received))
-            except (ValueError, LookupError, TypeError, AttributeError):
-                raise Garbled(f"the endpoint's answer is not contract {self.contract}") from None
-            except requests.RequestException:
-                raise CutOff("the connection broke while the answer was read") from None
+            return self._whole(response, deadline, read)
+
+    def _whole(self, response: requests.Response, deadline: float, read: Callable[[Any], T]) -> T:
+        try:
+            received = b"".join(_until(deadline, response.iter_content(READ_BYTES)))
+            return read(json.loads(received))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise Garbled(f"the endpoint's answer is not contract {self.contract}") from None
+        except requests.RequestException:
+            raise CutOff("the connection broke while the answer was read") from None
 
     def stream(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> Iterator[str]:
-        """Yield the answer in pieces; in one piece if the contract cannot stream.
+        """Yield the answer in pieces; in one piece if the contract or a served flow cannot stream.
 
         The iterator ends only after a complete answer. Raises CutOff if the connection breaks before, and
         any other EndpointError.
@@ -277,8 +310,11 @@ class Endpoint:
             yield self.complete(messages, sampling)
             return
         deadline = time.monotonic() + self.timeout
-        body = dialect.body(self, messages, sampling, True)
+        body = dialect.body(self, self._opened(messages), sampling, True)
         with self._open(body, deadline, streaming=True) as response:
+            if response.headers.get("Content-Type", "").startswith("application/json"):
+                yield self._whole(response, deadline, dialect.reply).text
+                return
             lines = _until(deadline, response.iter_lines(chunk_size=1))
             yield from _deltas(lines, dialect.delta, needs_done=self.contract == "openai")
 
@@ -343,7 +379,7 @@ class Endpoint:
         time.sleep(seconds)
 
     def _post(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
-        headers = {"Accept": "text/event-stream" if streaming else "application/json"}
+        headers = {"Accept": "text/event-stream, application/json" if streaming else "application/json"}
         if key := _entra_token() if self.auth == ENTRA else self.key:
             headers["Authorization"] = f"Bearer {key}"
         if self.deployment:

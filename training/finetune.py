@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from phi3flow.chats.system_prompt import FIELD as SYSTEM_PROMPT
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
@@ -69,7 +70,7 @@ def finetune(
     result = _train_in(run, identity)
     if is_main_process():
         details: dict[str, Any] = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
-        details["code"] = training_code()
+        details |= {"code": training_code(), SYSTEM_PROMPT: result.system_prompt}
         if start and not folder:
             details["revision"] = weights_folder(start, run.revision).name  # the commit
         made = Artifact.of("model", run.work)

@@ -1,9 +1,12 @@
 """The Streamlit app: `streamlit run ui/app.py -- RUN [--arena]`. `phi3flow up` starts it."""
 
-import sys
+import sqlite3
 from pathlib import Path
 
 import streamlit as st
+
+from ui.rendering import label
+from ui.workspace import asked
 
 # Inline: Streamlit loads emoji and material icons for the browser tab from the internet.
 LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64" viewBox="0 0 24 24">
@@ -14,7 +17,21 @@ LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64" viewBox
 st.set_page_config(page_title="phi3flow", page_icon=LOGO, layout="centered")
 st.logo(LOGO, size="large")
 st.html(Path(__file__).with_name("style.css"))
-arena = [st.Page("arena_page.py", title="Arena")] if "--arena" in sys.argv else []
-st.navigation(
-    [st.Page("chat_page.py", title="Chat", default=True), *arena, st.Page("report_page.py", title="Report")]
-).run()
+page = st.navigation(
+    [
+        st.Page("chat_page.py", title="Chat", default=True),
+        st.Page(
+            "arena_page.py",
+            title="Arena",
+            url_path="arena",
+            visibility="visible" if asked().arena else "hidden",
+        ),
+        st.Page("report_page.py", title="Report", url_path="report"),
+    ]
+)
+try:
+    page.run()
+except sqlite3.Error as error:
+    st.error(
+        f"The conversations cannot be read or written: {label(str(error))}. Look at chat.sqlite in the run."
+    )

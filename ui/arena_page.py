@@ -1,4 +1,7 @@
-"""The arena: one question, two unnamed answers, one vote. The vote reveals the models."""
+"""The arena: one question, two unnamed answers, one vote. The vote reveals the models and the score.
+
+Until then nothing that reaches the browser tells the sides apart: not a key, not an order, not a name.
+"""
 
 import random
 import secrets
@@ -10,11 +13,14 @@ import streamlit as st
 from phi3flow.core.errors import BadInput
 from phi3flow.core.sides import SIDES
 from phi3flow.phi3_contract import Sampling
-from ui.conversations import COMPLETE, Conversation, Turn
+from ui.model_settings import show_system_prompt
+from ui.records import COMPLETE, Conversation, Turn
 from ui.rendering import plain_html
+from ui.samples import asked_sample, offer_samples
+from ui.served_flow import default_system_prompt
 from ui.turn_view import follow, show_answer
 from ui.votes import append_vote, score_of, vote_on
-from ui.workspace import VOTES, Workspace, this_workspace
+from ui.workspace import VOTES, Workspace, asked, this_workspace
 
 ROUND = "round"  # query parameter: a reload finds the round
 NAMES = ("Amber", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Garnet", "Heath", "Iris", "Juniper")
@@ -23,24 +29,30 @@ NAMES = ("Amber", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Garnet", "Heath"
 def main() -> None:
     workspace = this_workspace()
     st.title("Arena")
-    question = st.chat_input("Ask both models")
-    if question and question.strip():
+    if not asked().arena:
+        st.info("The base model is not served here. Stop this server and run:")
+        st.code(f"phi3flow up {workspace.run} --arena", language="shell", wrap_lines=True)
+        return
+    question = st.chat_input("Ask both models") or asked_sample()
+    if question.strip():
         _open_round(workspace, question.strip())
-    score = st.empty()
     name = st.query_params.get(ROUND) or st.session_state.get(ROUND)
     current = workspace.conversations.get(name) if name else None
-    with score.container():
-        _score(workspace)
     turns = workspace.conversations.turns(current.id) if current and current.kind == "arena" else []
+    welcome = st.empty()
     if current and len(turns) == len(SIDES):
+        show_system_prompt(current.system)
         _show_round(workspace, current, turns)
-    else:
+        return
+    with welcome.container():
         st.markdown("Ask one question. Base and tuned answer side by side, without names until you vote.")
+        show_system_prompt(default_system_prompt())
+        offer_samples(workspace.run)
 
 
 def _open_round(workspace: Workspace, question: str) -> None:
     """Ask both models at once, in random order: the first one is shown on the left."""
-    opened = workspace.conversations.create(question, "", Sampling(), kind="arena")
+    opened = workspace.conversations.create(question, default_system_prompt(), Sampling(), kind="arena")
     models = [side.name for side in SIDES]
     secrets.SystemRandom().shuffle(models)
     for model in models:
@@ -70,7 +82,9 @@ def _show_round(workspace: Workspace, current: Conversation, turns: Sequence[Tur
     if following:
         follow(following)
     elif voted:
-        below.success(f"Your vote: {voted.replace('_', ' ')}. Ask the next question below.")
+        with below.container():
+            st.success(f"Your vote: {voted.replace('_', ' ')}. Ask the next question below.")
+            _score(workspace)
     else:
         with below.container():
             _vote(workspace, current, states, hidden)
@@ -81,12 +95,13 @@ def _vote(workspace: Workspace, current: Conversation, turns: Sequence[Turn], hi
         st.warning("A vote needs two complete answers.")
         st.button("Ask both again", on_click=_open_round, args=(workspace, turns[0].question))
         return
+    path, question = workspace.run / VOTES, turns[0].question
     answers = {turn.model: turn.answer for turn in turns}
-    choices = {turn.model: f"{name} is better" for name, turn in zip(hidden, turns, strict=True)}
+    named = [(f"{name} is better", turn.model) for name, turn in zip(hidden, turns, strict=True)]
     with st.container(horizontal=True):
-        for vote, text in (choices | {"tie": "Tie", "both_bad": "Both bad"}).items():
-            cast = partial(append_vote, workspace.run / VOTES, current.id, turns[0].question, answers, vote)
-            st.button(text, key=f"{vote}-{current.id}", on_click=cast)
+        for place, (text, vote) in enumerate([*named, ("Tie", "tie"), ("Both bad", "both_bad")]):
+            cast = partial(append_vote, path, current.id, question, answers, vote, system=current.system)
+            st.button(text, key=f"vote-{place}-{current.id}", on_click=cast)
 
 
 def _score(workspace: Workspace) -> None:

@@ -8,8 +8,9 @@ import streamlit as st
 
 from phi3flow.core.lineage import MANIFEST, read_manifest
 from phi3flow.core.sides import SIDES, TUNED
+from ui.latest_report import latest_report, verdict_of
 from ui.rendering import label, plain_html
-from ui.workspace import SHOWN_HASH, this_workspace, verdict_of
+from ui.workspace import SHOWN_HASH, this_workspace
 
 COLOURS: dict[str, Literal["green", "red", "orange"]] = {
     "promote": "green",
@@ -23,7 +24,7 @@ def main() -> None:
     run = workspace.run
     st.title("Report")
     st.caption(label(f"of the run {run.name}"))
-    report, path = workspace.latest_report()
+    report, path = latest_report(run)
     if report:
         _comparison(report, path)
     else:

@@ -1,41 +1,24 @@
-"""One question and its answer: how the answer grows, how it ended, and what can be done with it."""
+"""One answer: how it grows, how it ended, and what can be done with it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from ui.conversations import COMPLETE, CUT, FAILED, STOPPED, Turn
+from ui.copy_button import copy_button
 from ui.history import estimated_tokens
-from ui.rendering import answer_html, plain_html
-from ui.streams import Progress, RunningAnswer
+from ui.latest_report import verdict_on
+from ui.records import COMPLETE, CUT, FAILED, STOPPED, Turn
+from ui.rendering import answer_html, label
+from ui.running_answer import Progress, RunningAnswer
 from ui.workspace import SHOWN_HASH, Workspace
 
-AVATARS = {"user": ":material/person:", "assistant": ":material/auto_awesome:"}
 CURSOR = "▌"
 FRAME_SECONDS = 0.04  # pause between two looks at an answer
 REDRAWS_PER_SECOND = 2  # also while no token comes: Streamlit notices a click only when something is drawn
 QUIET_SECONDS = 1  # then the page says that it is waiting
 REST = 4  # pause at least this many times as long as drawing took: long answers must not use a whole core
-
-
-def show_question(turn: Turn, edit: Callable[[str], None]) -> None:
-    """The question, and a form to change it; calls `edit` with the new text."""
-    with st.chat_message("user", avatar=AVATARS["user"]), st.container(horizontal=True):
-        st.html(plain_html(turn.question))
-        form = st.popover("Edit", type="tertiary", on_change="rerun", key=f"edit-{turn.id}")
-        if form.open:
-            with form:
-                key = f"edited-{turn.id}"
-                st.text_area("Question", turn.question, key=key)
-                st.caption("This hides the answers below this question.")
-                st.button(
-                    "Ask this",
-                    key=f"ask-{turn.id}",
-                    on_click=lambda: edit(st.session_state[key].strip()),
-                    type="primary",
-                )
 
 
 def show_answer(turn: Turn, *, named: bool = True) -> None:
@@ -58,13 +41,14 @@ def follow(shown: Sequence[tuple[RunningAnswer, DeltaGenerator]]) -> None:
     A click interrupts this function, never the answers; the next run of the script follows them again.
     """
     drawn: dict[int, tuple[str, int]] = {}
+    followed = time.monotonic()
     while True:
         began = time.monotonic()
         running = False
         for number, (answer, place) in enumerate(shown):
             progress = answer.progress()
             running = running or progress.running
-            state = (progress.text, int(progress.seconds * REDRAWS_PER_SECOND))
+            state = (progress.text, int((time.monotonic() - followed) * REDRAWS_PER_SECOND))
             if drawn.get(number) != state:
                 _draw(place, progress)
                 drawn[number] = state
@@ -76,6 +60,13 @@ def follow(shown: Sequence[tuple[RunningAnswer, DeltaGenerator]]) -> None:
 def _draw(place: DeltaGenerator, progress: Progress) -> None:
     if progress.retry_in is not None:
         place.info(f"The endpoint is overloaded. Next try in {progress.retry_in:.0f} s.")
+    elif progress.unsaved:
+        with place.container():
+            st.html(answer_html(progress.text))
+            st.warning(
+                f"This answer is not saved yet: {label(progress.unsaved)}. The page keeps it and tries "
+                "again: free the disk, or end what holds chat.sqlite."
+            )
     elif not progress.text and progress.seconds > QUIET_SECONDS:
         place.caption(f"Waiting for the first word, {progress.seconds:.0f} s.")
     else:
@@ -83,9 +74,11 @@ def _draw(place: DeltaGenerator, progress: Progress) -> None:
 
 
 def show_tools(turn: Turn, workspace: Workspace) -> DeltaGenerator:
-    """Thumbs, a comment and details. Returns the row of buttons, so that the page can add more."""
+    """Copy, thumbs, a comment and details. Returns the row of buttons, so that the page can add more."""
     row = st.container(horizontal=True, vertical_alignment="center")
     with row:
+        if turn.answer:
+            copy_button(turn.answer, f"copy-{turn.id}")
         thumb = f"thumb-{turn.id}"
         st.session_state.setdefault(thumb, turn.thumb)
         st.feedback(
@@ -110,14 +103,14 @@ def show_tools(turn: Turn, workspace: Workspace) -> DeltaGenerator:
 
 def _details(turn: Turn, workspace: Workspace) -> None:
     rows = {
-        "Answered by": f"{turn.model} of {workspace.run.name}",
+        "Answered by": workspace.name or f"{turn.model} of {workspace.run.name}",
         "Model": turn.model_hash[:SHOWN_HASH] or "no manifest",
         "Data": turn.data_hash[:SHOWN_HASH] or "none",
-        "Verdict": workspace.verdict_on(turn.model_hash),
+        "Verdict": verdict_on(workspace.run, turn.model_hash),
     }
     for name, value in rows.items():
         st.text(f"{name}: {value}")
-    st.caption("The raw answer, to copy:")
+    st.caption("The raw answer:")
     st.code(turn.answer, language=None, wrap_lines=True, height=200)
 
 

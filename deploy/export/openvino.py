@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from deploy.export.quantise import Bits, Example, Quantised, quantise
 from deploy.scoring.engines.openvino_worker import silence_openvino
+from phi3flow.chats.system_prompt import FIELD as SYSTEM_PROMPT
+from phi3flow.chats.system_prompt import recorded_system_prompt
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError, translating
 from phi3flow.core.jsonl import read_jsonl
@@ -46,6 +48,7 @@ def export_openvino(model: Path, out: Path, *, bits: Bits | None = None) -> Expo
     try:
         exported = _export(model, work, bits)
         details = {"format": "openvino", **asdict(exported.weights), "probes": exported.probes}
+        details[SYSTEM_PROMPT] = recorded_system_prompt(model)
         inputs = [Artifact.of("model", model)]
         write_manifest(work, "model", inputs=inputs, outputs=[Artifact.of("model", work)], details=details)
         work.rename(out)

@@ -17,6 +17,7 @@ from deploy.scoring.http.auth import KeyFile
 from deploy.scoring.http.connection import BoundedConnection
 from deploy.scoring.http.service import Service
 from deploy.scoring.load import load
+from phi3flow.chats.system_prompt import recorded_system_prompt
 from phi3flow.core.errors import Phi3flowError
 
 DRAIN_SECONDS = 10.0
@@ -88,7 +89,7 @@ def serve(
     memory for keys and values. Web pages of `origins` may ask too. Raises BadInput if the folder holds no
     usable model or its memory does not suffice, Phi3flowError if the engine crashes.
     """
-    service = Service(folder.resolve().name)
+    service = Service(folder.resolve().name, recorded_system_prompt(folder))
     server = Server(server_config(create_app(service, key, request_timeout, origins)), service)
     loader = threading.Thread(
         target=server.load_model, args=(folder, engine, cache_bytes, announce), daemon=True

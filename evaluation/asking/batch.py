@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.answer_metrics import mean_scores, score_answer
 from evaluation.asking.direct_run import run_direct, streamed_answer
 from evaluation.asking.forecast import say_forecast
-from evaluation.asking.measuring import Asking, measure, ready
+from evaluation.asking.measuring import Asking, ServedFlow, measure, ready
 from evaluation.asking.promptflow_run import JUDGE, Columns, errors_of, give_judge, outputs_of, run_flows
 from evaluation.metrics.grader import openai_base_url
 from evaluation.scored_rows import (
@@ -100,15 +100,17 @@ def run_evaluate(
     workers: int,
     runner: str = PROMPT_FLOW,
     judge: str | None = None,
+    flow: ServedFlow | None = None,
 ) -> Evaluation:
     """Ask one connection's endpoint every question of `data` through the chat flow, then grade the answers.
 
     `judge` is the connection of a model that also grades them, in the grade flow's judge node; the direct
-    runner has none. Raises what `ready` and `run_compare` raise, and BadInput for a judge whose contract is
+    runner has none. `flow` stands before the endpoint, with the direct
+    runner. Raises what `ready` and `run_compare` raise, and BadInput for a judge whose contract is
     not openai.
     """
     chats = chats_in(data)
-    asking = measure(chats, {TUNED.connection: ready(connection)}, most=workers)
+    asking = measure(chats, {TUNED.connection: ready(connection, flow)}, most=workers)
     judges = {JUDGE: ready(judge)} if judge else {}
     for endpoint in judges.values():
         openai_base_url(endpoint)

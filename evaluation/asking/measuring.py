@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.pacing import paced
 from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.lineage import Artifact
 from phi3flow.phi3_contract import Endpoint, EndpointError, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ AT_ONCE = 4  # questions that are then asked together
 DEADLINE_FACTOR = 8  # times as long as the longest answer takes alone
 MOST_SECONDS = 1800.0
 WORST_SHARE = 1 / 4  # of the deadline, that the longest answers may take with all workers busy
+
+
+class ServedFlow(NamedTuple):
+    """A person's own flow, and where it is served over each connection."""
+
+    source: Artifact
+    endpoints: Mapping[str, Endpoint]
 
 
 class Rate(NamedTuple):
@@ -79,11 +87,14 @@ def measure(chats: "Sequence[Chat]", endpoints: Mapping[str, Endpoint], *, most:
     return Asking(measured, limit, most, workers, seconds)
 
 
-def ready(connection: str) -> Endpoint:
-    """The connection's endpoint, once it has answered one question. Raises Phi3flowError if it does not."""
+def ready(connection: str, flow: ServedFlow | None = None) -> Endpoint:
+    """The connection's endpoint, once it has answered one question. Raises Phi3flowError if it does not.
+
+    With `flow`, that of the flow over the connection.
+    """
     from custom_connections.store import load_endpoint
 
-    endpoint = load_endpoint(connection)
+    endpoint = flow.endpoints[connection] if flow else load_endpoint(connection)
     try:
         endpoint.complete(PREFLIGHT, Sampling(max_tokens=1))
     except EndpointError as error:

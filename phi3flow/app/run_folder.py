@@ -11,6 +11,7 @@ from phi3flow.core.lineage import Artifact, read_manifest, sha256_of
 from phi3flow.core.sides import BASE, SIDES, TUNED
 
 if TYPE_CHECKING:
+    from evaluation.asking.measuring import ServedFlow
     from evaluation.compare import Options
     from evaluation.report.comparison import Report
 
@@ -68,10 +69,11 @@ def compare_run(
     *,
     runner: str,
     served: Mapping[str, Path],
+    flow: "ServedFlow | None" = None,
 ) -> "Report":
     """Compare the run's two models; the report goes into its folder.
 
-    `served` are the model folders behind the connections, by side.
+    `served` are the model folders behind the connections, by side; `flow` stands before both.
     """
     from evaluation.compare import compare
 
@@ -84,6 +86,7 @@ def compare_run(
         models={name: Artifact.of("model", folder) for name, folder in served.items()},
         loss_curve=run / TUNED.name / "loss.png",
         runner=runner,
+        flow=flow,
     )
 
 

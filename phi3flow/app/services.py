@@ -1,20 +1,27 @@
 """The servers that phi3flow runs, as services of a `service_stack.Stack`, all on 127.0.0.1."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_urlsafe
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from custom_connections.promptflow_home import enter_home, new_encryption_key
-from custom_connections.store import store_connection
+from custom_connections.store import load_endpoint, store_connection
 from phi3flow.core.child_process import module_command
-from phi3flow.core.flow_folder import serve_command
+from phi3flow.core.flow_folder import resolve_chat_flow, serve_command
+from phi3flow.core.lineage import Artifact
 from phi3flow.core.service_stack import LOOPBACK, Service, Stack
 from phi3flow.core.settings import Settings
-from phi3flow.core.sides import SIDES, Side
+from phi3flow.core.sides import SIDES, TUNED, Side
 from phi3flow.phi3_contract import Endpoint
+
+if TYPE_CHECKING:
+    from evaluation.asking.measuring import ServedFlow
 
 # What the children below import, said before any of them starts.
 ENDPOINT_MODULES = ("uvicorn", "fastapi", "prometheus_client", "torch", "transformers")
@@ -105,17 +112,50 @@ def served_flow(folder: Path, side: Side, settings: Settings, log: Path) -> Serv
     )
 
 
+@contextmanager
+def flow_over(
+    flow: Path, connections: Mapping[Side, str], folder: Path, settings: Settings
+) -> Iterator["ServedFlow"]:
+    """Serve a person's own flow once for each connection, in the Prompt flow home that was entered.
+
+    Logs go to `folder`. Raises what `resolve_chat_flow` and Stack raise.
+    """
+    from evaluation.asking.measuring import ServedFlow
+
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="flows-", dir=folder) as scratch:
+        system = load_endpoint(connections[TUNED]).system_prompt()
+        services, endpoints = [], {}
+        for side, name in connections.items():
+            served = resolve_chat_flow(flow, Path(scratch) / side.name, connection=name, system=system)
+            services.append(served_flow(served, side, settings, logs / f"flow-{side.name}.log"))
+            url = f"http://{LOOPBACK}:{getattr(settings, side.flow_port)}/score"
+            endpoints[name] = Endpoint(url, contract="promptflow")
+        with Stack(*services):
+            # A row without a system message is asked as the flow asks by itself.
+            own = {name: replace(one, system=one.system_prompt()) for name, one in endpoints.items()}
+            yield ServedFlow(Artifact.of("flow", flow), own)
+
+
 def chat_page(
-    run: Path, settings: Settings, log: Path, *, arena: bool = False, host: str = LOOPBACK
+    run: Path,
+    settings: Settings,
+    log: Path,
+    *,
+    arena: bool = False,
+    host: str = LOOPBACK,
+    others: Sequence[str] = (),
 ) -> Service:
     """Streamlit on the pages in `ui/`, which get the run's folder and the services' ports, and no key.
 
+    `others` are options of `app.py` that say what answers, where that is not the run's tuned model.
     `host` is loopback or 0.0.0.0, which includes loopback. Everything that does not depend on the run stands
     in `ui/.streamlit/config.toml`.
     """
     require_modules(*PAGE_MODULES)
     flags = [f"--server.address={host}", f"--server.port={settings.ui_port}"]
-    pages = [str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena]
+    pages = [str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena, *others]
     names = [name for side in SIDES for name in (side.flow_port, side.endpoint_port)]
     ports = {f"PHI3FLOW_{name.upper()}": str(getattr(settings, name)) for name in names}
     no_keys = {ENDPOINT_KEY: "", ENCRYPTION_KEY: ""}

@@ -1,11 +1,14 @@
 """Data goes to stdout, everything else to stderr."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
+# All control characters but the line's end and the tab, and the invisible ones that reverse what follows.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ def say(message: str) -> None:
 def complain(message: str) -> None:
     """One line on stderr that must be read, quiet or not: an error, or a choice that changes results."""
     print(message, file=sys.stderr, flush=True)
+
+
+def visible(text: str) -> str:
+    """Foreign text for a terminal: what would steer it is shown by its picture or its code point."""
+    return CONTROLS.sub(_picture, text)
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"[U+{code:04X}]"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

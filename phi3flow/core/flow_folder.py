@@ -17,23 +17,23 @@ SHIPPED = (*FLOWS, "tutorial")  # the last for clients of Microsoft's tutorials 
 DAG = "flow.dag.yaml"
 
 
-def resolve_flow(name: str, target: Path, *, connection: str | None = None) -> Path:
+def resolve_flow(name: str, target: Path, *, connection: str | None = None, system: str = "") -> Path:
     """Copy the flow `name` into the new folder `target` and return it. `connection` replaces the flow's own.
 
-    A request cannot choose the connection, so every endpoint gets a copy of the flow. Raises BadInput for an
-    unknown flow.
+    A request cannot choose the connection, so every endpoint gets a copy of the flow. `system` becomes the
+    system prompt of requests that name none. Raises BadInput for an unknown flow.
     """
     if name not in SHIPPED:
         raise BadInput(f"unknown flow '{name}'", hint=nearest(name, SHIPPED))
     with as_file(files("flows") / name) as source:
-        return resolve_folder(source, target, connection=connection)
+        return resolve_folder(source, target, connection=connection, system=system)
 
 
-def resolve_folder(source: Path, target: Path, *, connection: str | None = None) -> Path:
+def resolve_folder(source: Path, target: Path, *, connection: str | None = None, system: str = "") -> Path:
     """The same for any flow folder. Raises BadInput for one that the cloud could not read."""
     _check_dag(source)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__*__*", ".*"))
-    for include in _rewrite_dag(target / DAG, connection):
+    for include in _rewrite_dag(target / DAG, connection, system):
         if not (source / include).exists():
             raise BadInput(
                 f"{source / DAG}: additional_includes: {include} does not exist",
@@ -42,6 +42,31 @@ def resolve_folder(source: Path, target: Path, *, connection: str | None = None)
         copy = shutil.copytree if (source / include).is_dir() else shutil.copy
         copy(source / include, target / Path(include).name)
     return target
+
+
+def resolve_chat_flow(source: Path, target: Path, *, connection: str | None = None, system: str = "") -> Path:
+    """The same for a person's own chat flow: `connection` stands in for the one that its nodes name.
+
+    Raises BadInput for a flow that cannot be asked as the chat flow is, or that names several connections.
+    """
+    from ruamel.yaml import YAML
+
+    _check_dag(source)
+    dag = YAML(typ="safe").load(source / DAG) or {}
+    for kind, name in (("inputs", "question"), ("outputs", "answer")):
+        if name not in (dag.get(kind) or {}):
+            raise BadInput(
+                f"{source / DAG}: {kind}: '{name}' is missing: a chat asks 'question' and reads 'answer'",
+                hint=f"rename it in {source / DAG}, and in the nodes that use it",
+            )
+    named = connections_of(source)
+    if connection and len(named) > 1:
+        raise BadInput(
+            f"{source / DAG}: its nodes name several connections, and {connection} would stand in for all: "
+            + ", ".join(named),
+            hint="let its nodes name one connection, or leave RUN and --connection out",
+        )
+    return resolve_folder(source, target, connection=connection, system=system)
 
 
 def _check_dag(source: Path) -> None:
@@ -60,7 +85,7 @@ def _check_dag(source: Path) -> None:
     )
 
 
-def _rewrite_dag(path: Path, connection: str | None) -> list[str]:
+def _rewrite_dag(path: Path, connection: str | None, system: str) -> list[str]:
     """Remove `additional_includes` from the flow file and return its paths."""
     from ruamel.yaml import YAML
 
@@ -68,8 +93,10 @@ def _rewrite_dag(path: Path, connection: str | None) -> list[str]:
     dag = yaml.load(path)
     includes: list[str] = list(dag.pop("additional_includes", None) or [])
     for node in dag["nodes"] if connection else []:
-        if "connection" in node["inputs"]:
+        if "connection" in (node.get("inputs") or {}):
             node["inputs"]["connection"] = connection
+    if system and (asked := dag.get("inputs", {}).get("system")) is not None and not asked.get("default"):
+        asked["default"] = system
     with path.open("w", encoding="utf-8") as stream:
         yaml.dump(dag, stream)
     return includes

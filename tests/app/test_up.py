@@ -30,6 +30,13 @@ def test_a_run_that_was_not_trained_is_told_how_and_the_demo_how_to_run(run, cap
     assert capsys.readouterr().err.endswith("hint: phi3flow demo\n")
 
 
+def test_what_is_stored_is_not_compared_and_must_be_there(run, capsys):
+    assert main(["up", "--connection", "azure", "--arena"]) == 2
+    assert "--arena compares the two models of a run" in capsys.readouterr().err
+    assert main(["up", run, "--flow", "nowhere"]) == 2
+    assert "nowhere: not a flow folder" in capsys.readouterr().err
+
+
 def test_other_machines_need_a_login_and_the_error_says_how(run, capsys):
     assert main(["up", run, "--host", "0.0.0.0"]) == 2  # noqa: S104 - it is refused
     error = capsys.readouterr().err

@@ -40,6 +40,14 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen.append((self.path, json.loads(body), dict(self.headers)))
         getattr(self, self.path.strip("/").replace("-", "_").split("?")[0], self.contract)()
 
+    def do_GET(self):
+        schema = {"properties": {"system": {"type": "string", "default": "Be kind."}}}
+        body = {"content": {"application/json": {"schema": schema}}}
+        served = {"paths": {"/score": {"post": {"requestBody": body}}}}
+        allowed = self.headers["Authorization"] == "Bearer " + KEY
+        told = {"/v1/models": {"data": [{"system_prompt": "Be brief."}]} if allowed else {}}
+        self.answer(200, (told | {"/swagger.json": served}).get(self.path, {}))
+
     def contract(self):
         if self.headers["Authorization"] != "Bearer " + KEY:
             return self.answer(401, {"detail": "no"})
@@ -99,6 +107,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def flow_stream(self):
         self.sse(['{"answer": "Ada"}', '{"answer": " L."}'], complete=True)
+
+    def flow_whole(self):
+        assert "application/json" in self.headers["Accept"]
+        self.answer(200, {"answer": "Ada L."}, Content_Type="application/json")
 
     def flow_cut(self):
         self.sse(['{"answer": "Ada"}'], complete=False)
@@ -265,3 +277,24 @@ def test_turns_that_do_not_alternate_are_rejected(messages):
 def test_a_connection_may_hold_everything_in_secrets():
     read = Endpoint.from_connection({}, {"endpoint": "http://x/score", "key": KEY, "contract": "A"})
     assert (read.url, read.key, read.contract) == ("http://x/score", KEY, "A")
+
+
+def test_a_served_flow_that_does_not_stream_answers_in_one_piece(server):
+    assert list(endpoint(server, "/flow-whole", "promptflow").stream(QUESTION)) == ["Ada L."]
+
+
+def test_what_answers_tells_the_system_prompt_of_its_training_data(server):
+    assert endpoint(server, "/openai", "openai").system_prompt() == "Be brief."
+    assert endpoint(server, "/b").system_prompt() == "Be brief."
+    assert endpoint(server, "/score", "promptflow").system_prompt() == "Be kind."
+    assert Endpoint(f"http://127.0.0.1:{server.server_port}/b", "another key").system_prompt() == ""
+    assert Endpoint("http://127.0.0.1:9/b", KEY).system_prompt() == ""
+
+
+def test_an_endpoints_system_prompt_opens_the_conversations_that_have_none(server):
+    briefly = endpoint(server, "/b", system="Be brief.")
+    own = [{"role": "system", "content": "Be long."}, *QUESTION]
+    for messages, first in ((QUESTION, "Be brief."), (own, "Be long.")):
+        briefly.complete(messages)
+        asked = server.seen[-1][1]["input_data"]["input_string"]
+        assert (asked[0]["content"], len(asked)) == (first, 2)

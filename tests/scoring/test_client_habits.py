@@ -13,6 +13,7 @@ from tiny import CHAT, CONTEXT, KEY, SECONDS, listening, lively_model, new_token
 from deploy.scoring.engines.transformers_engine import TransformersEngine
 from deploy.scoring.http.bodies import DEFAULT_MAX_TOKENS
 from deploy.scoring.http.service import Service
+from phi3flow.phi3_contract import Endpoint
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 PAGE = "http://localhost:3000"
@@ -24,7 +25,7 @@ COMPLETIONS = "/v1/completions"
 @pytest.fixture(scope="module")
 def url():
     tokenizer = new_tokenizer()
-    service = Service("tuned")
+    service = Service("tuned", system_prompt="Be brief.")
     service.ready(TransformersEngine(lively_model(tokenizer), tokenizer))
     with listening(service, origins=[PAGE]) as url:
         yield url
@@ -179,6 +180,7 @@ def test_28_a_model_is_described_by_its_name(url, sdk):
     described = sdk.models.retrieve("tuned")
     assert described == sdk.models.list().data[0]
     assert described.max_model_len == CONTEXT
+    assert Endpoint(f"{url}{CHAT}", KEY, "openai").system_prompt() == described.system_prompt == "Be brief."
     with pytest.raises(openai.NotFoundError, match="the one that is served is 'tuned'"):
         sdk.models.retrieve("gpt-5")
 

@@ -33,6 +33,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "FakeFlow"
 
+    def do_GET(self):
+        properties = {"question": {"type": "string"}, "system": {"type": "string"}}
+        if self.server.system:
+            properties["system"]["default"] = self.server.system
+        content = {"application/json": {"schema": {"properties": properties}}}
+        told = {"paths": {"/score": {"post": {"requestBody": {"content": content}}}}}
+        self._json(200, told if self.path == "/swagger.json" else {})
+
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.bodies.append(body)
@@ -75,8 +83,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _fail(self, raised):
         message = f"Execution failure in 'ask': {raised}"
-        body = json.dumps({"error": {"code": "UserError", "message": message}}).encode()
-        self.send_response(400)
+        self._json(400, {"error": {"code": "UserError", "message": message}})
+
+    def _json(self, status, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -99,6 +110,7 @@ class FakeFlow(ThreadingHTTPServer):
         self.bodies, self.left, self.answers = [], [], {}
         self.release = threading.Event()
         self.most_turns = 1_000  # of a conversation, which the model's context holds
+        self.system = ""  # the default of its input
         super().__init__(("127.0.0.1", port), Handler)
 
     @property

@@ -72,6 +72,7 @@ def test_probes_have_what_verify_needs(base):
 
 def test_the_manifest_leads_from_the_model_to_its_data(base, data):
     manifest = read_manifest(base.folder)
+    assert manifest["system_prompt"] == base.result.system_prompt == ""
     assert manifest["inputs"][0]["sha256"] == sha256_of(data / "train.jsonl")
     assert manifest["outputs"][0]["sha256"] == sha256_of(base.folder)
 

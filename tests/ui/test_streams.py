@@ -1,14 +1,18 @@
 """Answers that run on their own, against a real server that speaks the wire format of `pf flow serve`."""
 
+import sqlite3
+
 import pytest
 from fake_flow import fake_flow
 from waiting import until
 
 from phi3flow.phi3_contract import Endpoint, FlowFailed, Sampling, Unauthorized
-from ui import streams
-from ui.conversations import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Conversations, Model
-from ui.streams import RunningAnswer, Streams
-from ui.workspace import explained
+from ui import database, running_answer
+from ui.conversations import Conversations
+from ui.problems import explained
+from ui.records import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Model
+from ui.running_answer import RunningAnswer
+from ui.streams import Streams
 
 
 @pytest.fixture
@@ -107,12 +111,37 @@ def test_a_failure_is_one_sentence_without_secrets(ask, question, words):
 
 
 def test_an_overloaded_endpoint_is_asked_again_and_the_wait_is_told(ask, flow, monkeypatch):
-    monkeypatch.setattr(streams, "RETRY_SECONDS", (0.2, 0.2))
+    monkeypatch.setattr(running_answer, "RETRY_SECONDS", (0.2, 0.2))
     answer, saved = ask("busy 1")
     until(lambda: answer.progress().retry_in is not None)
     assert ended(answer, saved).status == COMPLETE and len(flow.bodies) == 2
     answer, saved = ask("429")
     assert ended(answer, saved).status == FAILED and "overloaded" in saved().error and len(flow.bodies) == 5
+
+
+def test_15_a_locked_database_or_a_full_disk_costs_no_text(ask, flow, tmp_path, monkeypatch):
+    monkeypatch.setattr(running_answer, "SAVE_SECONDS", 0.05)
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)
+    answer, saved = ask("hold")
+    until(lambda: answer.progress().text == "tuned says: hold")
+    with sqlite3.connect(tmp_path / "chat.sqlite") as other:
+        other.execute("BEGIN IMMEDIATE")
+        flow.release.set()
+        until(lambda: answer.progress().unsaved == "database is locked")
+        assert answer.progress().running and answer.progress().text == "tuned says: hold."
+        assert ask.running.get(saved().id) is answer, "the page still finds it"
+        other.rollback()
+    assert ended(answer, saved).status == COMPLETE and answer.progress().unsaved == ""
+    monkeypatch.setattr(running_answer, "SAVE_SECONDS", 0.05)
+    answer, saved = ask("endless")
+    until(lambda: "word3" in answer.progress().text)
+    with sqlite3.connect(tmp_path / "chat.sqlite") as other:
+        other.execute("BEGIN IMMEDIATE")
+        ask.running.stop(saved().id)
+        assert answer.progress().unsaved == "database is locked"
+        stopped = answer.progress().text
+        other.rollback()
+    assert ended(answer, saved).status == STOPPED and saved().answer == stopped
 
 
 def test_half_a_character_reaches_the_file_as_a_replacement(ask, flow):

@@ -1,6 +1,7 @@
 """Votes in `preferences.jsonl`: whole lines from many writers, read by the statistics and by TRL."""
 
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -40,6 +41,26 @@ def test_a_ballot_counts_once_and_tells_what_was_voted(tmp_path):
         None,
         None,
     ]
+
+
+def test_17_votes_are_read_once_and_not_at_each_look(tmp_path):
+    path = tmp_path / "preferences.jsonl"
+    for number in range(40):
+        append_vote(path, *ballot(number), "tuned")
+    assert vote_on(path, "round-39") == "tuned" and score_of(path) is score_of(path)
+    lines, stamp = path.read_bytes(), path.stat()
+    path.write_bytes(b"x" * len(lines))  # whoever reads again sees this
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert vote_on(path, "round-0") == "tuned" and score_of(path).n == 40
+    path.write_bytes(lines)
+    append_vote(path, *ballot(40), "base")
+    assert vote_on(path, "round-40") == "base" and score_of(path).n == 41
+
+
+def test_the_vote_keeps_the_system_prompt_that_both_were_asked_under(tmp_path):
+    append_vote(tmp_path / "votes", *ballot(0), "tie", system="Be brief.")
+    row = json.loads((tmp_path / "votes").read_text())
+    assert [turn["role"] for turn in row["prompt"]] == ["system", "user"]
 
 
 def test_a_line_that_a_crash_cut_short_is_named_and_costs_no_other(tmp_path):

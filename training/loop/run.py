@@ -16,6 +16,7 @@ from transformers.utils import logging
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_prompt
 from phi3flow.chats.rows import load_split
+from phi3flow.chats.system_prompt import shared_system_prompt
 from phi3flow.core.errors import Phi3flowError, first_line, translating
 from phi3flow.core.jsonl import write_jsonl
 from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
@@ -78,7 +79,9 @@ def train(run: Run) -> Result:
     if warning := emulation_warning(run.recipe, native=has_bf16()):
         print0(f"  {warning}")
     with explaining_a_full_disk(run.work, run.checkpoints, checkpoint_size(run.recipe, size)):
-        return _train(run, tokenizer, sets, probe_prompts(tokenizer, _short(run, tokenizer, splits["val"])))
+        probes = probe_prompts(tokenizer, _short(run, tokenizer, splits["val"]))
+        result = _train(run, tokenizer, sets, probes)
+    return replace(result, system_prompt=shared_system_prompt(chat.messages for chat in splits["train"]))
 
 
 def settle(run: Run, size: ModelSize, rows: "Dataset") -> Run:

@@ -53,6 +53,7 @@ class Result:
     changed_tensors: float | None = None  # share of the weight tensors that changed
     kept_step: int | None = None  # step of the lowest validation loss, whose weights are saved
     long_chats: dict[str, dict[str, int]] | None = None  # of each split with chats beyond max_length: Lengths
+    system_prompt: str = ""  # of most training rows, where they share one
 
 
 def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase":

@@ -18,8 +18,8 @@ LONG_TEXT = 20_000  # characters; tokenizing more on the event loop would delay 
 class Service:
     """Starts as "loading"; `ready` hands it the engine, `drain` and `fail` end it."""
 
-    def __init__(self, model_id: str) -> None:
-        self.model_id = model_id
+    def __init__(self, model_id: str, system_prompt: str = "") -> None:
+        self.model_id, self.system_prompt = model_id, system_prompt
         self.created = int(time.time())
         self.state: State = "loading"
         self._engine: Engine | None = None
@@ -43,8 +43,12 @@ class Service:
             self._engine.close()
 
     def description(self) -> dict[str, object]:
-        """OpenAI's description of a model; `max_model_len` is vLLM's: the context in tokens."""
-        described = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "phi3flow"}
+        """OpenAI's description of a model; `max_model_len` is vLLM's: the context in tokens.
+
+        `system_prompt` is that of the training data, empty if its rows share none.
+        """
+        described: dict[str, object] = {"id": self.model_id, "object": "model", "created": self.created}
+        described |= {"owned_by": "phi3flow", "system_prompt": self.system_prompt}
         return described | ({"max_model_len": self._engine.context} if self._engine else {})
 
     def engine(self) -> Engine:

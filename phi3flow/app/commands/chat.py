@@ -11,7 +11,7 @@ from typer import Argument, Option
 from custom_connections.promptflow_home import enter_home
 from custom_connections.store import load_endpoint
 from phi3flow.app.services import endpoint_of
-from phi3flow.core.console import Outcome, complain, is_json, say
+from phi3flow.core.console import Outcome, complain, is_json, say, visible
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.settings import Settings
@@ -20,6 +20,7 @@ from phi3flow.phi3_contract import Endpoint, FlowFailed, Rejected, Sampling, Too
 from ui.history import DEFAULT_CONTEXT, messages_of, prompt_of, room_for_prompt
 
 Messages = list[dict[str, str]]
+SHOWN_CHARACTERS = 160  # of the system prompt
 
 
 class Said(NamedTuple):
@@ -44,7 +45,13 @@ def chat(
             "(default: the flow that `phi3flow up` serves on port {flow_port}).",
         ),
     ] = None,
-    system: Annotated[str, Option(metavar="TEXT", help="System prompt (default: none).")] = "",
+    system: Annotated[
+        str | None,
+        Option(
+            metavar="TEXT",
+            help='System prompt; "" sends none (default: that of the training data, if its rows share one).',
+        ),
+    ] = None,
 ) -> Outcome:
     """Ask the chat flow one question, or talk to it in the terminal.
 
@@ -54,19 +61,29 @@ def chat(
         raise BadInput("--json prints one answer", hint='phi3flow chat --json "QUESTION"')
     if question is not None and not question.strip():
         raise BadInput("the question is empty", hint='phi3flow chat "Who founded Microsoft?"')
-    opening = [{"role": "system", "content": system}] if system else []
     settings = Settings.load()
     with TemporaryDirectory(prefix="phi3flow-") as folder:
         if connection:
             ask, endpoint = _loaded(connection, settings, Path(folder) / "chat")
+            told = endpoint
         else:
-            ask, endpoint = _served(settings), endpoint_of(TUNED, settings)
+            told, endpoint = _flow_of(settings), endpoint_of(TUNED, settings)
+            ask = _served(told, settings)
+        prompt = _default_prompt(told) if system is None else system
         if question is None:
             context = endpoint.context() or DEFAULT_CONTEXT
-            return Outcome(exit_code=_talk(ask, system, context))
-        asked = [*opening, {"role": "user", "content": question}]
+            return Outcome(exit_code=_talk(ask, prompt, context))
+        asked = [*messages_of(prompt, []), {"role": "user", "content": question}]
         answer = "".join(ask(asked)) if is_json() else _print(ask(asked))
     return Outcome({"question": question, "answer": answer})
+
+
+def _default_prompt(told: Endpoint) -> str:
+    """What the endpoint or the served flow tells; the person reads it, too."""
+    if prompt := told.system_prompt():
+        start = visible(" ".join(prompt.split())[:SHOWN_CHARACTERS])
+        say(f'(system prompt of the training data: {start}; --system "" sends none)')
+    return prompt
 
 
 def _talk(ask: Ask, system: str, context: int) -> int:
@@ -113,18 +130,20 @@ def _lines() -> Iterator[str]:
 
 
 def _print(pieces: Iterable[str]) -> str:
-    """Show the answer as it grows."""
+    """Show the answer as it grows. Returns it as it came; what would steer the terminal is only shown."""
     answer = ""
     for piece in pieces:
-        print(piece, end="", flush=True)
+        print(visible(piece), end="", flush=True)
         answer += piece
     print(flush=True)
     return answer
 
 
-def _served(settings: Settings) -> Ask:
-    endpoint = Endpoint(f"http://127.0.0.1:{settings.flow_port}/score", contract="promptflow")
+def _flow_of(settings: Settings) -> Endpoint:
+    return Endpoint(f"http://127.0.0.1:{settings.flow_port}/score", contract="promptflow")
 
+
+def _served(endpoint: Endpoint, settings: Settings) -> Ask:
     def ask(messages: Messages) -> Iterator[str]:
         try:
             yield from endpoint.stream(messages)

@@ -9,11 +9,12 @@ from typer import Argument, Option
 from custom_connections.promptflow_home import enter_home
 from phi3flow.app.run_folder import compare_run, require_run, test_file
 from phi3flow.app.served_form import served_forms
-from phi3flow.app.services import served
+from phi3flow.app.services import flow_over, served
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import result_file
 from phi3flow.core.settings import Settings
+from phi3flow.core.sides import BASE, SIDES, TUNED
 
 if TYPE_CHECKING:
     from evaluation.compare import Options
@@ -45,6 +46,14 @@ Force = Annotated[bool, Option("--force", help="Replace a report that is there a
 Rows = Annotated[
     int | None,
     Option(metavar="N", help="Ask only N lines of the test file, at equal distances (default: all)."),
+]
+Flow = Annotated[
+    Path | None,
+    Option(
+        metavar="DIR",
+        help="Ask through your own flow: input question, output answer; the connection stands in for its own "
+        "(default: none).",
+    ),
 ]
 Runner = Annotated[Literal["pf", "direct"] | None, Option(hidden=True)]  # tests hold one against the other
 
@@ -82,6 +91,7 @@ def compare(
         ),
     ] = None,
     text_metrics: TextMetrics = None,
+    flow: Flow = None,
     rows: Rows = None,
     force: Force = False,
     runner: Runner = None,
@@ -94,7 +104,7 @@ def compare(
 
     Exit code 0: promote; 3: hold; 4: not enough data.
     """
-    from evaluation.asking.batch import runner_for
+    from evaluation.asking.batch import DIRECT, runner_for
     from evaluation.compare import compare as compare_connections
     from evaluation.packs.pack_file import own_packs, packaged_packs
 
@@ -112,6 +122,10 @@ def compare(
         require_run(run)
         forms = served_forms(run)
         with served(forms, run, settings):
+            if flow:
+                with flow_over(flow, {side: side.connection for side in SIDES}, run, settings) as asked_flow:
+                    report = compare_run(run, options, runner=DIRECT, served=forms, flow=asked_flow)
+                    return compared(report, run)
             asker = runner or runner_for(test_file(run), rows)
             return compared(compare_run(run, options, runner=asker, served=forms), run)
     if not (data and base and tuned and out):
@@ -119,6 +133,10 @@ def compare(
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
     result_file(out / "report.json", force=force)
     enter_home(settings)
+    if flow:
+        with flow_over(flow, {TUNED: tuned, BASE: base}, out, settings) as asked_flow:
+            through = compare_connections(data, base, tuned, out, options, runner=DIRECT, flow=asked_flow)
+            return compared(through, out)
     asker = runner or runner_for(data, rows)
     report = compare_connections(data, base, tuned, out, options, runner=asker)
     return compared(report, out)

@@ -1,16 +1,20 @@
 """`phi3flow evaluate`: batch evaluation of one endpoint."""
 
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
 from custom_connections.promptflow_home import enter_home
-from phi3flow.app.commands.compare import Rows, Runner
+from phi3flow.app.commands.compare import Flow, Rows, Runner
+from phi3flow.app.services import flow_over
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import Artifact, result_file, write_manifest
 from phi3flow.core.settings import Settings
+from phi3flow.core.sides import TUNED
 
 
 def evaluate(
@@ -22,6 +26,7 @@ def evaluate(
         str | None,
         Option(metavar="NAME", help="Connection of a model that grades the answers, too (default: none)."),
     ] = None,
+    flow: Flow = None,
     rows: Rows = None,
     force: Annotated[bool, Option("--force", help="Replace an evaluation that is there already.")] = False,
     runner: Runner = None,
@@ -37,13 +42,17 @@ def evaluate(
 
     settings = Settings.load()
     path = result_file(out / "evaluation.json", force=force)
-    chosen = runner or (PROMPT_FLOW if judge else runner_for(data, rows))
+    chosen = DIRECT if flow else runner or (PROMPT_FLOW if judge else runner_for(data, rows))
     if judge and chosen == DIRECT:
-        raise BadInput("the judge is a node of the grade flow, which pf runs", hint="leave --runner out")
+        other = "--flow" if flow else "--runner"
+        raise BadInput("the judge is a node of the grade flow, which pf runs", hint=f"leave {other} out")
     enter_home(settings)
     workers = settings.batch_workers
     subset = subset_of(data, out, rows)
-    result = run_evaluate(subset.path, connection, out, workers=workers, runner=chosen, judge=judge)
+    with flow_over(flow, {TUNED: connection}, out, settings) if flow else nullcontext() as asked_flow:
+        result = run_evaluate(
+            subset.path, connection, out, workers=workers, runner=chosen, judge=judge, flow=asked_flow
+        )
     summary = {
         "schema": "phi3flow/evaluation/1",
         "connection": connection,
@@ -52,6 +61,7 @@ def evaluate(
         "failed": result.failed,
         "max_tokens": result.max_tokens,
         **subset.lineage,
+        **({"flow": asdict(asked_flow.source)} if asked_flow else {}),
         "metrics": result.metrics,
     }
     write_evaluation(path, summary, result.rows)

@@ -12,9 +12,11 @@ from custom_connections.store import store_connection
 from phi3flow.app.run_folder import require_model
 from phi3flow.app.served_form import served_form
 from phi3flow.app.services import chat_page, endpoint_of, scoring_endpoint, served_flow, with_own_keys
+from phi3flow.app.stored import StoredChat, stored_chat
+from phi3flow.chats.system_prompt import recorded_system_prompt
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
-from phi3flow.core.flow_folder import resolve_flow
+from phi3flow.core.flow_folder import resolve_chat_flow, resolve_flow
 from phi3flow.core.service_stack import LOOPBACK, Service, Stack, require_free_ports
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import BASE, TUNED, Side
@@ -27,6 +29,22 @@ def up(
         Path | None, Argument(metavar="RUN", help="Run folder whose tuned/ is served (default: {runs}/demo).")
     ] = None,
     *,
+    connection: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Chat with the endpoint of a stored connection instead; RUN says where the chats are kept "
+            "(default: {runs}/NAME).",
+        ),
+    ] = None,
+    flow: Annotated[
+        Path | None,
+        Option(
+            metavar="DIR",
+            help="Serve your own flow: input question, output answer. RUN's model or --connection stands in "
+            "for the connection that it names (default: the packaged chat flow).",
+        ),
+    ] = None,
     arena: Annotated[
         bool, Option("--arena", help="Serve base/ too, and vote between the two without seeing their names.")
     ] = False,
@@ -42,32 +60,71 @@ def up(
 
     example: phi3flow up runs/demo --arena
 
+    example: phi3flow up --connection phi3-tuned
+
     One Ctrl-C stops everything (exit code 130); so does a service that ends by itself (1).
     """
     settings = Settings.load()
+    _check_host(host)
+    if connection or (flow and run is None):
+        if arena:
+            raise BadInput("--arena compares the two models of a run", hint="phi3flow up RUN --arena")
+        return _up_stored(stored_chat(run, connection, flow, settings), host, settings)
     folder = run or settings.runs / "demo"
     sides = [TUNED, BASE] if arena else [TUNED]
-    _check(folder, sides, host, settings)
+    for side in sides:
+        require_model(folder, side.name, "phi3flow demo" if folder == settings.runs / "demo" else "")
+    return _up_run(folder, sides, flow, host, settings)
+
+
+def _up_run(folder: Path, sides: Sequence[Side], flow: Path | None, host: str, settings: Settings) -> Outcome:
+    """Serve the models of a run, each behind its flow, in a Prompt flow home that ends with them."""
     logs = folder / "up"
     logs.mkdir(exist_ok=True)
+    system = recorded_system_prompt(folder / TUNED.name)
+    others = ["--name", flow.resolve().name] if flow else []
     with TemporaryDirectory(prefix="promptflow-", dir=logs) as scratch:
         flows, own = Path(scratch), with_own_keys(settings, Path(scratch) / "home")
+        for side in sides:
+            _resolve(flow, flows / side.name, side.connection, system)
         services = [each for side in sides for each in _services(folder, side, flows, own)]
-        services.append(chat_page(folder, settings, logs / "page.log", arena=arena, host=host))
+        log, arena = logs / "page.log", BASE in sides
+        services.append(chat_page(folder, settings, log, arena=arena, host=host, others=others))
         require_free_ports(services)
         enter_home(own)
         for side in sides:
-            resolve_flow("chat", flows / side.name, connection=side.connection)
             store_connection(side.connection, endpoint_of(side, own))
-        with Stack(*services) as stack:
-            say(_ready(sides, settings))
-            stack.wait()
+        return _until_interrupted(services, _ready(sides, settings, endpoints=True))
 
 
-def _check(folder: Path, sides: Sequence[Side], host: str, settings: Settings) -> None:
-    """Raise BadInput for a model that is not there, or a page that anyone could open."""
-    for side in sides:
-        require_model(folder, side.name, "phi3flow demo" if folder == settings.runs / "demo" else "")
+def _up_stored(chat: StoredChat, host: str, settings: Settings) -> Outcome:
+    """Serve a flow over connections of the person's own store, and no model."""
+    logs = chat.folder / "up"
+    logs.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="promptflow-", dir=logs) as scratch:
+        served = _resolve(chat.flow, Path(scratch) / TUNED.name, chat.connection, chat.system)
+        others = ["--name", chat.name, *(["--context", str(chat.context)] if chat.context else [])]
+        services = [
+            served_flow(served, TUNED, settings, logs / "flow.log"),
+            chat_page(chat.folder, settings, logs / "page.log", host=host, others=others),
+        ]
+        return _until_interrupted(services, _ready([TUNED], settings, endpoints=False))
+
+
+def _resolve(flow: Path | None, target: Path, connection: str | None, system: str) -> Path:
+    if flow:
+        return resolve_chat_flow(flow, target, connection=connection, system=system)
+    return resolve_flow("chat", target, connection=connection, system=system)
+
+
+def _until_interrupted(services: Sequence[Service], ready: str) -> Outcome:
+    with Stack(*services) as stack:
+        say(ready)
+        stack.wait()
+
+
+def _check_host(host: str) -> None:
+    """Raise BadInput for a page that anyone could open."""
     if host == LOOPBACK:
         return
     from ui.login import HOW_TO, login_problem
@@ -87,12 +144,11 @@ def _services(folder: Path, side: Side, flows: Path, settings: Settings) -> list
     ]
 
 
-def _ready(sides: Sequence[Side], settings: Settings) -> str:
+def _ready(sides: Sequence[Side], settings: Settings, *, endpoints: bool) -> str:
     lines = ["", f"  chat page        http://127.0.0.1:{settings.ui_port}"]
     for side in sides:
-        lines += [
-            f"  {side.name + ' flow':16} http://127.0.0.1:{getattr(settings, side.flow_port)}/score",
-            f"  {side.name + ' endpoint':16} {endpoint_of(side, settings).url}",
-        ]
+        lines.append(f"  {side.name + ' flow':16} http://127.0.0.1:{getattr(settings, side.flow_port)}/score")
+        if endpoints:
+            lines.append(f"  {side.name + ' endpoint':16} {endpoint_of(side, settings).url}")
     lines += ["", "Open the chat page, or ask in another terminal:"]
     return "\n".join([*lines, '  phi3flow chat "Who founded Microsoft?"', "Ctrl-C stops everything."])

@@ -1,0 +1,159 @@
+"""A person's own flow in `up`, `evaluate` and `compare`: served, and asked as everything else is."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+from chromium import free_ports
+from headless import KEY, bare, phi3flow
+from up_process import interrupt, running_up
+
+from custom_connections.promptflow_home import new_encryption_key
+from phi3flow.core.errors import BadInput
+from phi3flow.core.flow_folder import resolve_chat_flow
+from phi3flow.phi3_contract import Endpoint
+
+DAG = """
+inputs:
+  question: {type: string, is_chat_input: true}
+  chat_history: {type: list, default: [], is_chat_history: true}
+  system: {type: string, default: "Be yourself."}
+outputs:
+  answer: {type: string, reference: "${say.output}", is_chat_output: true}
+nodes:
+- name: say
+  type: python
+  source: {type: code, path: say.py}
+  inputs: {connection: my-endpoint, question: "${inputs.question}", system: "${inputs.system}"}
+"""
+NODE = """
+import requests
+from promptflow.connections import CustomConnection
+from promptflow.core import tool
+
+
+@tool
+def say(connection: CustomConnection, question: str, system: str) -> str:
+    messages = [{"role": "user", "content": question}]
+    headers = {"Authorization": "Bearer " + connection.secrets["key"]}
+    reply = requests.post(connection.configs["endpoint"], json={"messages": messages}, headers=headers)
+    return f"{system} " + reply.json()["choices"][0]["message"]["content"]
+"""
+
+
+class Echo(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer({"data": [{"id": "echo"}]})
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
+        told = asked.upper() if self.path.startswith("/loud") else asked
+        self.answer({"choices": [{"message": {"content": told}}]})
+
+    def answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flows") / "mine"
+    folder.mkdir()
+    (folder / "flow.dag.yaml").write_text(DAG)
+    (folder / "say.py").write_text(NODE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with two connections, and the environment in which they can be read."""
+    folder = tmp_path_factory.mktemp("project")
+    flow_port, base_flow_port = free_ports(2)
+    environment = {
+        "PF_ENCRYPTION_KEY": new_encryption_key(),
+        "PHI3FLOW_ENDPOINT_KEY": KEY,
+        "PHI3FLOW_FLOW_PORT": str(flow_port),
+        "PHI3FLOW_BASE_FLOW_PORT": str(base_flow_port),
+    }
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, path in (("quiet", ""), ("loud", "/loud")):
+            url = f"http://127.0.0.1:{server.server_port}{path}/v1/chat/completions"
+            stored = phi3flow(folder, "connect", name, "--endpoint", url, **environment)
+            assert stored.returncode == 0, stored.stderr
+        (folder / "test.jsonl").write_text("".join(json.dumps(row(word)) + "\n" for word in ("one", "two")))
+        yield folder, environment
+        server.shutdown()
+
+
+def row(word):
+    turns = (("user", word), ("assistant", f"Be yourself. {word}"))
+    return {"messages": [{"role": role, "content": text} for role, text in turns]}
+
+
+@pytest.mark.slow
+def test_evaluate_and_compare_ask_through_it(project, flow):
+    folder, environment = project
+    through = ("--data", "test.jsonl", "--flow", str(flow), "--json")
+    done = phi3flow(folder, "evaluate", *through, "--connection", "quiet", "--out", "alone", **environment)
+    assert done.returncode == 0, done.stderr
+    evaluated = json.loads(done.stdout)
+    assert evaluated["metrics"]["exact_match"] == 1.0 and evaluated["flow"]["path"] == flow.as_posix()
+    check = {"id": "1", "slice": "self", "question": "Who?", "must_contain": ["Be yourself."]}
+    (folder / "self.jsonl").write_text(json.dumps(check))
+    packs = ("--packs", "none", "--pack", "self.jsonl", "--text-metrics", "none")
+    sides = ("--base", "loud", "--tuned", "quiet", *packs)
+    done = phi3flow(folder, "compare", *through, *sides, "--out", "both", **environment)
+    report = json.loads(done.stdout)
+    assert done.returncode in {0, 3, 4} and report["failed"] == 0, done.stderr
+    assert report["lineage"]["system prompt of the packs"] == "Be yourself."
+    assert report["packs"]["self"]["tuned"] == 1.0
+    assert [report[side]["exact_match"] for side in ("base", "tuned")] == [0.0, 1.0]
+    kinds = [
+        artifact["kind"] for artifact in json.loads((folder / "both/manifest.json").read_text())["inputs"]
+    ]
+    assert "flow" in kinds and KEY not in (folder / "both/report.json").read_text()
+
+
+@pytest.mark.slow
+def test_up_serves_it_over_a_stored_connection(project, flow, monkeypatch):
+    folder, environment = project
+    for name, value in (bare(folder) | environment).items():
+        monkeypatch.setenv(name, value)
+    names = ("flow", "ui")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    options = ("--connection", "quiet", "--flow", flow)
+    with running_up(folder / "kept", folder, ports, *options) as process:
+        endpoint = Endpoint(f"http://127.0.0.1:{ports['flow']}/score", contract="promptflow")
+        assert endpoint.system_prompt() == "Be yourself."
+        assert list(endpoint.stream([{"role": "user", "content": "hi"}])) == [" hi"]
+        told = requests.post(endpoint.url, json={"question": "hi"}, timeout=30).json()
+        assert told == {"answer": "Be yourself. hi"}
+        interrupt(process)
+    assert (folder / "kept" / "chat.sqlite").exists() or (folder / "kept" / "up").is_dir()
+
+
+def test_a_flow_that_cannot_be_asked_is_named_with_what_it_lacks(tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "flow.dag.yaml").write_text(DAG.replace("question:", "text:", 1))
+    with pytest.raises(BadInput, match="inputs: 'question' is missing"):
+        resolve_chat_flow(own, tmp_path / "a")
+    (own / "flow.dag.yaml").write_text(DAG.replace("answer:", "reply:", 1))
+    with pytest.raises(BadInput, match="outputs: 'answer' is missing"):
+        resolve_chat_flow(own, tmp_path / "b")
+    second = "- name: two\n  type: python\n  inputs: {connection: other}\n"
+    (own / "flow.dag.yaml").write_text(DAG + second)
+    with pytest.raises(BadInput, match=r"several connections.*my-endpoint, other"):
+        resolve_chat_flow(own, tmp_path / "c", connection="phi3-tuned")

@@ -1,0 +1,24 @@
+"""Which conversation a session has open."""
+
+import streamlit as st
+
+from ui.records import Conversation
+from ui.workspace import Workspace
+
+OPEN = "c"  # query parameter, for a reload or a bookmark; session key, for an address without a conversation
+
+
+def opened(workspace: Workspace) -> Conversation | None:
+    """The conversation in the page's address, or the one that this session had open."""
+    name = st.query_params.get(OPEN) or st.session_state.get(OPEN)
+    found = workspace.conversations.get(name) if name else None
+    open_conversation(found)
+    return found
+
+
+def open_conversation(conversation: Conversation | None) -> None:
+    st.session_state[OPEN] = conversation.id if conversation else None
+    if conversation:
+        st.query_params[OPEN] = conversation.id
+    else:
+        st.query_params.pop(OPEN, None)
