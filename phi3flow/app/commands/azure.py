@@ -146,7 +146,7 @@ def deploy(
         Option(
             metavar="FILE",
             help="Your copy of the engine's deployment file, with other variables, concurrency, queue time, "
-            "probes, instances or environment.",
+            "probes, instances or environment (default: the engine's own).",
         ),
     ] = None,
     out: Out = None,
