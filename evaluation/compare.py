@@ -20,7 +20,7 @@ from evaluation.metrics.text_metrics import score_texts
 from evaluation.packs.pack_file import PackRow
 from evaluation.packs.packs import PackResult, SaysDeclined, run_packs
 from evaluation.report.comparison import Report, compare_rows
-from evaluation.report.render import write_report
+from evaluation.report.render import Training, write_report
 from evaluation.scored_rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
 from evaluation.statistics.scores import Measured
 from evaluation.verdict.gate import WIN_RATE, Gate
@@ -59,7 +59,7 @@ def compare(
     options: Options,
     *,
     models: Mapping[str, Artifact] | None = None,
-    loss_curve: Path | None = None,
+    training: Training | None = None,
     runner: str = PROMPT_FLOW,
 ) -> Report:
     """Compare two connections on `data` and on the packs, and write the report into `out`.
@@ -96,7 +96,7 @@ def compare(
         lineage=lineage,
         packs=run_packs(options.packs, *both, workers=options.workers, judge=_declining(graders)),
         measured=[reference_likelihoods(rows, *both, workers=options.workers)],
-        loss_curve=loss_curve,
+        training=training,
     )
 
 
@@ -167,7 +167,7 @@ def _conclude(
     lineage: dict[str, Any],
     packs: dict[str, PackResult],
     measured: list[Measured],
-    loss_curve: Path | None = None,
+    training: Training | None = None,
 ) -> Report:
     judge, project = graders
     judging = _judge(judge, rows, out, options) if judge else None
@@ -178,7 +178,7 @@ def _conclude(
         measured.append(texts)
         lineage["text metrics"] = {"package": texts.package}
     report = compare_rows(rows, options.gate, lineage=lineage, measured=measured, packs=packs, judge=judging)
-    written = write_report(report, rows, out, loss_curve=loss_curve)
+    written = write_report(report, rows, out, training=training)
     outputs = [Artifact.of("report", path) for path in written]
     write_manifest(out, "report", inputs=inputs, outputs=outputs, seed=0)
     return report

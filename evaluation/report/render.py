@@ -6,7 +6,7 @@ users passes through Jinja's autoescaping.
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,24 @@ _STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)  # between the tick
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
 
 
+class Training(NamedTuple):
+    """What the page tells of the tuned model's training: the loss as a PNG, and what became of long chats.
+
+    `long_chats` are the counts of each split with chats of more than `max_length` tokens, to which `rule` was
+    applied.
+    """
+
+    loss_curve: Path
+    long_chats: Mapping[str, Mapping[str, int]]
+    max_length: int
+    rule: str
+
+    @property
+    def picture(self) -> str:
+        """The PNG in base64."""
+        return base64.b64encode(self.loss_curve.read_bytes()).decode()
+
+
 class Axis(NamedTuple):
     """Where a chart shows the values from `low` to `high`; positions are percentages of its width."""
 
@@ -61,10 +79,10 @@ def difference_axis(interval: Interval, margin: float) -> Axis:
 
 
 def write_report(
-    report: Report, rows: Sequence[ScoredRow], folder: Path, *, loss_curve: Path | None = None
+    report: Report, rows: Sequence[ScoredRow], folder: Path, *, training: Training | None = None
 ) -> list[Path]:
-    """Write the report in three formats, and return the files; `loss_curve` is a PNG to put into the page."""
-    page = render_html(report, rows, loss_curve=loss_curve)
+    """Write the report in three formats, and return the files; `training` goes into the page."""
+    page = render_html(report, rows, training=training)
     files = [folder / name for name in ("report.json", "report.html", "report.md")]
     write_json(files[0], report.as_dict())
     write_text(files[1], page)
@@ -72,7 +90,7 @@ def write_report(
     return files
 
 
-def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path | None = None) -> str:
+def render_html(report: Report, rows: Sequence[ScoredRow], *, training: Training | None = None) -> str:
     """The page as text."""
     environment = _environment(escape_html=True)
     cells = (metric_cells, pack_cells, grade_cells, interval_cell, word_diff, difference_axis)
@@ -86,7 +104,7 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, loss_curve: Path |
         changes=largest_changes(rows, report.gate.answer_metric),
         failures=[row for row in rows if row.base is None or row.tuned is None],
         unavailable=unavailable(report),
-        loss_curve=base64.b64encode(loss_curve.read_bytes()).decode() if loss_curve else None,
+        training=training,
     )
 
 

@@ -1,5 +1,6 @@
 """What a model folder and a run folder must hold, and the comparison of a run's two models."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,12 +8,17 @@ from typing import TYPE_CHECKING
 
 from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.errors import BadInput
+from phi3flow.core.files import read_json
 from phi3flow.core.lineage import Artifact, read_manifest, sha256_of
 from phi3flow.core.sides import BASE, SIDES, TUNED
 
 if TYPE_CHECKING:
     from evaluation.compare import Options
     from evaluation.report.comparison import Report
+    from evaluation.report.render import Training
+
+SMALL, PHI = 512, 3072  # hidden_size, from which a model is a small pretrained one, and a Phi
+PHI_3_VOCABULARY = 32_064
 
 
 def require_model_folder(folder: Path) -> None:
@@ -82,20 +88,47 @@ def compare_run(
         run,
         options,
         models={name: Artifact.of("model", folder) for name, folder in served.items()},
-        loss_curve=run / TUNED.name / "loss.png",
+        training=training_of(run / TUNED.name),
         runner=runner,
     )
 
 
-def train_command(data: Path, base: Path, tuned: Path, recipe: str = "tiny-cpu") -> str:
-    """To paste: fine-tune the toy, or with another recipe another base; docs/training.md has all of them."""
+def training_of(tuned: Path) -> "Training | None":
+    """What the report tells of it; None for a model without our manifest of a training."""
+    from evaluation.report.render import Training
+
+    manifest, curve = read_manifest(tuned) or {}, tuned / "loss.png"
+    recipe, result = manifest.get("recipe"), manifest.get("result")
+    if recipe is None or result is None or not curve.is_file():
+        return None
+    rule = recipe["long_chats"] or "window"  # the default wherever long chats are not refused
+    return Training(curve, result["long_chats"] or {}, recipe["max_length"], rule)
+
+
+def train_command(data: Path, base: Path, tuned: Path, recipe: str | None = None) -> str:
+    """To paste: fine-tune `base`, by the recipe that suits it if none is given."""
     folder, model, out = (shlex.quote(str(path)) for path in (data, base, tuned))
-    return f"phi3flow train --data {folder} --recipe {recipe} --model {model} --out {out}"
+    return f"phi3flow train --data {folder} --recipe {recipe or recipe_for(base)} --model {model} --out {out}"
 
 
 def base_command(base: Path) -> str:
-    """To paste: the toy base model."""
-    return f"phi3flow toy-base --out {shlex.quote(str(base))}"
+    """To paste: the small pretrained base."""
+    return f"phi3flow base --pretrained --out {shlex.quote(str(base))}"
+
+
+def recipe_for(base: Path) -> str:
+    """The shipped recipe for a base model, by its sizes; for a folder without one, that of `base_command`."""
+    file = base / "config.json"
+    sizes = read_json(file) if file.is_file() else {}
+    width = sizes.get("hidden_size", SMALL)
+    if width < SMALL:
+        return "tiny-cpu"
+    if width < PHI:
+        return "small-cpu"
+    if sizes.get("vocab_size", 0) > PHI_3_VOCABULARY:
+        return "phi4-mini-lora"
+    stretched = sizes["max_position_embeddings"] > sizes.get("original_max_position_embeddings", math.inf)
+    return "phi3.5-mini-lora" if stretched else "phi3-mini-4k-lora"
 
 
 def _command_that_makes(run: Path, name: str) -> str:

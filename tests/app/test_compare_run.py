@@ -3,7 +3,7 @@
 import pytest
 
 from phi3flow.app.cli import main
-from phi3flow.app.run_folder import require_lineage
+from phi3flow.app.run_folder import require_lineage, training_of
 from phi3flow.core.lineage import Artifact, write_manifest
 
 
@@ -21,7 +21,7 @@ def run(tmp_path):
     ("lost", "hint"),
     [
         ("data/test.jsonl", "phi3flow prepare CHATS.jsonl"),
-        ("base/config.json", "phi3flow toy-base --out"),
+        ("base/config.json", "phi3flow base --pretrained --out"),
         ("tuned/config.json", "phi3flow train --data"),
     ],
 )
@@ -61,3 +61,13 @@ def test_a_report_that_stands_is_not_overwritten(run, capsys):
 def test_without_a_run_the_files_must_be_named(capsys):
     assert main(["compare", "--base", "a", "--tuned", "b"]) == 2
     assert "--data and --out: missing" in capsys.readouterr().err
+
+
+def test_the_report_takes_the_counts_of_long_chats_from_the_training(run):
+    assert training_of(run / "tuned") is None  # nothing tells how it was trained
+    counts = {"train": {"chats": 9, "long_chats": 2}}
+    details = {"recipe": {"long_chats": None, "max_length": 1024}, "result": {"long_chats": counts}}
+    write_manifest(run / "tuned", "model", inputs=[], outputs=[], details=details)
+    (run / "tuned" / "loss.png").write_bytes(b"")
+    found = training_of(run / "tuned")
+    assert (found.long_chats, found.max_length, found.rule) == (counts, 1024, "window")

@@ -20,12 +20,15 @@ def run(tmp_path, monkeypatch):
 def test_the_arena_needs_both_models(run, capsys):
     assert main(["up", run, "--arena"]) == 2
     error = capsys.readouterr().err
-    assert "run/base is not a model folder" in error and "hint: phi3flow toy-base --out run/base" in error
+    assert (
+        "run/base is not a model folder" in error
+        and "hint: phi3flow base --pretrained --out run/base" in error
+    )
 
 
 def test_a_run_that_was_not_trained_is_told_how_and_the_demo_how_to_run(run, capsys):
     assert main(["up", "other"]) == 2
-    assert "--recipe tiny-cpu --model other/base --out other/tuned" in capsys.readouterr().err
+    assert "--recipe small-cpu --model other/base --out other/tuned" in capsys.readouterr().err
     assert main(["up"]) == 2
     assert capsys.readouterr().err.endswith("hint: phi3flow demo\n")
 

@@ -1,17 +1,21 @@
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 
 from evaluation.report.comparison import compare_rows
 from evaluation.report.examples import word_diff
-from evaluation.report.render import render_html, summary_table, write_report
+from evaluation.report.render import Training, render_html, summary_table, write_report
 from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.verdict.gate import load_gate
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/a.png onerror=alert(1)>"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+LONG = {"chats": 1234, "long_chats": 217, "examples": 1890, "tokens": 987_654, "kept_tokens": 876_543}
+LONG |= {"dropped_chats": 3, "unlearned_answers": 19}
+TRAINING = partial(Training, long_chats={"train": LONG}, max_length=4096, rule="window")
 VOID = {"meta", "img", "br", "rect", "line", "circle"}
 
 
@@ -70,7 +74,7 @@ def written(tmp_path_factory):
     curve.write_bytes(PNG)
     rows = hostile_rows()
     lineage = {"data": {"path": HOSTILE, "sha256": "ab" * 32}, "models": ["cd" * 32]}
-    write_report(compare_rows(rows, load_gate(), lineage=lineage), rows, folder, loss_curve=curve)
+    write_report(compare_rows(rows, load_gate(), lineage=lineage), rows, folder, training=TRAINING(curve))
     return folder
 
 
@@ -99,6 +103,15 @@ def test_json_has_the_agreed_keys_and_only_finite_numbers(written):
         "declined": {"n": 1, "base": 1.0, "tuned": 1.0},
     }
     assert report["seconds"]["tuned"] == {"p50": 0.25, "p95": 0.25}
+
+
+def test_page_tells_what_became_of_long_chats(html):
+    caption = re.search(r'<caption id="c-long-chats">(.*?)</caption>', html)[1]
+    assert "4,096 tokens" in caption and "window" in caption
+    row = re.search(r'<th scope="row">train</th>(.*?)</tr>', html)[1]
+    assert re.findall(r"<td>(.*?)</td>", row) == [
+        *("1,234", "217", "3", "19", "1,890", "987,654", "876,543"),
+    ]
 
 
 def test_page_is_well_formed_and_needs_no_network(html):

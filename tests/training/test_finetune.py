@@ -313,4 +313,4 @@ def test_a_missing_folder_is_not_looked_up_on_the_hub(data, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"no such model folder$") as caught:
         finetune(data, replace(RECIPE, scratch=None), tmp_path / "out", model=name)
-    assert caught.value.hint == f"phi3flow toy-base --out {name}"
+    assert caught.value.hint == f"phi3flow base --pretrained --out {name}"

@@ -196,8 +196,8 @@ def test_bad_rows_stop_the_run_unless_they_are_allowed(tmp_path, capsys):
     printed = capsys.readouterr()
     assert f"{source}:82: json: " in printed.err
     base, tuned = out.parent / "base", out.parent / "tuned"
-    train = f"phi3flow train --data {out} --recipe tiny-cpu --model {base} --out {tuned}\n"
-    assert f"next: phi3flow toy-base --out {base}\nthen: {train}" in printed.out
+    train = f"phi3flow train --data {out} --recipe small-cpu --model {base} --out {tuned}\n"
+    assert f"next: phi3flow base --pretrained --out {base}\nthen: {train}" in printed.out
     assert read_manifest(out)["counts"]["bad"] == 2
 
 

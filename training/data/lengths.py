@@ -36,12 +36,16 @@ class Distribution:
         )
 
 
-def distribution(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat]) -> Distribution:
-    """Raises TemplateRefused for a chat that the model's template does not take."""
-    sizes = sorted(
+def token_counts(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat]) -> list[int]:
+    """How long each chat is. Raises TemplateRefused for a chat that the model's template does not take."""
+    return [
         len(encode_prompt(tokenizer, chat.messages, chat.tools, add_generation_prompt=False))
         for chat in chats
-    )
+    ]
+
+
+def distribution(counts: Sequence[int]) -> Distribution:
+    sizes = sorted(counts)
     count, total = len(sizes), sum(sizes)
     above = {mark: sum(size > mark for size in sizes) / count for mark in MARKS}
     return Distribution(

@@ -36,7 +36,8 @@ def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig
 
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise BadInput(
-            f"{model}: not a model folder (no config.json)", hint="phi3flow toy-base --out " + model
+            f"{model}: not a model folder (no config.json)",
+            hint=f"phi3flow base --pretrained --out {shlex.quote(model)}",
         )
     with _loading("configuration", model, revision):
         config: PreTrainedConfig = AutoConfig.from_pretrained(model, revision=revision or "main")
@@ -172,5 +173,5 @@ def what_exists(model: str) -> str:
     if looks_like_id(model) or Path(model).name == model:
         return nearest(model, {name for recipe in recipe_names() if (name := load_recipe(recipe).model)})
     folders = [path.parent.as_posix() for path in Path(model).parent.glob("*/config.json")]
-    make = f"phi3flow toy-base --out {shlex.quote(model)}"
+    make = f"phi3flow base --pretrained --out {shlex.quote(model)}"
     return f"{make}; {nearest(model, folders)}" if folders else make

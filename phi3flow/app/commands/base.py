@@ -36,6 +36,6 @@ def base(
     licence = f"licence {origin.licence}" if origin.licence else "its publisher states no licence"
     text = (
         f"{made.folder}: {origin.model}, {made.parameters / 1e6:.0f} million parameters, {licence}\n"
-        f"next: {train_command(run / 'data', made.folder, run / 'tuned', recipe='small-cpu')}"
+        f"next: {train_command(run / 'data', made.folder, run / 'tuned')}"
     )
     return Outcome(asdict(made), text)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from phi3flow.app.run_folder import base_command, train_command
 from phi3flow.core.console import Outcome, table
+from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import MANIFEST
+from phi3flow.core.sides import BASE
 
 if TYPE_CHECKING:
-    from training.data.lengths import Distribution
     from training.data.prepare import PreparedData
 
 
@@ -47,7 +47,7 @@ def prepare(
         str | None,
         Option(
             metavar="ID_OR_DIR",
-            help="Print how long the chats are in this model's tokens (default: do not count).",
+            help="Count the chats' tokens for this model (default: the one in base/ beside DIR).",
         ),
     ] = None,
     strict: Annotated[bool, Option("--strict", help="Call a row bad instead of repairing it.")] = False,
@@ -56,7 +56,10 @@ def prepare(
 
     example: phi3flow prepare chats.jsonl --out runs/mine/data
     """
+    from phi3flow.app.foresight import Start, warnings
     from phi3flow.chats.row_shapes import parse_columns
+    from phi3flow.chats.rows import load_split
+    from training.data.lengths import distribution
     from training.data.prepare import prepare
 
     data = prepare(
@@ -68,7 +71,19 @@ def prepare(
         columns=parse_columns(columns),
         strict=strict,
     )
-    lengths = _lengths(data, model) if model else None
+    splits = {name: load_split(path) for name, path in data.files.items()}
+    start = Start.of(data.folder.parent / BASE.name, model)
+    try:
+        sizes, warned = start.token_counts(splits), []
+    except BadInput as error:
+        if model:
+            raise
+        sizes, warned = (
+            None,
+            [str(error)],
+        )  # the base that happens to lie there may not be the one they are for
+    lengths = distribution(sizes) if sizes else None
+    warned += warnings(splits, start.recipe, sizes)
     paths = {name: str(path) for name, path in data.files.items()}
     paths["manifest"] = str(data.folder / MANIFEST)
     return Outcome(
@@ -78,25 +93,20 @@ def prepare(
             "paths": paths,
             "unchanged": data.unchanged,
             "lengths": lengths.told() if lengths else None,
+            "warnings": warned,
         },
-        _text(data, near_duplicates, lengths),
+        "\n".join(
+            [
+                *_text(data, near_duplicates),
+                *([lengths.sentence()] if lengths else []),
+                *(f"warning: {each}" for each in warned),
+                *start.next_commands(data.folder),
+            ]
+        ),
     )
 
 
-def _lengths(data: "PreparedData", model: str) -> "Distribution":
-    """Of all splits. Raises BadInput for a chat that the model's chat template does not render whole."""
-    from phi3flow.chats.rows import load_split
-    from training.data.encode import require_rendered
-    from training.data.lengths import distribution
-    from training.models.loading import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
-    chats = [chat for path in data.files.values() for chat in load_split(path)]
-    require_rendered(tokenizer, chats)
-    return distribution(tokenizer, chats)
-
-
-def _text(data: "PreparedData", near_duplicates: str, lengths: "Distribution | None") -> str:
+def _text(data: "PreparedData", near_duplicates: str) -> list[str]:
     counts = data.counts
     near = "dropped" if near_duplicates == "drop" else "kept"
     rows = [
@@ -109,15 +119,11 @@ def _text(data: "PreparedData", near_duplicates: str, lengths: "Distribution | N
         ("val", counts.val),
         ("test", counts.test),
     ]
-    return "\n".join(
-        [
-            f"{data.folder}: {'unchanged' if data.unchanged else 'written'}",
-            table(("", "rows"), [(name, f"{count:,}") for name, count in rows]),
-            *_told(data.intake),
-            *([lengths.sentence()] if lengths else []),
-            *_next(data.folder),
-        ]
-    )
+    return [
+        f"{data.folder}: {'unchanged' if data.unchanged else 'written'}",
+        table(("", "rows"), [(name, f"{count:,}") for name, count in rows]),
+        *_told(data.intake),
+    ]
 
 
 def _told(intake: Mapping[str, Any]) -> Iterator[str]:
@@ -133,12 +139,3 @@ def _told(intake: Mapping[str, Any]) -> Iterator[str]:
         yield f"note: {note}: {rows:,} rows"
     if left_out := intake.get("left_out", []):
         yield "not read: " + ", ".join(left_out)
-
-
-def _next(data: Path) -> list[str]:
-    """Lines to paste; the base model of the run is made once."""
-    base = data.parent / "base"
-    train = train_command(data, base, data.parent / "tuned")
-    if (base / "config.json").is_file():
-        return [f"next: {train}"]
-    return [f"next: {base_command(base)}", f"then: {train}"]

@@ -19,7 +19,7 @@ Recipe = Annotated[
     str,
     Option(
         metavar="NAME_OR_FILE",
-        help="A TOML file or a shipped recipe, such as tiny-cpu or phi3.5-mini-lora; "
+        help="A TOML file or a shipped recipe, such as small-cpu or phi3.5-mini-lora; "
         "an unknown name lists all of them.",
     ),
 ]
@@ -46,7 +46,7 @@ def train(
 ) -> Outcome:
     """Fine-tune a model on prepared chats; only assistant tokens count toward the loss.
 
-    example: phi3flow train --data runs/mine/data --recipe tiny-cpu --model runs/mine/base --out runs/mine/tuned
+    example: phi3flow train --data runs/mine/data --recipe small-cpu --model runs/mine/base --out runs/mine/tuned
     """  # noqa: E501 - an example is one line
     from training.finetune import finetune
     from training.ranks import is_main_process, rank
