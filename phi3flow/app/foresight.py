@@ -5,6 +5,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from phi3flow.app.run_folder import base_command, recipe_for, train_command
@@ -22,26 +23,26 @@ Splits = Mapping[str, Sequence[Chat]]
 
 @dataclass(frozen=True)
 class Start:
-    """The model that training will start from: a folder or a hub id, or None where no base is there yet.
+    """The model that training will start from: the one that the owner names, or what lies in `base`.
 
-    `base` is the place of the run's base model.
+    `base` is the place of the run's base model, where none may be yet; `named` is a folder or a hub id.
     """
 
     base: Path
-    model: str | None
-
-    @classmethod
-    def of(cls, base: Path, model: str | None) -> "Start":
-        """The model that the owner names, else the one that lies in `base`."""
-        return cls(base, model or (str(base) if (base / "config.json").is_file() else None))
+    named: str | None
 
     @property
     def recipe(self) -> str:
         """The recipe that suits it. Raises BadInput for a model that cannot be found."""
-        return recipe_for(self._folder())
+        from training.models.loading import load_config, weights_folder
+
+        if self.named and self._is_on_the_hub:
+            load_config(self.named)
+            return recipe_for(weights_folder(self.named, None))
+        return recipe_for(self._folder)
 
     def token_counts(self, splits: Splits) -> list[int] | None:
-        """Of the chats of all splits; None without a model.
+        """Of the chats of all splits; None where no model or, unless it is named, no transformers is there.
 
         Raises BadInput for a model without a tokenizer, and for a chat that its template does not take whole.
         """
@@ -49,30 +50,33 @@ class Start:
         from training.data.lengths import token_counts
         from training.models.loading import load_tokenizer
 
-        if self.model is None:
+        if not self.named and not (self._exists and find_spec("transformers")):
             return None
-        tokenizer = load_tokenizer(self.model)
+        tokenizer = load_tokenizer(self.named or str(self.base))
         chats = [chat for split in splits.values() for chat in split]
         require_rendered(tokenizer, chats)
         return token_counts(tokenizer, chats)
 
     def next_commands(self, data: Path) -> list[str]:
         """Lines to paste; the base model of the run is made once."""
-        base = Path(self.model) if self.model and Path(self.model).is_dir() else self.base
-        train = train_command(data, base, data.parent / "tuned", self.recipe)
-        if self.model is None:
-            return [f"next: {base_command(base)}", f"then: {train}"]
-        if base == self.base and not base.is_dir():
-            return [f"next: hf download {self.model} --local-dir {shlex.quote(str(base))}", f"then: {train}"]
-        return [f"next: {train}"]
+        train = train_command(data, self._folder, data.parent / "tuned", self.recipe)
+        if self._exists:
+            return [f"next: {train}"]
+        download = f"hf download {self.named} --local-dir {shlex.quote(str(self.base))}"
+        return [f"next: {download if self.named else base_command(self.base)}", f"then: {train}"]
 
+    @property
     def _folder(self) -> Path:
-        from training.models.loading import load_config, weights_folder
+        """Where the model lies, or will lie."""
+        return self.base if self.named is None or self._is_on_the_hub else Path(self.named)
 
-        if self.model is None or Path(self.model).is_dir():
-            return Path(self.model or self.base)
-        load_config(self.model)
-        return weights_folder(self.model, None)
+    @property
+    def _exists(self) -> bool:
+        return (self._folder / "config.json").is_file()
+
+    @property
+    def _is_on_the_hub(self) -> bool:
+        return self.named is not None and not Path(self.named).is_dir()
 
 
 def warnings(splits: Splits, recipe: str, sizes: Sequence[int] | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_example, encode_prompt
 from phi3flow.core.errors import BadInput
 from training.data.encode import IGNORED, encode_chats
-from training.data.lengths import distribution
+from training.data.lengths import distribution, token_counts
 from training.models.loading import load_tokenizer
 from training.recipes.recipe import load_recipe, recipe_names
 
@@ -156,7 +156,7 @@ def many():
 
 @pytest.mark.slow
 def test_the_lengths_are_ultrachats(tokenizer, many):
-    told = distribution(tokenizer, many)
+    told = distribution(token_counts(tokenizer, many))
     assert 1250 < told.mean < 1500
     assert told.p95 > 2600
     assert 0.1 < told.above[2048] < 0.3

@@ -72,7 +72,7 @@ def prepare(
         strict=strict,
     )
     splits = {name: load_split(path) for name, path in data.files.items()}
-    start = Start.of(data.folder.parent / BASE.name, model)
+    start = Start(data.folder.parent / BASE.name, model)
     try:
         sizes, warned = start.token_counts(splits), []
     except BadInput as error:
