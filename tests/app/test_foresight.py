@@ -6,7 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from hub_server import Hub, Repository
 from tiny import lively_model, new_tokenizer, saved
+from warm_command import WarmCommand
 
 from phi3flow.app.cli import main
 from phi3flow.app.run_folder import recipe_for
@@ -14,6 +16,7 @@ from phi3flow.core.files import write_json
 from training.recipes.recipe import load_recipe
 
 CONFIGS = Path(__file__).parents[1] / "data" / "configs"
+PHI_TOKENIZER = CONFIGS.with_name("phi3_tokenizer")
 THINGS = ("printer", "laptop", "badge", "phone", "desk", "router", "screen", "scanner", "lamp", "chair")
 SUBJECTS = [f"{colour} {thing}" for colour in ("red", "blue", "old") for thing in THINGS]
 FRAMES = (
@@ -149,6 +152,22 @@ def test_a_base_that_cannot_be_used_is_a_warning_and_a_model_that_was_named_an_e
     command = ["prepare", source, "--out", str(tmp_path / "run/data"), "--model", str(tmp_path / "run/base")]
     assert main(command) == 2
     assert "no tokenizer.json" in capsys.readouterr().err
+
+
+def test_a_model_of_the_hub_is_counted_for_and_downloaded_next(tmp_path):
+    config = (CONFIGS / "phi3.5-mini.json").read_bytes()
+    tokenizer = {path.name: path.read_bytes() for path in PHI_TOKENIZER.iterdir()}
+    rows = [row(question) for question in questions()]
+    source = write(tmp_path / "chats.jsonl", rows)
+    with Hub(Repository("models", "someone/phi", tokenizer | {"config.json": config})) as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": ""}
+        with WarmCommand(tmp_path, environment) as command:
+            ran = command.start("prepare", str(source), "--out", "run/data", "--model", "someone/phi").wait()
+    assert ran.code == 0, ran.said
+    assert "tokens per chat: mean" in ran.out
+    download, train = ran.out.splitlines()[-2:]
+    assert download == "next: hf download someone/phi --local-dir run/base"
+    assert "--recipe phi3.5-mini-lora --model run/base --out run/tuned" in train
 
 
 @pytest.mark.parametrize("name", ["phi3-mini-4k", "phi3.5-mini", "phi4-mini"])
