@@ -24,7 +24,7 @@ from evaluation.asking.batch import DIRECT, run_compare
 from evaluation.asking.measuring import measure
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.verdict.gate import load_gate
-from phi3flow.app.demo_steps import run_verb
+from phi3flow.app.served_form import served_forms
 from phi3flow.app.services import endpoint_of, scoring_endpoint
 from phi3flow.chats.row_shapes import parse_columns
 from phi3flow.chats.rows import load_chats
@@ -33,7 +33,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import sha256_of
 from phi3flow.core.service_stack import Stack
 from phi3flow.core.settings import Settings
-from phi3flow.core.sides import SIDES
+from phi3flow.core.sides import BASE, SIDES, TUNED
 from training.data.prepare import prepare
 from training.finetune import finetune
 from training.pretrained.base import make_pretrained_base
@@ -94,17 +94,12 @@ def main(banking: Path, train_rows: int | None, test_rows: int | None) -> dict:
     train = subset(banking / "train.csv", folder / "train.csv", train_rows)
     test = subset(banking / "test.csv", folder / "test.csv", test_rows)
     recipe = str(Path(__file__).with_name("banking-gpu.toml")) if has_gpu() else "small-cpu"
-    models = {side.name: folder / side.name for side in SIDES}
+    base, tuned = folder / BASE.name, folder / TUNED.name
     data = timed("prepare", prepare, [str(train)], folder / "data", test=test, near_duplicates="report",
                  columns=parse_columns(COLUMNS))  # fmt: skip
-    timed("base", make_pretrained_base, models["base"])
-    timed("train", finetune, data.folder, load_recipe(recipe), models["tuned"], model=str(models["base"]))
-    if not has_gpu():
-        exports = {name: folder / "int8" / name for name in models}
-        for name, export in exports.items():
-            timed(f"export {name}", run_verb, "export", models[name], "--format", "openvino", "--int8",
-                  "--out", export)  # fmt: skip
-        models = exports
+    timed("base", make_pretrained_base, base)
+    timed("train", finetune, data.folder, load_recipe(recipe), tuned, model=str(base))
+    models = timed("export", served_forms, folder)
     report = timed("compare", compare, data.files["test"], models, folder, settings)
     told = report.as_dict()
     return {
