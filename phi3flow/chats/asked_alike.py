@@ -57,7 +57,7 @@ def _weighted(questions: Sequence[Counter[str]]) -> csr_array:
     column = {word: i for i, word in enumerate(found)}
     idf = np.log(len(questions) / np.array([*found.values()]))
     rows = np.repeat(np.arange(len(questions)), [len(question) for question in questions])
-    columns = np.array([column[word] for question in questions for word in question])
+    columns = np.array([column[word] for question in questions for word in question], dtype=np.int64)
     values = idf[columns]
     lengths = np.sqrt(np.bincount(rows, values**2, minlength=len(questions)))
     values = values / np.maximum(lengths[rows], 1e-9)

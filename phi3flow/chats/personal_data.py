@@ -70,8 +70,11 @@ def personal_data_in(chat: Chat) -> frozenset[str]:
 
 def _kinds(text: str) -> Iterator[str]:
     for kind in KINDS:
-        found = [match for match in kind.pattern.finditer(text) if kind.holds(match[0])]
-        for match in found:
-            text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
-        if found:
+        rest = _without(kind, text)
+        if rest != text:
             yield kind.name
+        text = rest
+
+
+def _without(kind: Kind, text: str) -> str:
+    return kind.pattern.sub(lambda match: "\n" if kind.holds(match[0]) else match[0], text)
