@@ -32,13 +32,13 @@ def kitchen(seed, dishes):
 
 
 def test_the_same_question_under_another_greeting_is_alike_and_another_dish_is_not():
-    train = kitchen(0, DISHES[:6]) + kitchen(1, DISHES[:6])
-    assert asked_alike(train, kitchen(2, DISHES[6:])).alike == []
+    train = [chat for seed in range(8) for chat in kitchen(seed, DISHES[:6])]
+    assert asked_alike(train, kitchen(8, DISHES[6:])).alike == []
     again = [
-        asked("Hello, is goulash vegetarian? thx"),
+        asked("can I freeze what is left of the goulash? cheers"),
         asked("can I freeze what is left of the ramen?"),
     ]
-    found = asked_alike(train, [*kitchen(3, DISHES[6:]), *again])
+    found = asked_alike(train, [*kitchen(9, DISHES[6:]), *again])
     assert (found.alike, found.of) == ([6, 7], 8)
 
 
