@@ -172,7 +172,7 @@ def test_edited_found_renamed_exported_and_deleted(page, tmp_path):
         page.get_by_role("button", name="Export for training").click()
     row = json.loads(Path(download.value.path()).read_text())
     assert [m["content"] for m in row["messages"]] == ["argon", "tuned says: argon."]
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_text("It cannot be undone.")).to_be_visible()
     page.get_by_role("button", name="Delete for good").click()
     expect(page.get_by_text("Ask your model")).to_be_visible()
@@ -255,11 +255,11 @@ def test_the_list_and_the_deletion_at_every_size_in_light_and_dark(app, browser,
         listed = page.get_by_test_id("stSidebar").get_by_role("button", name=f"xenon {width} {scheme}")
         expect(listed).to_contain_text(re.compile(r"\d\d:\d\d$"))
         page.get_by_role("button", name="This conversation").click()
-        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
         page.screenshot(path=pictures / f"delete-{width}-{scheme}.png")
         page.get_by_role("button", name="Keep it").click()
         expect(page.get_by_text("It cannot be undone.")).not_to_be_visible()
-        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
         page.get_by_role("button", name="Delete for good").click()
         expect(listed).not_to_be_visible()
 
@@ -293,6 +293,7 @@ def test_the_system_prompt_is_in_sight_and_so_is_its_removal(arena, browser, pic
         if width < height:
             page.get_by_test_id("stExpandSidebarButton").click()
         page.get_by_text("Model settings").click()
+        expect(page.get_by_label("System prompt")).to_have_count(1)  # that of the new chat has gone
         page.get_by_label("System prompt").fill("")
         page.get_by_label("System prompt").press("Control+Enter")
         expect(page.get_by_role("button", name="Use that of the training data")).to_be_visible()
