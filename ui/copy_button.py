@@ -5,7 +5,7 @@ import streamlit as st
 # Streamlit inserts it as it stands; the text to copy arrives as data and never becomes HTML.
 HTML = "<button type='button'>Copy</button>"
 CSS = """
-button { all: unset; cursor: pointer; font: inherit; color: inherit; padding: 0.25rem 0.5rem;
+button { all: unset; cursor: pointer; font-size: 0.875rem; color: inherit; padding: 0.25rem 0.5rem;
   border-radius: 0.5rem; }
 button:hover { color: var(--st-primary-color); }
 button:focus-visible { outline: 2px solid var(--st-primary-color); }
