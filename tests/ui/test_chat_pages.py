@@ -176,7 +176,7 @@ def test_edited_found_renamed_exported_and_deleted(page, tmp_path):
     expect(page.get_by_text("It cannot be undone.")).to_be_visible()
     page.get_by_role("button", name="Delete for good").click()
     expect(page.get_by_text("Ask your model")).to_be_visible()
-    assert not page.get_by_role("button", name="Noble gases").is_visible()
+    expect(page.get_by_role("button", name="Noble gases")).not_to_be_visible()
 
 
 def test_hostile_answers_do_nothing(page):
