@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluation.asking.answer_file import open_answers
-from evaluation.asking.batch import PROMPT_FLOW, run_compare
+from evaluation.asking.batch import PROMPT_FLOW, answer_files, run_compare
 from evaluation.asking.forecast import say_forecast
 from evaluation.asking.measuring import ServedFlow, measure, ready
 from evaluation.asking.subset import subset_of
+from evaluation.asking.test_set import require_as_prepared, rows_in_training
 from evaluation.judge.declining import declining_judge
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge
@@ -22,6 +23,7 @@ from evaluation.packs.packs import PackResult, SaysDeclined, run_packs
 from evaluation.report.comparison import Report, compare_rows
 from evaluation.report.render import Training, write_report
 from evaluation.scored_rows import Lazy, ScoredRow, answered_pairs, chats_in, say_failures, scored_rows
+from evaluation.statistics.formats import counted
 from evaluation.statistics.scores import Measured
 from evaluation.verdict.gate import WIN_RATE, Gate
 from phi3flow.chats.system_prompt import shared_system_prompt
@@ -30,6 +32,7 @@ from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 from phi3flow.core.sides import BASE, SIDES, TUNED
 
+TEST_DATA, LINES_ASKED, JUDGMENTS = "test data", "lines asked", "judgments"
 _Graders = tuple[Judge | None, Project | None]
 
 
@@ -63,14 +66,17 @@ def compare(
     training: Training | None = None,
     runner: str = PROMPT_FLOW,
     flow: ServedFlow | None = None,
+    notes: Sequence[str] = (),
 ) -> Report:
     """Compare two connections on `data` and on the packs, and write the report into `out`.
 
     `models` are the model folders behind the connections, by side, for the lineage; `flow` stands before
-    both endpoints, with the direct runner. The packs are asked under the system prompt of the
-    training data, as the chat is. Call `enter_home` first. Raises what `ready` and `run_compare` raise.
+    both endpoints, with the direct runner; `notes` go into the report. The packs are asked under the system
+    prompt of the training data, as the chat is. Call `enter_home` first. Raises what `require_as_prepared`,
+    `ready` and `run_compare` raise.
     """
-    test = Artifact.of("test data", data)
+    test = Artifact.of(TEST_DATA, data)
+    require_as_prepared(data)
     graders = _graders(options, out)
     subset = subset_of(data, out, options.rows)
     chats = chats_in(subset.path)
@@ -104,6 +110,12 @@ def compare(
         packs=run_packs(options.packs, *prompted, workers=options.workers, judge=_declining(graders)),
         measured=[reference_likelihoods(rows, *both, workers=options.workers)],
         training=training,
+        in_training=rows_in_training(chats, data),
+        notes=notes,
+        answers=[
+            *([] if subset.path == data else [Artifact.of(LINES_ASKED, subset.path)]),
+            *(Artifact.of(f"{name} answers", path) for name, path in answer_files(out, runner).items()),
+        ],
     )
 
 
@@ -119,27 +131,48 @@ def compare_recorded(
     """Compare recorded answers, without asking either model.
 
     `base` and `tuned` are files as `answer_file` describes; `origin` is added to the report's lineage.
-    Raises BadInput with every bad row.
+    Raises BadInput with every bad row, and what `require_as_prepared` raises.
     """
-    kinds = (("test data", data), ("base answers", base), ("tuned answers", tuned))
+    kinds = ((TEST_DATA, data), ("base answers", base), ("tuned answers", tuned))
     inputs = [Artifact.of(kind, path) for kind, path in kinds if path.exists()]
     graders = _graders(options, out)
-    rows = recorded_rows(data, base, tuned)
+    recorded = read_recorded(data, base, tuned)
+    require_as_prepared(data)
     lineage = {artifact.kind: artifact.sha256 for artifact in inputs} | dict(origin or {})
-    asked = [not_measured("the answers are recorded, so no model is asked")]
-    return _conclude(rows, out, options, graders, inputs=inputs, lineage=lineage, packs={}, measured=asked)
+    return _conclude(
+        recorded.rows,
+        out,
+        options,
+        graders,
+        inputs=inputs,
+        lineage=lineage,
+        packs={},
+        measured=[not_measured("the answers are recorded, so no model is asked")],
+        in_training=rows_in_training(chats_in(data), data),
+        notes=recorded.notes,
+    )
 
 
-def recorded_rows(data: Path, base: Path, tuned: Path) -> Lazy[ScoredRow]:
-    """The chats of `data` with both models' recorded answers.
+class Recorded(NamedTuple):
+    """The chats with both models' recorded answers, and what could not be checked."""
 
-    Raises BadInput with every `file:line: field: what`, in any of the three files.
-    """
+    rows: Lazy[ScoredRow]
+    notes: list[str]
+
+
+def read_recorded(data: Path, base: Path, tuned: Path) -> Recorded:
+    """Raises BadInput with every `file:line: field: what`, in any of the three files."""
     chats = chats_in(data)
     sides = [open_answers(path, chats) for path in (base, tuned)]
-    for side, records in zip(SIDES, sides, strict=True):
-        say_failures(side.name, records)
-    return scored_rows(chats, *sides)
+    notes = []
+    for side, answers in zip(SIDES, sides, strict=True):
+        say_failures(side.name, answers)
+        if answers.unchecked:
+            notes.append(
+                f"{counted(answers.unchecked, 'recorded answer')} of {side.name} without the hash or text of "
+                "a question: that they belong to this test file is taken on trust."
+            )
+    return Recorded(scored_rows(chats, *sides), notes)
 
 
 def _graders(options: Options, out: Path) -> _Graders:
@@ -175,6 +208,9 @@ def _conclude(
     packs: dict[str, PackResult],
     measured: list[Measured],
     training: Training | None = None,
+    in_training: int = 0,
+    notes: Sequence[str] = (),
+    answers: Sequence[Artifact] = (),
 ) -> Report:
     judge, project = graders
     judging = _judge(judge, rows, out, options) if judge else None
@@ -184,9 +220,20 @@ def _conclude(
         texts = score_texts(rows, options.text_metrics, out)
         measured.append(texts)
         lineage["text metrics"] = {"package": texts.package}
-    report = compare_rows(rows, options.gate, lineage=lineage, measured=measured, packs=packs, judge=judging)
+    report = compare_rows(
+        rows,
+        options.gate,
+        lineage=lineage,
+        measured=measured,
+        packs=packs,
+        judge=judging,
+        in_training=in_training,
+        notes=notes,
+    )
     written = write_report(report, rows, out, training=training)
-    outputs = [Artifact.of("report", path) for path in written]
+    outputs = [*(Artifact.of("report", path) for path in written), *answers]
+    if judging:
+        outputs.append(Artifact.of(JUDGMENTS, out / "judgments.jsonl"))
     write_manifest(out, "report", inputs=inputs, outputs=outputs, seed=0)
     return report
 

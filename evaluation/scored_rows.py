@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
+from evaluation.answer_metrics import declines, token_f1
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import RowError, any_text, parse_object, to_line
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
 
 T = TypeVar("T")
+ALIKE = 0.5  # token F1 of an answer that declines as its reference does
 LOST = "Prompt flow returned nothing for this line"
 
 
@@ -77,12 +79,27 @@ class AskedLine:
 class ScoredRow(AskedLine):
     """A line with both models' answers; an answer is None where that model failed.
 
-    Rows with the same `cluster` are not independent of each other.
+    Rows with the same `cluster` are not independent of each other. `unanswerable` is what the row declares
+    about its reference, None where the reference's wording tells.
     """
 
     base: Answer | None
     tuned: Answer | None
     cluster: str | None = None
+    unanswerable: bool | None = None
+
+    @property
+    def declining(self) -> bool:
+        """Whether the reference declines."""
+        return declines(self.reference) if self.unanswerable is None else self.unanswerable
+
+    def is_declined_by(self, answer: Answer) -> bool:
+        """By its wording, or, where the row declares its reference to decline, by being like the reference.
+
+        So declining is known in any language.
+        """
+        alike = self.unanswerable and token_f1(answer.text, self.reference) >= ALIKE
+        return bool(alike) or declines(answer.text)
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,8 @@ def scored_rows(chats: "Sequence[Chat]", base: Sequence[Record], tuned: Sequence
     """One row for each chat, in their order."""
 
     def row(i: int) -> ScoredRow:
-        return ScoredRow(*_asked(i, chats), _answer(base[i]), _answer(tuned[i]), chats[i].cluster)
+        chat, answers = chats[i], (_answer(base[i]), _answer(tuned[i]))
+        return ScoredRow(*_asked(i, chats), *answers, chat.cluster, chat.unanswerable)
 
     return Lazy(len(chats), row)
 

@@ -39,12 +39,20 @@ def _comparison(report: Mapping[str, Any], path: Path) -> None:
     st.badge(verdict, color=COLOURS.get(verdict, "gray"))
     for reason in report.get("reasons", []):
         st.html(plain_html(str(reason)))
+    for note in report.get("notes", []):
+        st.html(plain_html(f"Note: {note}"))
+    primary = report.get("gate", {}).get("primary", "exact_match")
+    measured = report.get("metrics", {}).get(primary, {})
     columns = st.columns(3)
     for column, side in zip(columns, SIDES, strict=False):
         with column:
-            _share(f"{side.name}, exact match", report.get(side.name, {}), "exact_match")
+            if measured and primary != "exact_match":
+                _share(f"{side.name}, {primary.replace('_', ' ')}", measured, side.name)
+            else:
+                _share(f"{side.name}, exact match", report.get(side.name, {}), "exact_match")
     with columns[2]:
-        _share("difference in points", report, "difference", unit="")
+        above = "win rate above one half" if primary == "win_rate" else "difference"
+        _share(f"{above} in points", report, "difference", unit="")
     st.caption(
         f"{report.get('answered', 0)} of {report.get('expected', 0)} rows answered, "
         f"{report.get('failed', 0)} failed. The range below each value is its 95 % CI."

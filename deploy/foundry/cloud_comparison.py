@@ -8,7 +8,6 @@ own resume would not do: a side that failed is an answer of the flow, so that th
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from deploy.foundry.connections import as_flows_read_it
 from deploy.foundry.flows import require_flow
 from deploy.foundry.runs import fetch, status_of, submit, wait
 from deploy.foundry.target import Target
+from evaluation.asking.answer_file import write_answers
 from evaluation.asking.batch import MAX_TOKENS, QUESTION, REFERENCE, inputs_of
 from evaluation.asking.promptflow_run import errors_of, outputs_of
 from evaluation.compare import compare_recorded
@@ -157,17 +157,12 @@ def report(answers: CloudAnswers, target: str, out: Path, options: "Options") ->
 
     Raises what `compare_recorded` raises.
     """
+    chats = chats_in(answers.data)
     for side, records in answers.sides.items():
-        write_jsonl(out / f"{side}-answers.jsonl", map(_answer_row, count(1), records))
+        write_answers(out / f"{side}-answers.jsonl", chats, records)
     base, tuned = (out / f"{side.name}-answers.jsonl" for side in SIDES)
     origin = {"target": target, "cloud runs": list(answers.runs)}
     return compare_recorded(answers.data, base, tuned, out, options, origin=origin)
-
-
-def _answer_row(line: int, record: Record) -> dict[str, Any]:
-    """As `evaluation.asking.answer_file` describes it."""
-    given = {name: value for name, value in record._asdict().items() if value is not None}
-    return {"line": line, **given, "answer": record.answer}
 
 
 def failures(answers: CloudAnswers) -> str:

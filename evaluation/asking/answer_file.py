@@ -1,20 +1,22 @@
 """A model's answers to a test file, one JSON object a line, from the direct runner or from the user.
 
-    {"line": 1, "answer": "It is in Paris.", "seconds": 0.41, "tokens": 5}
+    {"line": 1, "answer": "It is in Paris.", "seconds": 0.41, "tokens": 5, "prompt_sha256": "9f2c..."}
     {"prompt_id": "q-7", "answer": null, "error": "the endpoint did not answer in time"}
 
 A row names its chat by `line`, the chat's number in the test file from 1, or by the chat's `prompt_id` (or
 `id`); the first of these keys counts. `answer` is text, or null where the model failed. `seconds`, `tokens`
 and `error` are optional, other keys are ignored, and rows may come in any order. A chat without a row has
-failed.
+failed. `prompt_sha256`, or `question`, the text of the last user turn, ties the row to its question: a row
+that answers another one is refused.
 """
 
+import hashlib
 import json
 import math
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -24,7 +26,7 @@ from evaluation.scored_rows import Lazy, Record
 from phi3flow.chats.chat import Chat
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import replacing
-from phi3flow.core.jsonl import BadRows, RowError, any_text, parse_object, to_line
+from phi3flow.core.jsonl import BadRows, RowError, any_text, parse_object, to_line, write_jsonl
 
 SHAPE = '{"line": 1, "answer": "It is in Paris."}'
 NOT_RECORDED = "no answer is recorded"
@@ -32,7 +34,19 @@ NAMES = ("line", "prompt_id", "id")
 SYNC_SECONDS = 1.0
 
 
-def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
+class Answers(Lazy[Record]):
+    """One record for each chat; `unchecked` rows name a line, and nothing ties them to its question."""
+
+    unchecked = 0
+
+
+def prompt_sha256(prompt: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of a prompt as compact JSON: `[["user","Where is it?"]]`, in UTF-8."""
+    turns = [[turn["role"], turn["content"]] for turn in prompt]
+    return hashlib.sha256(json.dumps(turns, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+
+
+def open_answers(path: Path, chats: Sequence[Chat]) -> Answers:
     """One record for each chat, in their order. Raises BadInput with every `file:line: field: what`."""
     try:
         stream = path.open("rb")
@@ -40,7 +54,7 @@ def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
         raise BadInput(f"{path}: cannot be read: {error.strerror}", hint="check the path") from error
     offsets, bad = array("q", [-1]) * len(chats), BadRows()
     by_prompt_id = cache(lambda: _by_prompt_id(chats))
-    offset = 0
+    offset = unchecked = 0
     for number, line in enumerate(stream, 1):
         try:
             if line.strip():
@@ -49,6 +63,7 @@ def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
                 i = _position(row, len(chats), by_prompt_id)
                 if offsets[i] >= 0:
                     raise RowError("line", f"line {i + 1} of the test file has a row already")
+                unchecked += not _is_tied(row, chats[i], i)
                 offsets[i] = offset
         except RowError as error:
             bad.add(str(path), number, error)
@@ -61,7 +76,24 @@ def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
         stream.seek(offsets[i])
         return _record(parse_object(stream.readline().removesuffix(b"\n")))
 
-    return Lazy(len(chats), record)
+    answers = Answers(len(chats), record)
+    answers.unchecked = unchecked
+    return answers
+
+
+def _is_tied(row: dict[str, Any], chat: Chat, i: int) -> bool:
+    """Whether something ties the row to its question. Raises RowError for a row of another question."""
+    other = f"is not that of line {i + 1} of the test file: these answers belong to another file"
+    if (given := row.get("prompt_sha256")) is not None:
+        if given != prompt_sha256(chat.prompt):
+            raise RowError("prompt_sha256", other)
+        return True
+    if (asked := row.get("question")) is not None:
+        last = next(turn["content"] for turn in reversed(chat.prompt) if turn["role"] == "user")
+        if any_text("question", asked).split() != last.split():
+            raise RowError("question", other)
+        return True
+    return row.get("line") is None
 
 
 def _record(row: dict[str, Any]) -> Record:
@@ -108,8 +140,17 @@ def _by_prompt_id(chats: Sequence[Chat]) -> dict[str, int]:
     return found
 
 
+def write_answers(path: Path, chats: Sequence[Chat], records: Sequence[Record]) -> None:
+    """The records of all chats, in their order."""
+    write_jsonl(path, (_row(i, chats[i], record) for i, record in enumerate(records)))
+
+
+def _row(i: int, chat: Chat, record: Record) -> dict[str, Any]:
+    return {"line": i + 1, **record._asdict(), "prompt_sha256": prompt_sha256(chat.prompt)}
+
+
 @contextmanager
-def appending(path: Path) -> Iterator[Callable[[int, Record], None]]:
+def appending(path: Path, chats: Sequence[Chat]) -> Iterator[Callable[[int, Record], None]]:
     """A function that appends the record of chat `i`, from 0, to the file.
 
     A killed process loses none of them, a power cut at most those of a second.
@@ -119,7 +160,7 @@ def appending(path: Path) -> Iterator[Callable[[int, Record], None]]:
 
         def append(i: int, record: Record) -> None:
             nonlocal synced
-            stream.write(to_line({"line": i + 1, **record._asdict()}))
+            stream.write(to_line(_row(i, chats[i], record)))
             stream.flush()
             if time.monotonic() - synced > SYNC_SECONDS:
                 os.fsync(stream.fileno())

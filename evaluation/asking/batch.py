@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.answer_metrics import mean_scores, score_answer
+from evaluation.asking.answer_file import write_answers
 from evaluation.asking.direct_run import run_direct, streamed_answer
 from evaluation.asking.forecast import say_forecast
 from evaluation.asking.measuring import Asking, ServedFlow, measure, ready
@@ -87,9 +88,17 @@ def run_compare(data: Path, asking: Asking, out: Path, *, runner: str = PROMPT_F
             side.name: _records(folder, "compare", {i: line[side.name] for i, line in outputs.items()}, chats)
             for side in SIDES
         }
+        for name, path in answer_files(out, runner).items():
+            write_answers(path, chats, records[name])
     for side in SIDES:
         say_failures(side.name, records[side.name])
     return scored_rows(chats, records[BASE.name], records[TUNED.name])
+
+
+def answer_files(out: Path, runner: str) -> dict[str, Path]:
+    """Where a comparison keeps both sides' answers, in the shape that `answer_file` describes."""
+    folder = out / ("direct" if runner == DIRECT else "answers")
+    return {side.name: folder / f"{side.name}.jsonl" for side in SIDES}
 
 
 def run_evaluate(

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.answer_metrics import declines
 from evaluation.pacing import pace_of, paced
 from evaluation.scored_rows import ScoredRow, spread
 from evaluation.statistics.scores import Column, Measured
@@ -47,7 +46,7 @@ def reference_likelihoods(
     rows: Sequence[ScoredRow], base: Endpoint, tuned: Endpoint, *, workers: int
 ) -> Measured:
     """Measure at most `ROWS` lines, at equal distances over the file. Failed lines stay NaN."""
-    asked = [pair.row for pair in spread(rows, ROWS) if not declines(pair.row.reference)]
+    asked = [pair.row for pair in spread(rows, ROWS) if not pair.row.declining]
     if not asked:
         return not_measured("both models answered no question with a known answer")
     base, tuned = paced(base, workers), paced(tuned, workers)

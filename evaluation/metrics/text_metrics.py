@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from evaluation.answer_metrics import declines
 from evaluation.metrics.grader import AZURE, EVALS, is_installed, require_package, run_grader
 from evaluation.metrics.grader_child import METRICS
 from evaluation.scored_rows import AnsweredPair, ScoredRow, answered_pairs
@@ -40,7 +39,7 @@ def score_texts(rows: Sequence[ScoredRow], backend: str, out: Path) -> Measured:
 
 def _counted(rows: Iterable[ScoredRow]) -> Iterator[AnsweredPair]:
     """The lines that both models answered and whose reference does not decline."""
-    return (pair for pair in answered_pairs(rows) if not declines(pair.row.reference))
+    return (pair for pair in answered_pairs(rows) if not pair.row.declining)
 
 
 def _fields(row: ScoredRow, text: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Rows -> statistics -> verdict: the content of `report.json`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from evaluation.statistics.scores import Measured, clusters_of, score_rows
 from evaluation.verdict.decision import NO_JUDGE, Sample, Verdict, decide, decide_metric
 from evaluation.verdict.gate import WIN_RATE, Gate
 from evaluation.verdict.pack_limits import not_asked
+from evaluation.verdict.primary import Fit, primary_fit
 
 SCHEMA = "phi3flow/report/1"
 NOT_RETURNED = "the endpoints do not return it"
@@ -40,7 +41,9 @@ class Report(Verdict):
     `difference` is tuned minus base in the gate's primary metric, or the win rate minus one half.
     `with_failures_ci` is its CI with every failed line counted against tuned, None if none failed or a judge
     decides. `questions` counts the different questions among the `n` rows, `clusters` the clusters, None if
-    all rows are independent. `not_asked` names packs. `unavailable` maps a metric to the reason.
+    all rows are independent. `in_training` counts the lines that stand in the training file. `not_asked`
+    names packs. `unavailable` maps a metric to the reason. `notes` say what a reader should know besides,
+    `primary_fit` whether the primary metric suits the references.
     """
 
     schema: str
@@ -66,21 +69,26 @@ class Report(Verdict):
     not_asked: list[str]
     packs: dict[str, PackResult]
     judge: Judging | None
+    in_training: int
+    notes: list[str]
+    primary_fit: Fit
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def compare_rows(
-    rows: Iterable[ScoredRow],
+    rows: Sequence[ScoredRow],
     gate: Gate,
     *,
     lineage: Mapping[str, Any] | None = None,
     measured: Sequence[Measured] = (),
     packs: Mapping[str, PackResult] | None = None,
     judge: Judging | None = None,
+    in_training: int = 0,
+    notes: Sequence[str] = (),
 ) -> Report:
-    """Compare both models' answers. Reads `rows` once; equal rows and gate give an equal report.
+    """Compare both models' answers. Equal rows and gate give an equal report.
 
     `measured` are more metrics of the same lines. `packs` can keep a model from being promoted; `judge`
     decides only if the gate's primary metric is the win rate.
@@ -117,6 +125,7 @@ def compare_rows(
         declined_tuned=declined_with_failures(scores),
         identical=len(counted) >= gate.min_rows and bool(counted.same.all()),
         packs=packs or {},
+        in_training=in_training,
     )
     return Report(
         **vars(verdict),
@@ -143,6 +152,9 @@ def compare_rows(
         not_asked=not_asked(packs or {}, gate),
         packs=dict(packs or {}),
         judge=judge,
+        in_training=in_training,
+        notes=list(notes),
+        primary_fit=primary_fit(rows, gate),
     )
 
 

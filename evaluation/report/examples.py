@@ -1,4 +1,4 @@
-"""The rows with the largest losses and gains, their answers with the differing words marked."""
+"""The rows in groups of how they fared, and two answers with the differing words marked."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from evaluation.answer_metrics import declines, score_answer
+from evaluation.answer_metrics import score_answer
 from evaluation.scored_rows import ScoredRow
 
 SHOWN_WORDS = 200  # matching is quadratic in the number of words
+SHOWN_ROWS = 40  # of each group
+PAGE = 5
 
 
 class SideBySide(NamedTuple):
@@ -20,23 +22,59 @@ class SideBySide(NamedTuple):
     after: Markup
 
 
-def largest_changes(rows: Sequence[ScoredRow], primary: str) -> tuple[list[int], list[int]]:
-    """Positions of the rows that lost and of those that gained, the largest change first.
+class Group(NamedTuple):
+    """Rows that fared alike, in pages of positions; `n` counts all of them."""
 
-    Ranks by the primary metric, then by token F1.
+    name: str
+    explained: str
+    n: int
+    pages: list[list[int]]
+
+
+def groups_of(rows: Sequence[ScoredRow], metric: str) -> list[Group]:
+    """Every row that counts is in one of four groups: tuned helped, tuned cost, both wrong, both right.
+
+    The largest changes of `metric` (then of token F1) come first; of unchanged rows, some of the whole file.
     """
-    changes = {i: change for i, row in enumerate(rows) if (change := _change(row, primary))[0]}
-    losses = sorted((i for i in changes if changes[i][0] < 0), key=changes.__getitem__)
-    gains = sorted((i for i in changes if changes[i][0] > 0), key=changes.__getitem__, reverse=True)
-    return losses, gains
+    changes = {i: change for i, row in enumerate(rows) if (change := _change(row, metric)) is not None}
+    cost = sorted((i for i in changes if changes[i].primary < 0), key=changes.__getitem__)
+    helped = sorted((i for i in changes if changes[i].primary > 0), key=changes.__getitem__, reverse=True)
+    same = [i for i in changes if not changes[i].primary]
+    wrong = [i for i in same if changes[i].tuned < 1]
+    right = [i for i in same if changes[i].tuned == 1]
+    return [
+        _group("Cost", "base is better", cost),
+        _group("Helped", "tuned is better", helped),
+        _group("Both wrong", "no better and no worse", _spread(wrong)),
+        _group("Both right", "as the reference says", _spread(right)),
+    ]
 
 
-def _change(row: ScoredRow, primary: str) -> tuple[float, float]:
-    """Tuned minus base in the primary metric and in token F1; 0 for rows that do not count."""
-    if row.base is None or row.tuned is None or declines(row.reference):
-        return 0.0, 0.0
+class _Change(NamedTuple):
+    """Tuned minus base in the primary metric and in token F1, and what tuned scores."""
+
+    primary: float
+    token_f1: float
+    tuned: float
+
+
+def _change(row: ScoredRow, metric: str) -> _Change | None:
+    """None for rows that do not count."""
+    if row.base is None or row.tuned is None or row.declining:
+        return None
     base, tuned = (score_answer(answer.text, row.reference) for answer in (row.base, row.tuned))
-    return tuned[primary] - base[primary], tuned["token_f1"] - base["token_f1"]
+    return _Change(tuned[metric] - base[metric], tuned["token_f1"] - base["token_f1"], tuned[metric])
+
+
+def _group(name: str, explained: str, rows: list[int]) -> Group:
+    shown = rows[:SHOWN_ROWS]
+    return Group(name, explained, len(rows), [shown[i : i + PAGE] for i in range(0, len(shown), PAGE)])
+
+
+def _spread(rows: list[int]) -> list[int]:
+    """The same rows, those at equal distances first."""
+    chosen = rows[:: -(-len(rows) // SHOWN_ROWS) or 1]
+    return [*chosen, *(set(rows) - set(chosen))]
 
 
 def word_diff(before: str, after: str) -> SideBySide:

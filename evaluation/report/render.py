@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evaluation.report.comparison import Report
-from evaluation.report.examples import largest_changes, word_diff
+from evaluation.report.examples import groups_of, word_diff
 from evaluation.report.tables import (
     LABELS,
     grade_cells,
@@ -22,6 +22,7 @@ from evaluation.report.tables import (
     metric_cells,
     pack_cells,
     tables,
+    tiles,
     unavailable,
 )
 from evaluation.scored_rows import ScoredRow
@@ -101,7 +102,8 @@ def render_html(report: Report, rows: Sequence[ScoredRow], *, training: Training
         labels=LABELS,
         share_axis=Axis(0.0, 1.0),
         rows=rows,
-        changes=largest_changes(rows, report.gate.answer_metric),
+        groups=groups_of(rows, report.gate.answer_metric),
+        tiles=tiles(report),
         failures=[row for row in rows if row.base is None or row.tuned is None],
         unavailable=unavailable(report),
         training=training,
@@ -129,7 +131,9 @@ def summary_table(report: Report) -> str:
     if judge := report.judge:
         lines += [*judge.reasons, *judge.biases]
         lines += [f"verdict by the judge {judge.judge} alone: {judge.verdict}", ""]
-    return "\n".join([*lines, *report.reasons, f"verdict: {report.verdict}"])
+    notes = [f"note: {note}" for note in report.notes]
+    notes += [] if report.primary_fit.fits else [f"note: {report.primary_fit.why}"]
+    return "\n".join([*lines, *report.reasons, *notes, f"verdict: {report.verdict}"])
 
 
 def _environment(*, escape_html: bool) -> Environment:

@@ -44,6 +44,23 @@ def headline(report: Report) -> str:
     return _HEADLINES[report.verdict] + missing
 
 
+def tiles(report: Report) -> list[tuple[str, str]]:
+    """Both models and their difference in the metric that decides, as label and value."""
+    if report.gate.primary == WIN_RATE:
+        won = None if report.difference is None else 0.5 + report.difference
+        lost = None if won is None else 1 - won
+        shown = [("Base wins, ties count half", lost), ("Tuned wins, ties count half", won)]
+        above = ("Tuned's share above one half, points", formats.points(report.difference))
+        return [*((label, formats.percent(share)) for label, share in shown), above]
+    seen, label = report.metrics[report.gate.primary], LABELS[report.gate.primary]
+    named = label[0].lower() + label[1:] if label == "Exact match" else label
+    return [
+        (f"Base, {named}", formats.percent(seen.base)),
+        (f"Tuned, {named}", formats.percent(seen.tuned)),
+        ("Difference, points", formats.points(seen.difference)),
+    ]
+
+
 def tables(report: Report) -> list[Table]:
     """Metrics, then packs and the judge's grades where there are any."""
     columns = ["base", "tuned", "difference", "95 % CI", "rows"]

@@ -1,5 +1,6 @@
 """Rows -> columns of numbers, in one pass: a dozen numbers per line stay in memory, and no text."""
 
+import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.answer_metrics import declines, score_answer
+from evaluation.answer_metrics import score_answer
 from evaluation.scored_rows import Answer, ScoredRow
 from phi3flow.chats.same_questions import Questions, joined, question_groups
 from phi3flow.phi3_contract import Message
@@ -55,8 +56,9 @@ class Scores:
 
     `counted` lines have both answers and a reference that does not decline: they have metrics. `unanswerable`
     lines have both answers and a reference that declines: they have `declined`. `same`: both answers are
-    equal. `declining`: the reference declines. Lines of one slice, of one question, or of one cluster, have
-    the same number; `slice_numbers` names the slices. A cluster holds all lines of its questions.
+    equal but for white space and invisible characters. `declining`: the reference declines. Lines of one
+    slice, of one question, or of one cluster, have the same number; `slice_numbers` names the slices. A
+    cluster holds all lines of its questions.
     """
 
     slice_numbers: dict[str | None, int]
@@ -120,11 +122,11 @@ def score_rows(rows: Iterable[ScoredRow]) -> Scores:
         slices.append(slice_numbers.setdefault(row.slice, len(slice_numbers)))
         questions.add(row.messages)
         labels.append(-1 if row.cluster is None else known.setdefault(row.cluster, len(known)))
-        refuses = declines(row.reference)
+        refuses = row.declining
         declining.append(refuses)
-        same.append(row.base is not None and row.tuned is not None and row.base.text == row.tuned.text)
+        same.append(row.base is not None and row.tuned is not None and _same(row.base.text, row.tuned.text))
         for side, answer in enumerate((row.base, row.tuned)):
-            numbers = _numbers(answer, row.reference, refuses=refuses)
+            numbers = _numbers(row, answer, refuses=refuses)
             for name, column in columns.items():
                 column[side].append(numbers.get(name, np.nan))
     made = {name: Column(*(np.array(side, dtype=float) for side in both)) for name, both in columns.items()}
@@ -141,6 +143,17 @@ def score_rows(rows: Iterable[ScoredRow]) -> Scores:
         metrics,
         **made,
     )
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or _visible(one) == _visible(other)
+
+
+def _visible(text: str) -> str:
+    seen = "".join(
+        " " if unicodedata.category(c) == "Cc" else c for c in text if unicodedata.category(c) != "Cf"
+    )
+    return " ".join(seen.split())
 
 
 def row_clusters(prompts: Iterable[Sequence[Message]], labels: Iterable[str | None]) -> Numbers:
@@ -160,15 +173,15 @@ def _clusters(questions: Numbers, labels: Numbers) -> Numbers:
     return joined(questions, others)[questions]
 
 
-def _numbers(answer: Answer | None, reference: str, *, refuses: bool) -> dict[str, float]:
+def _numbers(row: ScoredRow, answer: Answer | None, *, refuses: bool) -> dict[str, float]:
     """The numbers of one answer, by column."""
     if answer is None:
         return {"failed": 1.0}
     numbers = {"failed": 0.0} | ({} if answer.seconds is None else {"seconds": answer.seconds})
     if refuses:
-        return numbers | {"declined": float(declines(answer.text))}
+        return numbers | {"declined": float(row.is_declined_by(answer))}
     tokens = {} if answer.tokens is None else {"answer_tokens": float(answer.tokens)}
-    return numbers | score_answer(answer.text, reference) | tokens
+    return numbers | score_answer(answer.text, row.reference) | tokens
 
 
 def clusters_of(scores: Scores) -> Numbers | None:

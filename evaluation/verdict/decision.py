@@ -100,15 +100,17 @@ def decide(
     declined_tuned: float | None,
     identical: bool,
     packs: Mapping[str, PackResult],
+    in_training: int = 0,
 ) -> Verdict:
     """Hold if a limit of the gate is broken, else what the primary metric and the packs lead to.
 
     `expected` and `failed` count lines. `declined_tuned` is the share of the questions without an answer that
     tuned declines, None if there are none. `identical`: both models gave the same answer to every row, and
-    there are enough rows.
+    there are enough rows. `in_training` rows of the test file stand in the training file.
     """
     findings = pack_findings(packs, gate)
     broken = _broken_limits(gate, expected, failed, declined_tuned, identical=identical)
+    broken += [_trained_on(in_training, expected)] if in_training else []
     broken += [_broken_by(finding) for finding in findings if finding.drop is Drop.BEYOND]
     if broken:
         others = [reason for reason in primary.reasons if not reason.startswith(NEXT)]
@@ -156,6 +158,15 @@ def _broken_limits(
         why = "Both models gave the same answer to every row: is the base served as tuned?"
         broken.append(Broken(why, "check which model the tuned endpoint serves, with phi3flow verify."))
     return broken
+
+
+def _trained_on(rows: int, expected: int) -> Broken:
+    """Whoever learned an answer by heart is not shown to be better by giving it."""
+    why = f"{rows} of {counted(expected, 'test row')} ask what a row of the training file asks."
+    return Broken(
+        why,
+        "prepare the chats again, which takes such rows out of the training file; train and compare again.",
+    )
 
 
 def _broken_by(finding: PackFinding) -> Broken:

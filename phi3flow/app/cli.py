@@ -50,7 +50,9 @@ VERBS = {
     "compare": Verb("Judge", "Ask base and tuned the same questions: promote, hold, or not enough data?"),
     "compare-answers": Verb("Judge", "The same for answers that were recorded earlier.", "compare"),
     "verdict": Verb(
-        "Judge", "Turn recorded preferences between base and tuned into win rates and a verdict.", "compare"
+        "Judge",
+        "Decide again by another gate over the same answers, or turn recorded preferences into a verdict.",
+        "compare",
     ),
     "up": Verb("Chat", "Chat with a run's tuned model in the browser, until Ctrl-C."),
     "chat": Verb("Chat", "Ask the chat flow one question, or talk to it in the terminal."),

@@ -48,7 +48,12 @@ def test_file(run: Path) -> Path:
 
 
 def require_run(run: Path) -> None:
-    """Raise BadInput for a folder that lacks what a comparison needs, with the command that makes it."""
+    """Raise BadInput for a folder that lacks what a comparison needs, with the command that makes it.
+
+    The same for files that do not belong together.
+    """
+    from evaluation.asking.test_set import require_as_prepared
+
     if not test_file(run).is_file():
         raise BadInput(
             f"{test_file(run)}: no such file", hint=f"phi3flow prepare CHATS.jsonl --out {run}/data"
@@ -56,6 +61,8 @@ def require_run(run: Path) -> None:
     for side in SIDES:
         require_model(run, side.name)
     require_lineage(run)
+    require_as_prepared(test_file(run))
+    require_same_data(run)
 
 
 def require_lineage(run: Path) -> None:
@@ -69,6 +76,36 @@ def require_lineage(run: Path) -> None:
         )
 
 
+def require_same_data(run: Path) -> None:
+    """Raise BadInput where tuned/ was trained on other files than those that data/ holds.
+
+    What is held out in data/ now may then have been trained on.
+    """
+    trained = [
+        artifact
+        for artifact in (read_manifest(run / TUNED.name) or {}).get("inputs", [])
+        if artifact["kind"] == "data"
+    ]
+    held = {found["sha256"] for found in (read_manifest(run / "data") or {}).get("outputs", [])}
+    other = next((artifact["path"] for artifact in trained if held and artifact["sha256"] not in held), None)
+    if other:
+        raise BadInput(
+            f"{run / TUNED.name} was trained on {other} as it was then, which is not in {run / 'data'} now",
+            hint="put that data back, or train again on the data that is there",
+        )
+
+
+TOY = (
+    "These are the demo's toy models, trained from random weights on generated chats: the report shows how "
+    "the loop works, not what fine-tuning does to a real model."
+)
+
+
+def _toy_note(run: Path) -> list[str]:
+    recipe = (read_manifest(run / BASE.name) or {}).get("recipe") or {}
+    return [TOY] if recipe.get("scratch") else []
+
+
 def compare_run(
     run: Path,
     options: "Options",
@@ -76,8 +113,9 @@ def compare_run(
     runner: str,
     served: Mapping[str, Path],
     flow: "ServedFlow | None" = None,
+    out: Path | None = None,
 ) -> "Report":
-    """Compare the run's two models; the report goes into its folder.
+    """Compare the run's two models; the report goes into `out`, or into the run's folder.
 
     `served` are the model folders behind the connections, by side; `flow` stands before both.
     """
@@ -87,12 +125,13 @@ def compare_run(
         test_file(run),
         BASE.connection,
         TUNED.connection,
-        run,
+        out or run,
         options,
         models={name: Artifact.of("model", folder) for name, folder in served.items()},
         training=training_of(run / TUNED.name),
         runner=runner,
         flow=flow,
+        notes=_toy_note(run),
     )
 
 

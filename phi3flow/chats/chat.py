@@ -20,7 +20,8 @@ class Chat:
     An assistant may greet before the first user. Where `tools` are given, assistants may call them and tool
     messages answer. The labels are not trained on. `prompt_id` is the owner's name for the row, `slice` the
     group that the evaluation reports, and rows of one `cluster` (a document, a user) are not independent of
-    each other. `origin` is where the owner finds the row, as `FILE:LINE`.
+    each other. `unanswerable` says whether the reference declines, None where its wording tells. `origin` is
+    where the owner finds the row, as `FILE:LINE`.
     """
 
     messages: tuple[Message, ...]
@@ -28,6 +29,7 @@ class Chat:
     slice: str | None = None
     cluster: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    unanswerable: bool | None = None
     origin: str = field(default="", compare=False)
 
     @property
@@ -54,4 +56,6 @@ class Chat:
         """The chat as a row of JSON: what `prepare` writes."""
         more = {"tools": list(self.tools), "prompt_id": self.prompt_id}
         more |= {"slice": self.slice, "cluster": self.cluster}
-        return {"messages": list(self.messages)} | {name: value for name, value in more.items() if value}
+        declared = {} if self.unanswerable is None else {"unanswerable": self.unanswerable}
+        labels = {name: value for name, value in more.items() if value}
+        return {"messages": list(self.messages)} | labels | declared

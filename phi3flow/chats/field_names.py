@@ -5,7 +5,8 @@ QUESTIONS = ("question", "instruction", "prompt", "query")
 ANSWERS = ("answer", "output", "response", "completion", "reply")
 SYSTEMS = ("system", "system_prompt", "system_message")
 LABELS = ("prompt_id", "slice", "cluster")
+UNANSWERABLE = "unanswerable"
 BESIDE = ("input", "context", "history", "tools")  # what goes with a question, or with a chat
 PREFERENCES = ("chosen", "rejected", "preferred_output", "non_preferred_output")
 # What `--columns` can name, and what a table's header is told by.
-NAMES = (*CHATS, *QUESTIONS, *ANSWERS, *SYSTEMS, *BESIDE, *LABELS, *PREFERENCES, "answers")
+NAMES = (*CHATS, *QUESTIONS, *ANSWERS, *SYSTEMS, *BESIDE, *LABELS, UNANSWERABLE, *PREFERENCES, "answers")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.field_names import ANSWERS, CHATS, LABELS, NAMES, PREFERENCES, QUESTIONS
+from phi3flow.chats.field_names import ANSWERS, CHATS, LABELS, NAMES, PREFERENCES, QUESTIONS, UNANSWERABLE
 from phi3flow.chats.fields import Columns, Fields, unfolded
 from phi3flow.chats.question_rows import is_messages, question_and_answer, read_turns, squad, system_of
 from phi3flow.chats.repairs import MARKS_INSIDE, Repair, has_marks_inside, repaired
@@ -69,9 +69,10 @@ def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
     _check_marks(fields)
     ids: list[Repair] = []
     prompt_id, part, cluster = (read_label(fields, name, ids) for name in LABELS)
+    unanswerable = _flag(fields, UNANSWERABLE)
     _refuse_what_is_left(fields, shape)
     messages, repairs = repaired(messages)
-    chat = Chat(tuple(messages), prompt_id, part, cluster, tools)
+    chat = Chat(tuple(messages), prompt_id, part, cluster, tools, unanswerable)
     notes = [MARKS_INSIDE] if has_marks_inside(messages) else []
     return Read(chat, ids + repairs, unused + fields.unused, notes)
 
@@ -157,6 +158,15 @@ def read_label(fields: Fields, name: str, repairs: list[Repair]) -> str | None:
         repairs.append(Repair("numbers as ids taken", where, "is a number, not text"))
         value = str(value)
     return None if value is None else full_text(where, value)
+
+
+def _flag(fields: Fields, name: str) -> bool | None:
+    """True or false, as tables may spell them; None if the row does not say."""
+    value, where = fields.take(name), fields.spelled(name)
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if value is not None and str(value).strip().lower() not in known:
+        raise RowError(where, "must be true or false")
+    return None if value is None else known[str(value).strip().lower()]
 
 
 def _refuse_preferences(fields: Fields) -> None:

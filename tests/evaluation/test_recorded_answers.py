@@ -3,7 +3,7 @@ import json
 import pytest
 from recorded_comparison import compare_answers
 
-from evaluation.compare import recorded_rows
+from evaluation.compare import read_recorded
 from evaluation.scored_rows import Answer
 from phi3flow.app.cli import main
 from phi3flow.core.errors import BadInput
@@ -38,7 +38,7 @@ def write(path, rows):
 
 
 def read(files):
-    return recorded_rows(files / "test.jsonl", files / "base.jsonl", files / "tuned.jsonl")
+    return read_recorded(files / "test.jsonl", files / "base.jsonl", files / "tuned.jsonl").rows
 
 
 def compare(files, *more):

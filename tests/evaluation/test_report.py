@@ -1,15 +1,20 @@
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 
 from evaluation.report.comparison import compare_rows
-from evaluation.report.examples import word_diff
-from evaluation.report.render import Training, render_html, summary_table, write_report
-from evaluation.scored_rows import Answer, ScoredRow
+from evaluation.report.examples import groups_of, word_diff
+from evaluation.report.render import Training, render_html, render_markdown, summary_table, write_report
+from evaluation.report.tables import LABELS, tiles
+from evaluation.scored_rows import Answer, Record, ScoredRow, chats_in, scored_rows
 from evaluation.verdict.gate import load_gate
+from evaluation.verdict.primary import suggest_primary
+from phi3flow.chats.row_shapes import read_row
+from phi3flow.core.jsonl import RowError, write_jsonl
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/a.png onerror=alert(1)>"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
@@ -166,6 +171,124 @@ def test_terminal_summary_ends_with_the_verdict(written):
     lines = summary_table(compare_rows(rows, load_gate())).splitlines()
     assert lines[2].split()[:2] == ["Exact", "match"]
     assert lines[-1] == "verdict: hold"
+
+
+def grouped():
+    """Forty rows that tuned gets right, eight that it loses, three that neither has, twelve both have."""
+    right, wrong = "It is in Paris.", "It is in Rome."
+    kinds = [(wrong, right)] * 40 + [(right, wrong)] * 8 + [(wrong, "Rome.")] * 3 + [(right, right)] * 12
+    return [row(i, *both, question=f"Where is {i}?") for i, both in enumerate(kinds, 1)]
+
+
+def test_every_row_that_counts_is_in_one_group_and_the_groups_add_up():
+    rows = [*grouped(), row(64, None, "x"), row(65, "x", "y", reference="I do not know that.")]
+    report = compare_rows(rows, load_gate())
+    groups = groups_of(rows, "exact_match")
+    assert [(one.name, one.n) for one in groups] == [
+        ("Cost", 8),
+        ("Helped", 40),
+        ("Both wrong", 3),
+        ("Both right", 12),
+    ]
+    assert sum(one.n for one in groups) == report.n == 63
+    assert [len(page) for page in groups[0].pages] == [5, 3]
+    html = render_html(report, rows)
+    text = " ".join("".join(Page(html).text).split())
+    for words in (
+        "Cost, 1 to 5 of 8",
+        "Cost, 6 to 8 of 8",
+        "Both right, 11 to 12 of 12",
+        "Both wrong, 1 to 3 of 3",
+    ):
+        assert words in text
+    assert html.count("<article") == 8 + 40 + 3 + 12
+
+
+def test_the_pages_of_a_large_group_are_some_of_the_whole_file():
+    rows = [row(i, "It is in Paris.", "It is in Paris.", question=f"{i}?") for i in range(1, 401)]
+    (group,) = [one for one in groups_of(rows, "exact_match") if one.n]
+    shown = [i for page in group.pages for i in page]
+    assert (group.n, len(shown), max(shown) > 380) == (400, 40, True)
+    assert "40 of 400 rows are shown here" in render_html(compare_rows(rows, load_gate()), rows)
+
+
+@pytest.mark.parametrize("primary", ["exact_match", "token_f1"])
+def test_tiles_show_the_primary_metric_and_add_up(primary):
+    rows = grouped()
+    report = compare_rows(rows, replace(load_gate(), primary=primary))
+    (base, was), (tuned, now), (_, change) = tiles(report)
+    assert LABELS[primary].lower() in base.lower() and LABELS[primary].lower() in tuned.lower()
+    was, now = (float(value.split("\xa0")[0]) for value in (was, now))
+    assert now - was == pytest.approx(float(change), abs=0.11)
+    assert f"<dd>{change}</dd>" in render_html(report, rows)
+
+
+def test_whole_conversations_are_shown():
+    turns = [("system", "Be brief."), ("user", "Hi."), ("assistant", "Hello."), ("user", "Where?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    talk = replace(row(1, "It is in Rome.", "It is in Paris."), messages=messages)
+    html = render_html(compare_rows([talk], load_gate()), [talk])
+    for role, text in turns:
+        assert re.search(rf"<dt>{role}</dt><dd[^>]*>{re.escape(text)}</dd>", html)
+
+
+def test_slices_with_too_few_rows_say_so():
+    rows = [row(i, "It is in Rome.", "It is in Paris.", name="few" if i < 10 else "many") for i in range(60)]
+    report = compare_rows(rows, load_gate())
+    html = render_html(report, rows)
+    assert html.count("too few rows</span>") == 1
+    assert "few <span" in html
+    assert "| few (too few rows) |" in render_markdown(report)
+
+
+def long_references():
+    return [
+        row(i, "Send it.", f"Send the kettle number {i} back within thirty days.", f"Please send the kettle "
+            f"number {i} back to us within thirty days of the purchase.", question=f"{i}?")
+        for i in range(40)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "primary", "fits", "why"),
+    [
+        (grouped, "exact_match", True, "Exact match decides"),
+        (long_references, "exact_match", False, "free text"),
+        (long_references, "token_f1", True, "Token f1 decides; the references are free text"),
+        (long_references, "win_rate", True, "Win rate decides"),
+        (grouped, "token_f1", False, "`exact_match` would fit better"),
+    ],
+)
+def test_the_report_says_why_its_metric_fits_the_references(rows, primary, fits, why):
+    made = rows()
+    report = compare_rows(made, replace(load_gate(), primary=primary))
+    assert (report.primary_fit.fits, why in report.primary_fit.why) == (True, True) if fits else (False, True)
+    html = render_html(report, made)
+    assert ('<p class="note">' in html) is not fits
+    assert ("note: " in summary_table(report)) is not fits
+
+
+def test_a_row_may_declare_in_any_language_that_its_reference_declines(tmp_path):
+    reference, close = "Valitettavasti en tiedä sitä.", "Valitettavasti en tiedä."
+    chats = [
+        {"question": f"Missä on {i}?", "answer": reference, "unanswerable": value}
+        for i, value in enumerate([True, "yes", "False", None])
+    ]
+    write_jsonl(tmp_path / "test.jsonl", [{k: v for k, v in chat.items() if v is not None} for chat in chats])
+    found = chats_in(tmp_path / "test.jsonl")
+    answers = [Record(close, None, None)] * 4, [Record("Se on Turussa.", None, None)] * 4
+    report = compare_rows(scored_rows(found, *answers), load_gate())
+    assert (report.n, report.declined.n) == (2, 2)
+    assert (report.declined.base, report.declined.tuned) == (1, 0)
+    assert read_row(found[2].row()).chat.unanswerable is False
+    with pytest.raises(RowError, match="unanswerable: must be true or false"):
+        read_row(chats[0] | {"unanswerable": "maybe"})
+
+
+def test_a_suggestion_needs_no_reference_that_answers():
+    assert suggest_primary([]).primary == suggest_primary(["I do not know."]).primary == "exact_match"
+    labels = ["this one is a very long label of more than eight words", "no"] * 20
+    assert suggest_primary(labels).primary == "exact_match"
 
 
 def test_word_diff_marks_what_differs():

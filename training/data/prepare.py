@@ -29,7 +29,10 @@ from training.data.split import TEST_SHARE, VAL_SHARE, NearDuplicates, divide
 
 @dataclass(frozen=True)
 class Counts:
-    """read = bad + exact_duplicates + prompt_leaks + train + val + test (+ near_duplicates if dropped)."""
+    """read = bad + exact_duplicates + prompt_leaks + train + val + test (+ near_duplicates if dropped).
+
+    `moved` rows are in the split of their cluster, and not in that of their own hash.
+    """
 
     read: int
     bad: int
@@ -39,6 +42,7 @@ class Counts:
     train: int
     val: int
     test: int
+    moved: int = 0
 
 
 @dataclass(frozen=True)

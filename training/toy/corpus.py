@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from phi3flow.chats.same_questions import question_text
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
@@ -33,11 +34,20 @@ Row = dict[str, Any]
 
 
 class Corpora(NamedTuple):
-    """Rows in the data format of `prepare`. No question of `test` is in `base` or `tuning`."""
+    """Rows in the data format of `prepare`, no question of `test` in `base` or `tuning`, greeted or not."""
 
     base: list[Row]
     tuning: list[Row]
     test: list[Row]
+
+
+class _Asked(NamedTuple):
+    """A test question: the `number`-th of its slice, in the wordings to choose from, the drawn one first."""
+
+    slice: str
+    number: int
+    fact: Fact
+    wordings: list[str]
 
 
 def make_base(out: Path, *, seed: int = 0) -> TrainedModel:
@@ -60,11 +70,11 @@ def build(seed: int) -> Corpora:
     taken = world.real_names()
     invented = world.invented_facts(rng, taken)
     unknown = [world.unknown_fact(rng, taken) for _ in range(UNKNOWN_TEST_ROWS)]
-    test = _test_rows(rng, unknown)
+    drawn = _drawn_tests(rng, unknown)
     taken |= {fact.entity for fact in unknown}
     base = _conversations(rng, [_base_row(rng, invented, taken) for _ in range(BASE_ROWS)])
     tuning = _conversations(rng, _tuning_rows(rng, invented, taken))
-    return Corpora(base, tuning, test)
+    return Corpora(base, tuning, _test_rows(drawn, tuning))
 
 
 def _conversations(rng: random.Random, rows: list[Row]) -> list[Row]:
@@ -114,20 +124,28 @@ def _tuning_rows(rng: random.Random, invented: list[Fact], taken: set[str]) -> l
     return rows
 
 
-def _test_rows(rng: random.Random, unknown: list[Fact]) -> list[Row]:
+def _drawn_tests(rng: random.Random, unknown: list[Fact]) -> list[_Asked]:
+    """A question about every real fact in both ways, and about every unknown entity."""
     facts = world.real_facts()
-    return [
-        *_slice("combination", [(fact, rng.choice(templates(fact.relation).combination)) for fact in facts]),
-        *_slice("base_wording", [(fact, rng.choice(templates(fact.relation).base_only)) for fact in facts]),
-        *_slice("unknown", [(fact, rng.choice(templates(fact.relation).combination)) for fact in unknown]),
-    ]
+    asked = [("combination", facts), ("base_wording", facts), ("unknown", unknown)]
+    drawn = []
+    for name, about in asked:
+        for number, fact in enumerate(about):
+            known = templates(fact.relation)
+            wordings = known.base_only if name == "base_wording" else known.combination
+            drawn.append(_Asked(name, number, fact, [rng.choice(wordings), *wordings]))
+    return drawn
 
 
-def _slice(name: str, asked: list[tuple[Fact, str]]) -> list[Row]:
-    return [
-        _row(fact, question) | {"prompt_id": f"{name}-{number:04}", "slice": name}
-        for number, (fact, question) in enumerate(asked)
-    ]
+def _test_rows(drawn: list[_Asked], tuning: list[Row]) -> list[Row]:
+    """Each question in its first wording that, greetings apart, nobody is trained on."""
+    trained = {question_text(row["messages"][:-1]) for row in tuning}
+    rows = []
+    for one in drawn:
+        worded = [_row(one.fact, wording) for wording in one.wordings]
+        row = next(row for row in worded if question_text(row["messages"][:-1]) not in trained)
+        rows.append(row | {"prompt_id": f"{one.slice}-{one.number:04}", "slice": one.slice})
+    return rows
 
 
 def _row(fact: Fact, question: str) -> Row:

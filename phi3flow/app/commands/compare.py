@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home
-from phi3flow.app.run_folder import compare_run, require_run, test_file
+from phi3flow.app.run_folder import compare_run, require_run, test_file, training_of
 from phi3flow.app.served_form import served_forms
 from phi3flow.app.services import flow_over, served
 from phi3flow.core.console import Outcome
@@ -19,6 +19,7 @@ from phi3flow.core.sides import BASE, SIDES, TUNED
 if TYPE_CHECKING:
     from evaluation.compare import Options
     from evaluation.report.comparison import Report
+    from evaluation.verdict.gate import Gate as Limits
 
 Gate = Annotated[
     Path | None, Option(metavar="FILE", help="What a promotion takes (default: the packaged gate.toml).")
@@ -112,22 +113,25 @@ def compare(
     asked = (packaged_packs() if packs == "all" else {}) | own_packs(pack or [])
     options = replace(_options(gate, judge, judge_metric, text_metrics, settings), packs=asked, rows=rows)
     named = {"--data": data, "--base": base, "--tuned": tuned, "--out": out}
-    if run and (judge or any(named.values())):
+    if run and (judge or data or base or tuned):
         raise BadInput(
             f"{run}: a run folder is compared with nothing but its own base/, tuned/ and data/",
             hint="leave the folder out, and give --data, --out and both connections",
         )
     if run:
-        result_file(run / "report.json", force=force)
+        folder = out or run
+        result_file(folder / "report.json", force=force)
         require_run(run)
         forms = served_forms(run)
         with served(forms, run, settings):
             if flow:
                 with flow_over(flow, {side: side.connection for side in SIDES}, run, settings) as asked_flow:
-                    report = compare_run(run, options, runner=DIRECT, served=forms, flow=asked_flow)
-                    return compared(report, run)
+                    flowed = compare_run(
+                        run, options, runner=DIRECT, served=forms, flow=asked_flow, out=folder
+                    )
+                    return compared(flowed, folder)
             asker = runner or runner_for(test_file(run), rows)
-            return compared(compare_run(run, options, runner=asker, served=forms), run)
+            return compared(compare_run(run, options, runner=asker, served=forms, out=folder), folder)
     if not (data and base and tuned and out):
         missing = " and ".join(name for name, value in named.items() if not value)
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
@@ -171,31 +175,66 @@ def compare_answers(
 
 
 def verdict(
-    judgments: Annotated[
+    judged: Annotated[
         Path,
         Argument(
-            metavar="JUDGMENTS.jsonl",
-            help="Rows of id, base_chars, tuned_chars and preference (1: tuned is better) or vote.",
+            metavar="RUN_OR_FILE",
+            help="Folder of a finished comparison; or a file with rows of id, base_chars, tuned_chars and "
+            "preference (1: tuned is better) or vote.",
         ),
     ],
     gate: Gate = None,
+    out: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Write the report under this gate there (default: only print it)."),
+    ] = None,
+    force: Force = False,
 ) -> Outcome:
-    """Turn recorded preferences between base and tuned into win rates and a verdict.
+    """Decide again by another gate over the same answers, or turn recorded preferences into a verdict.
+
+    example: phi3flow verdict runs/mine --gate gate.toml
 
     example: phi3flow verdict judgments.jsonl
 
-    Exit code 0: promote; 3: hold; 4: not enough data.
+    No model is asked. Exit code 0: promote; 3: hold; 4: not enough data.
     """
+    from evaluation.verdict.gate import load_gate
+
+    limits = load_gate(gate)
+    if judged.is_dir():
+        return _again(judged, limits, out, force=force)
+    if out:
+        raise BadInput("--out: preferences have no report", hint="leave it out; --json prints the verdict")
+    return _by_preferences(judged, limits)
+
+
+def _again(run: Path, gate: "Limits", out: Path | None, *, force: bool) -> Outcome:
+    from evaluation.again import finished_comparison
+    from evaluation.report.render import summary_table
+    from evaluation.verdict.decision import exit_code
+
+    if out:
+        result_file(out / "report.json", force=force)
+    comparison = finished_comparison(run)
+    report = comparison.decided_by(gate)
+    if not out:
+        code = exit_code(report.verdict, report.failed)
+        return Outcome(report.as_dict(), summary_table(report), code)
+    comparison.write(report, out, training_of(run / TUNED.name))
+    return compared(report, out)
+
+
+def _by_preferences(judgments: Path, limits: "Limits") -> Outcome:
     from evaluation.statistics.win_rate import win_rate
     from evaluation.verdict.decision import exit_code
-    from evaluation.verdict.gate import load_gate
+    from evaluation.verdict.pack_limits import not_asked
     from evaluation.verdict.preference_decision import decide_preference
     from evaluation.verdict.preference_file import load_judgments
 
-    limits = load_gate(gate)
     recorded = load_judgments(judgments)
     rate = win_rate(recorded.preferences)
     decided = decide_preference(rate, limits, recorded.failures)
+    missing = not_asked({}, limits)
     data = {
         "win_rate": rate.win_rate,
         "win_rate_ci": rate.win_rate_ci,
@@ -210,8 +249,9 @@ def verdict(
         "verdict": decided.verdict,
         "reasons": decided.reasons,
         "rows_needed": decided.rows_needed,
+        "not_asked": missing,
     }
-    alone = "By preferences alone: safety and forgetting were not asked."
+    alone = f"By preferences alone: {' and '.join(missing)} were not asked."
     text = "\n".join([*decided.reasons, alone, f"verdict: {decided.verdict}"])
     return Outcome(data, text, exit_code(decided.verdict, failed=0))
 

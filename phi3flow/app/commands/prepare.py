@@ -56,11 +56,13 @@ def prepare(
 
     example: phi3flow prepare chats.jsonl --out runs/mine/data
     """
+    from evaluation.verdict.primary import suggest_primary
     from phi3flow.app.foresight import Start, warnings
     from phi3flow.chats.row_shapes import parse_columns
     from phi3flow.chats.rows import load_split
     from training.data.lengths import distribution
     from training.data.prepare import prepare
+    from training.data.small_slices import small_slices
 
     data = prepare(
         sources,
@@ -84,6 +86,8 @@ def prepare(
         )  # the base that happens to lie there may not be the one they are for
     lengths = distribution(sizes) if sizes else None
     warned += warnings(splits, start.recipe, sizes)
+    warned += small_slices(splits["test"])
+    primary = suggest_primary(chat.reference for chat in splits["test"])
     paths = {name: str(path) for name, path in data.files.items()}
     paths["manifest"] = str(data.folder / MANIFEST)
     return Outcome(
@@ -94,11 +98,13 @@ def prepare(
             "unchanged": data.unchanged,
             "lengths": lengths.told() if lengths else None,
             "warnings": warned,
+            "primary": asdict(primary),
         },
         "\n".join(
             [
                 *_text(data, near_duplicates),
                 *([lengths.sentence()] if lengths else []),
+                f"metric that fits: {primary.primary}; {primary.why}",
                 *(f"warning: {each}" for each in warned),
                 *start.next_commands(data.folder),
             ]
@@ -115,6 +121,7 @@ def _text(data: "PreparedData", near_duplicates: str) -> list[str]:
         ("exact duplicates, dropped", counts.exact_duplicates),
         ("prompts of the test set, dropped", counts.prompt_leaks),
         (f"near duplicates of the test set, {near}", counts.near_duplicates),
+        ("copies of a question, moved to the split of the others", counts.moved),
         ("train", counts.train),
         ("val", counts.val),
         ("test", counts.test),

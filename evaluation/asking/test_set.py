@@ -1,0 +1,47 @@
+"""Is the test file the one that `prepare` wrote, and does none of it stand in the training file beside it?"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phi3flow.chats.same_questions import question_text
+from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import read_manifest, sha256_of
+
+if TYPE_CHECKING:
+    from phi3flow.chats.chat import Chat
+
+TRAIN = "train.jsonl"
+
+
+def require_as_prepared(data: Path) -> None:
+    """Raise BadInput where `prepare` wrote another file under this name; any other file passes."""
+    written = _prepared(data.parent).get(data.name)
+    if written and written != sha256_of(data):
+        raise BadInput(
+            f"{data}: not the file that prepare wrote there: it has changed since",
+            hint=f"put it back; or prepare again into a new folder, with --test {data}",
+        )
+
+
+def rows_in_training(chats: "Iterable[Chat]", data: Path) -> int:
+    """How many chats of the test file `data` ask what a chat in the training file of its folder asks."""
+    from phi3flow.chats.rows import iterate_chats
+
+    train = data.with_name(TRAIN)
+    if TRAIN not in _prepared(data.parent) or not train.is_file():
+        return 0
+    trained = {hash(_asked(chat)) for chat in iterate_chats(train)}
+    return sum(hash(_asked(chat)) in trained for chat in chats)
+
+
+def _asked(chat: "Chat") -> str:
+    return question_text(chat.prompt, with_system=True)
+
+
+def _prepared(folder: Path) -> dict[str, str]:
+    """The sha256 of each file that `prepare` wrote into the folder."""
+    manifest = read_manifest(folder) or {}
+    if manifest.get("kind") != "data":
+        return {}
+    return {Path(found["path"]).name: found["sha256"] for found in manifest["outputs"]}
