@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from phi3flow.chats.template_check import keep_system
 from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest, translating
+from training.models.whole_weights import require_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +24,9 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTok
             f"{model}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
         )
     with _loading("tokenizer", model, revision):
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=revision or "main", trust_remote_code=False
+        )
     if tokenizer.chat_template is None:
         raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
     keep_system(tokenizer)
@@ -40,7 +43,9 @@ def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig
             hint=f"phi3flow base --pretrained --out {shlex.quote(model)}",
         )
     with _loading("configuration", model, revision):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model, revision=revision or "main")
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            model, revision=revision or "main", trust_remote_code=False
+        )
     return config
 
 
@@ -52,7 +57,10 @@ def load_model(
     attention: str = "sdpa",
     four_bit: bool = False,
 ) -> "PreTrainedModel":
-    """The causal language model, its weights in `weights` (fp32 or bf16) or 4-bit NF4. Raises BadInput."""
+    """The causal language model, its weights in `weights` (fp32 or bf16) or 4-bit NF4.
+
+    Raises BadInput, also for files that lack a tensor of the model.
+    """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -61,14 +69,19 @@ def load_model(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
     with _loading("model", model, revision):
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        loaded: PreTrainedModel
+        loaded, info = AutoModelForCausalLM.from_pretrained(
             model,
             config=config,
             revision=revision or "main",
+            trust_remote_code=False,
             dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[weights],
             attn_implementation=attention,
             quantization_config=quantized if four_bit else None,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that `info` names them
         )
+    require_whole(model, info)
     return loaded
 
 
@@ -123,6 +136,11 @@ def _explained(error: Exception, what: str, model: str, revision: str | None) ->
         RevisionNotFoundError,
     )
 
+    if "custom code" in str(error):
+        return BadInput(
+            f"{model}: the {what} needs code that the model brings along, which phi3flow never runs",
+            hint="use a model that transformers knows by itself, such as a Phi-3",
+        )
     causes, page = _causes(error), f"https://huggingface.co/{model}"
     if _any(causes, GatedRepoError):
         return BadInput(
