@@ -97,7 +97,12 @@ def _convert(model: Path, work: Path) -> None:
         logging.disable(logging.WARNING)
         try:
             converted = OVModelForCausalLM.from_pretrained(
-                model, export=True, compile=False, load_in_8bit=False, local_files_only=True
+                model,
+                export=True,
+                compile=False,
+                load_in_8bit=False,
+                local_files_only=True,
+                trust_remote_code=False,
             )
         finally:
             logging.disable(logging.NOTSET)

@@ -24,9 +24,7 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTok
             f"{model}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
         )
     with _loading("tokenizer", model, revision):
-        tokenizer = AutoTokenizer.from_pretrained(
-            model, revision=revision or "main", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main", trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
     keep_system(tokenizer)
