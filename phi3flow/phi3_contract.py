@@ -603,7 +603,7 @@ def _retry_after(value: str) -> float | None:
         return float(value)
     try:
         return max((parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds(), 0.0)
-    except (ValueError, TypeError):  # TypeError: a date without a zone
+    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
         return None
 
 
