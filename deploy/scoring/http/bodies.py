@@ -80,7 +80,13 @@ class Body(BaseModel):
 
     @classmethod
     def _changes_nothing(cls, name: str, value: Any) -> bool:
-        return value is None or name in cls.IGNORED or value in cls.NEUTRAL.get(name, ())
+        neutral = cls.NEUTRAL.get(name, ())
+        return value is None or name in cls.IGNORED or any(_is_same(value, each) for each in neutral)
+
+
+def _is_same(value: Any, neutral: Any) -> bool:
+    """Python takes true for 1 and 0 for false; a client that sends one for the other means something else."""
+    return isinstance(value, bool) is isinstance(neutral, bool) and bool(value == neutral)
 
 
 def _joined(content: Any) -> Any:
