@@ -40,6 +40,12 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def leads_out(path: Path, *roots: Path) -> bool:
+    """Whether a path, its links followed, ends outside of all these folders."""
+    end = path.resolve()
+    return not any(end.is_relative_to(root.resolve()) for root in roots)
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as stream:
         stream.write(text)
