@@ -10,7 +10,6 @@ failed.
 """
 
 import json
-import math
 import os
 import time
 from array import array
@@ -30,6 +29,7 @@ SHAPE = '{"line": 1, "answer": "It is in Paris."}'
 NOT_RECORDED = "no answer is recorded"
 NAMES = ("line", "prompt_id", "id")
 SYNC_SECONDS = 1.0
+MOST = 1e12  # seconds, or tokens
 
 
 def open_answers(path: Path, chats: Sequence[Chat]) -> Lazy[Record]:
@@ -76,8 +76,8 @@ def _record(row: dict[str, Any]) -> Record:
 def _number(field: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise RowError(field, "must be a number, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
+        raise RowError(field, f"must be a number from 0 to {MOST:g}")
     return float(value)
 
 

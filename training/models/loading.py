@@ -3,6 +3,7 @@
 import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from phi3flow.chats.template_check import keep_system
@@ -106,8 +107,6 @@ def served_context(config: "PreTrainedConfig") -> int:
 
 def _loading(what: str, model: str, revision: str | None) -> AbstractContextManager[None]:
     """Turn the errors of transformers and the hub client into one sentence and what to do."""
-    from httpx import HTTPError
-    from safetensors import SafetensorError
 
     def missing_package(error: Exception) -> Exception:
         return BadInput(
@@ -115,11 +114,17 @@ def _loading(what: str, model: str, revision: str | None) -> AbstractContextMana
             hint='install it, or set attention = "sdpa" and four_bit = false in the recipe',
         )
 
+    def pickled(error: Exception) -> Exception:
+        return BadInput(
+            f"{model}: its weights are a pickle that cannot be read without running what is in it",
+            hint="use the model's safetensors files",
+        )
+
     def unusable(error: Exception) -> Exception:
         return _explained(error, what, model, revision)
 
-    failures: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, HTTPError, SafetensorError)
-    return translating({ImportError: missing_package, **dict.fromkeys(failures, unusable)})
+    # Exception: a tokenizer.json or config.json of another shape fails in many ways inside transformers.
+    return translating({ImportError: missing_package, UnpicklingError: pickled, Exception: unusable})
 
 
 def _explained(error: Exception, what: str, model: str, revision: str | None) -> Phi3flowError:
