@@ -24,7 +24,9 @@ STOPPED_REQUESTS = 3  # requests that missed theirs: one question may be too muc
 PATIENCE_SECONDS = (
     900.0  # without any answer for this long, a request fails although the endpoint asks to wait
 )
+LONGEST_PAUSE_SECONDS = 60.0  # or the deadline, if that is longer; then the endpoint is asked again
 STOPPED = "the endpoint has stopped answering"
+REFUSES = f"the endpoint has asked to wait for {PATIENCE_SECONDS / 60:.0f} minutes, and answered nothing"
 
 
 class Pace(Pause):
@@ -47,16 +49,19 @@ class Pace(Pause):
         self._stopped = False
 
     def extend(self, seconds: float) -> None:
-        """The endpoint is overloaded and asks to wait: also reduce the limit, once for each pause."""
+        """The endpoint is overloaded and asks to wait: also reduce the limit, once for each pause.
+
+        It is asked again after a minute or its deadline, whatever it wants: it may want a day.
+        """
         began = -float("inf") if self.seconds_left() else time.monotonic()
-        super().extend(seconds)
+        super().extend(min(seconds, max(LONGEST_PAUSE_SECONDS, self.deadline)))
         self._alive()
         self._slow_down(began)
 
     def ask(self, request: Callable[[], T], failed: Callable[[T], bool]) -> T:
         """Call `request` when it is its turn, and again if it was too slow or came into a pause.
 
-        Raises TimedOut if the endpoint has stopped answering.
+        Raises TimedOut if the endpoint has stopped answering, or has only asked to wait for too long.
         """
         tries = 0
         while True:
@@ -79,15 +84,17 @@ class Pace(Pause):
                 return result
 
     def _begin(self) -> float:
-        """Wait for the end of the endpoint's pause and for a free place."""
+        """Wait for the end of the endpoint's pause and for a free place. Raises TimedOut."""
         with self._changed:
             while True:
                 if self._stopped:
                     raise TimedOut(STOPPED)
                 pause = self.seconds_left()
+                if pause and self._patience() <= 0:
+                    raise TimedOut(REFUSES)
                 if not pause and self.in_flight < max(1, int(self.limit)):
                     break
-                self._changed.wait(pause or None)
+                self._changed.wait(min(pause, self._patience()) if pause else None)
             self.in_flight += 1
             began = time.monotonic()
             self._unanswered = began if self._unanswered is None else self._unanswered
@@ -125,8 +132,12 @@ class Pace(Pause):
     def _again(self, missed: bool, tries: int) -> bool:
         if self._stopped:
             return False
-        paused = self.seconds_left() > 0 and time.monotonic() - self._last_answer < PATIENCE_SECONDS
+        paused = self.seconds_left() > 0 and self._patience() > 0
         return paused or (missed and tries < TRIES)
+
+    def _patience(self) -> float:
+        """Seconds for which lines still wait while the endpoint asks them to."""
+        return self._last_answer + PATIENCE_SECONDS - time.monotonic()
 
     def _slow_down(self, began: float) -> None:
         """Halve the limit, unless a request that `began` at that time could not know the present one."""

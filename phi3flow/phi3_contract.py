@@ -46,6 +46,7 @@ ERROR_BYTES = 4096  # how much of an error's body is read
 REASON_CHARACTERS = 300  # of the reason that an endpoint gives for a refusal
 FLOW_FAILURE = "Execution failure in"  # how Prompt flow begins to tell of an exception in a node
 SHAPE_WORDS = ("input_data", "ield required")  # in a refusal of a body that has another contract's fields
+HALF_CHARACTER = "the answer holds half a surrogate pair"  # valid in JSON, and no text
 READ_BYTES = 16  # bytes per read; the deadline is checked after each
 
 
@@ -316,7 +317,8 @@ class Endpoint:
                 yield self._whole(response, deadline, dialect.reply).text
                 return
             lines = _until(deadline, response.iter_lines(chunk_size=1))
-            yield from _deltas(lines, dialect.delta, needs_done=self.contract == "openai")
+            pieces = _deltas(lines, dialect.delta, needs_done=self.contract == "openai")
+            yield from pieces if self.contract == "promptflow" else _whole_characters(pieces)
 
     def _open(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
         """Send, and retry until status 200, a final error, or too little time for another try."""
@@ -478,7 +480,7 @@ def _given(**values: Any) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("the answer is not text")
-    return value
+    return _paired(value)
 
 
 def _reply_openai(reply: Any) -> Reply:
@@ -580,6 +582,28 @@ def _deltas(lines: Iterator[bytes], delta: Callable[[Any], str], *, needs_done: 
         raise CutOff("the stream ended before the answer was complete")
 
 
+def _whole_characters(pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces of one answer; a surrogate pair that two of them share is kept together. Raises Garbled."""
+    held = ""
+    for piece in pieces:
+        text = held + piece
+        held = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        if whole := text.removesuffix(held):
+            yield _paired(whole)
+    if held:
+        raise Garbled(HALF_CHARACTER)
+
+
+def _paired(text: str) -> str:
+    """Text whose surrogates are joined to characters. Raises Garbled for one that stands alone."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise Garbled(HALF_CHARACTER) from None
+
+
 def _was_dropped(error: requests.ConnectionError) -> bool:
     """Whether the server closed an open connection before it answered. Asking again is safe then."""
     return bool(error.args) and isinstance(error.args[0], ProtocolError)
@@ -603,7 +627,7 @@ def _retry_after(value: str) -> float | None:
         return float(value)
     try:
         return max((parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds(), 0.0)
-    except (ValueError, TypeError):  # TypeError: a date without a zone
+    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
         return None
 
 

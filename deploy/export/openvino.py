@@ -12,7 +12,8 @@ from deploy.scoring.engines.openvino_worker import silence_openvino
 from phi3flow.chats.system_prompt import FIELD as SYSTEM_PROMPT
 from phi3flow.chats.system_prompt import recorded_system_prompt
 from phi3flow.core.console import say
-from phi3flow.core.errors import Phi3flowError, translating
+from phi3flow.core.errors import BadInput, Phi3flowError, translating
+from phi3flow.core.files import leads_out
 from phi3flow.core.jsonl import read_jsonl
 from phi3flow.core.lineage import Artifact, new_output, write_manifest
 from training.models.loading import LICENCES
@@ -66,6 +67,7 @@ def _export(model: Path, work: Path, bits: Bits | None) -> Exported:
     silence_openvino()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    _copied(model)
     tokenizer, loaded = load_tokenizer(str(model)), load_model(str(model))
     prompts = fixed_prompts(tokenizer)
     if (model / PROBES).is_file():
@@ -97,7 +99,12 @@ def _convert(model: Path, work: Path) -> None:
         logging.disable(logging.WARNING)
         try:
             converted = OVModelForCausalLM.from_pretrained(
-                model, export=True, compile=False, load_in_8bit=False, local_files_only=True
+                model,
+                export=True,
+                compile=False,
+                load_in_8bit=False,
+                local_files_only=True,
+                trust_remote_code=False,
             )
         finally:
             logging.disable(logging.NOTSET)
@@ -112,10 +119,20 @@ def _not_installed(error: Exception) -> Phi3flowError:
 
 
 def _copy_files(model: Path, work: Path) -> None:
-    for pattern in COPIED:
-        for file in model.glob(pattern):
-            if file.is_file():
-                shutil.copy2(file, work / file.name)
+    for file in _copied(model):
+        shutil.copy2(file, work / file.name)
+
+
+def _copied(model: Path) -> list[Path]:
+    """Raises BadInput for a link that leads out of the model; those of the hub's cache lead to its blobs."""
+    cached = model.resolve().parents[1] if model.resolve().parent.name == "snapshots" else model
+    files = [file for pattern in COPIED for file in sorted(model.glob(pattern)) if file.is_file()]
+    for file in files:
+        if leads_out(file, cached):
+            raise BadInput(
+                f"{file}: a link that leads out of the model's folder", hint="put the file itself there"
+            )
+    return files
 
 
 def _require_equal(answers: dict[str, str], expected: dict[str, str]) -> None:

@@ -12,7 +12,6 @@ that answers another one is refused.
 
 import hashlib
 import json
-import math
 import os
 import time
 from array import array
@@ -32,6 +31,7 @@ SHAPE = '{"line": 1, "answer": "It is in Paris."}'
 NOT_RECORDED = "no answer is recorded"
 NAMES = ("line", "prompt_id", "id")
 SYNC_SECONDS = 1.0
+MOST = 1e12  # seconds, or tokens
 
 
 class Answers(Lazy[Record]):
@@ -108,8 +108,8 @@ def _record(row: dict[str, Any]) -> Record:
 def _number(field: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise RowError(field, "must be a number, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
+        raise RowError(field, f"must be a number from 0 to {MOST:g}")
     return float(value)
 
 

@@ -5,7 +5,6 @@ line of JSON for each answer. Run the same command again after a kill: it keeps 
 failed lines again. A `Pace` decides how many requests each endpoint gets at once.
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from flows.chat.chat_answer import stream_answer
 from flows.compare.compare_answer import timed_answer
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json, write_json
+from phi3flow.core.folder_lock import writing
 from phi3flow.core.lineage import sha256_of
 from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import (
@@ -127,13 +127,7 @@ def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:
 
 def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:
     """Lock `folder` until `stack` closes, and check that it belongs to this run."""
-    lock = stack.enter_context((folder / "lock").open("ab"))
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BadInput(
-            f"{folder}: another run is writing there", hint="wait for it, or choose another --out"
-        ) from None
+    stack.enter_context(writing(folder))
     path = folder / "run.json"
     if not path.exists():
         write_json(path, identity)

@@ -4,6 +4,7 @@ Each verb is a function in `phi3flow.app.commands` that returns an `Outcome`. It
 verb is called: `phi3flow --help` imports none of them.
 """
 
+import errno
 import json
 import logging
 import os
@@ -69,6 +70,19 @@ HELP = """From a file of chats to a fine-tuned Phi-3 that answers through Prompt
 
 start with: phi3flow demo
 """
+# What a machine refuses: space, rights, a read-only disk. Other errors of the system are bugs.
+MACHINE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ENOTDIR,
+    }
+)
 POSIX = ("fcntl", "resource")  # modules of Python that Windows lacks
 WSL = "wsl --install, then docs/install.md inside it"
 # The modules that an extra installs.
@@ -107,8 +121,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _explain(Phi3flowError(f"{error.name} is not installed", install_command([extra])))
     except Exception as error:
         if not hasattr(error, "hint"):
-            raise
+            error = trouble_of_the_machine(error)
         return _explain(error)
+
+
+def trouble_of_the_machine(error: Exception) -> Phi3flowError:
+    """A full or read-only disk, missing rights, a locked database in one sentence. Raises any other error."""
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        told = (error.strerror or type(error).__name__).lower()
+        return Phi3flowError(f"{where}{told}", "df -h . shows what the disk has left; or write elsewhere")
+    import sqlite3
+
+    cause = getattr(error, "orig", error)  # Prompt flow's store wraps it
+    if isinstance(cause, sqlite3.Error):
+        return Phi3flowError(
+            f"a database cannot be used: {cause}",
+            "end other phi3flow and pf commands and try again; a broken one is replaced once it is removed",
+        )
+    raise error
 
 
 def program() -> Group:

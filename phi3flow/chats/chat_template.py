@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ZERO_WIDTH_SPACE = "\u200b"
+SHOWN = 300  # characters of a template's own words
 Tools = Sequence[Mapping[str, Any]]
 
 
@@ -77,14 +78,18 @@ def _applied(
 
 @contextmanager
 def _refusals() -> Iterator[None]:
+    """A template is a program: what it raises itself, and what goes wrong in it, becomes one sentence."""
     from jinja2 import TemplateError
 
     try:
         yield
     except TemplateError as error:
         raise TemplateRefused(
-            f"the model's chat template refuses these messages: {first_line(error)}"
+            f"the model's chat template refuses these messages: {first_line(error)[:SHOWN]}"
         ) from error
+    except Exception as error:
+        told = f"{type(error).__name__}: {first_line(error)[:SHOWN]}"
+        raise TemplateRefused(f"the model's chat template fails on these messages: {told}") from error
 
 
 def encode_example(

@@ -10,8 +10,8 @@ MERGE = (
     "import sys; from peft import AutoPeftModelForCausalLM as Adapted; "
     "from transformers import AutoTokenizer; "
     "adapters, base, out = sys.argv[1:]; "
-    "Adapted.from_pretrained(adapters).merge_and_unload().save_pretrained(out); "
-    "AutoTokenizer.from_pretrained(base).save_pretrained(out)"
+    "Adapted.from_pretrained(adapters, trust_remote_code=False).merge_and_unload().save_pretrained(out); "
+    "AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(out)"
 )
 
 

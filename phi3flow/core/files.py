@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,26 @@ def replacing(path: Path) -> Iterator[TextIO]:
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A new folder for its owner alone, removed at the end, and at the start if a killed run left it.
+
+    Its name is fixed, so the caller holds the lock of the folder that it belongs to.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700, parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def leads_out(path: Path, *roots: Path) -> bool:
+    """Whether a path, its links followed, ends outside of all these folders."""
+    end = path.resolve()
+    return not any(end.is_relative_to(root.resolve()) for root in roots)
 
 
 def write_text(path: Path, text: str) -> None:

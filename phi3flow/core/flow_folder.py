@@ -4,17 +4,21 @@ Flows are run, served and built from such copies, because Prompt flow writes inp
 the flow's folder, and the packaged one may be read-only.
 """
 
+import shlex
 import shutil
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import BadInput, nearest
+from phi3flow.core.files import leads_out
 from phi3flow.core.service_stack import LOOPBACK
 
 FLOWS = ("chat", "compare", "grade")
 SHIPPED = (*FLOWS, "tutorial")  # the last for clients of Microsoft's tutorials alone
 DAG = "flow.dag.yaml"
+_HIDDEN = shutil.ignore_patterns("__pycache__", ".*")
 
 
 def resolve_flow(name: str, target: Path, *, connection: str | None = None, system: str = "") -> Path:
@@ -30,16 +34,19 @@ def resolve_flow(name: str, target: Path, *, connection: str | None = None, syst
 
 
 def resolve_folder(source: Path, target: Path, *, connection: str | None = None, system: str = "") -> Path:
-    """The same for any flow folder. Raises BadInput for one that the cloud could not read."""
+    """The same for any flow folder. Raises BadInput for one that the cloud could not read.
+
+    Also for a link or an include that leads out of the flow's folder and of the current one (of the packages,
+    for our own flows): what is copied may be uploaded.
+    """
     _check_dag(source)
+    ours = Path(str(files("flows"))).parent
+    project = Path.cwd() if leads_out(source, ours / "flows") else ours
+    _check_links(source, source, project)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__*__*", ".*"))
     for include in _rewrite_dag(target / DAG, connection, system):
-        if not (source / include).exists():
-            raise BadInput(
-                f"{source / DAG}: additional_includes: {include} does not exist",
-                hint="correct the path, which is relative to the flow's folder",
-            )
-        copy = shutil.copytree if (source / include).is_dir() else shutil.copy
+        _check_include(source, include, project)
+        copy = partial(shutil.copytree, ignore=_HIDDEN) if (source / include).is_dir() else shutil.copy
         copy(source / include, target / Path(include).name)
     return target
 
@@ -67,6 +74,35 @@ def resolve_chat_flow(source: Path, target: Path, *, connection: str | None = No
             hint="let its nodes name one connection, or leave RUN and --connection out",
         )
     return resolve_folder(source, target, connection=connection, system=system)
+
+
+def _check_include(source: Path, include: str, project: Path) -> None:
+    """Raise BadInput for an include that is not there, hidden, or outside of the project."""
+    found, field = source / include, f"{source / DAG}: additional_includes: {include}"
+    if not found.exists():
+        raise BadInput(
+            f"{field} does not exist", hint="correct the path, which is relative to the flow's folder"
+        )
+    hidden = any(part.startswith(".") for part in Path(include).parts if part != "..")
+    if hidden or leads_out(found, source, project):
+        where = "is hidden" if hidden else f"leads out of {project}"
+        raise BadInput(f"{field} {where}", hint=f"copy it into {source}")
+    _check_links(found, source, project)
+
+
+def _check_links(folder: Path, source: Path, project: Path) -> None:
+    """Raise BadInput for a link below `folder` that leads out: copied, it is the file that it leads to."""
+    folders, seen = [folder], set[Path]()
+    while folders:
+        for path in filter(Path.is_symlink, folders.pop().rglob("*")):
+            if leads_out(path, source, project):
+                raise BadInput(
+                    f"{path}: a link that leads out of {project}",
+                    hint=f"put the file itself there, or remove the link: rm {shlex.quote(str(path))}",
+                )
+            if path.is_dir() and (end := path.resolve()) not in seen:
+                seen.add(end)
+                folders.append(end)
 
 
 def _check_dag(source: Path) -> None:

@@ -98,9 +98,17 @@ def result_file(path: Path, *, force: bool) -> Path:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder, or None."""
+    """The manifest of a folder, or None. Raises BadInput for a file that is none."""
     path = folder / MANIFEST
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        manifest = read_json(path)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not JSON: {error}", hint=f"make {folder} again") from None
+    if not isinstance(manifest, dict):
+        raise BadInput(f"{path}: not a manifest", hint=f"make {folder} again")
+    return manifest
 
 
 def commit() -> str | None:

@@ -39,7 +39,7 @@ def up(browser, demo_run, tmp_path_factory):
         yield ports
         interrupt(process)
     assert all(is_free(port) for port in ports.values())
-    assert not list(demo_run.glob("up/promptflow-*")), "the throw-away Prompt flow home is still there"
+    assert not list(demo_run.glob("up/promptflow*")), "the throw-away Prompt flow home is still there"
 
 
 @pytest.fixture

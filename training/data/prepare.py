@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from phi3flow.chats.chat import Chat
@@ -22,6 +21,7 @@ from phi3flow.chats.near_duplicates import JACCARD, WORDS
 from phi3flow.chats.rows import NO_CHATS_HINT, open_chats, read_chats
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, translating
+from phi3flow.core.files import scratch_folder
 from phi3flow.core.jsonl import CORRECT, write_jsonl
 from phi3flow.core.lineage import Artifact, read_manifest, sha256_of, write_manifest
 from training.data.split import TEST_SHARE, VAL_SHARE, NearDuplicates, divide
@@ -191,29 +191,26 @@ def _write(
     inputs: Sequence[Artifact],
     details: Mapping[str, Any],
 ) -> None:
-    """Write all files beside `out`, then move them there, the manifest last. Raises Phi3flowError."""
+    """Write all files beside `out`, then rename their folder: it appears whole. Raises Phi3flowError."""
 
     def unwritable(error: Any) -> Exception:
         return Phi3flowError(
             f"{out}: cannot be written: {error.strerror}", hint="choose another --out, or free the disk"
         )
 
-    with translating({OSError: unwritable}):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out.parent, prefix=".prepare.") as scratch:
-            files = files_of(Path(scratch))
-            for split, path in files.items():
-                write_jsonl(path, (chat.row() for chat in splits[split]))
-            origins = Path(scratch) / ORIGINS
-            write_jsonl(origins, _origins(splits))
-            outputs = [
-                Artifact(split, (out / path.name).as_posix(), sha256_of(path))
-                for split, path in files.items()
-            ]
-            manifest = write_manifest(Path(scratch), "data", inputs=inputs, outputs=outputs, details=details)
-            out.mkdir(exist_ok=True)
-            for path in (*files.values(), origins, manifest):
-                path.replace(out / path.name)
+    beside = out.with_name(f".{out.name}.prepare")
+    with translating({OSError: unwritable}), scratch_folder(beside) as scratch:
+        work = scratch / out.name
+        work.mkdir()
+        files = files_of(work)
+        for split, path in files.items():
+            write_jsonl(path, (chat.row() for chat in splits[split]))
+        write_jsonl(work / ORIGINS, _origins(splits))
+        outputs = [
+            Artifact(split, (out / path.name).as_posix(), sha256_of(path)) for split, path in files.items()
+        ]
+        write_manifest(work, "data", inputs=inputs, outputs=outputs, details=details)
+        work.replace(out.resolve())
 
 
 def _origins(splits: Mapping[str, Sequence[Chat]]) -> Iterator[dict[str, Any]]:

@@ -100,6 +100,6 @@ def empty_model(run: Run, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedMo
         if run.start is None:
             return starting_model(run, tokenizer)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            load_config(run.start, revision=run.revision)
+            load_config(run.start, revision=run.revision), trust_remote_code=False
         )
         return model

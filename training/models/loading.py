@@ -3,10 +3,12 @@
 import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from phi3flow.chats.template_check import keep_system
 from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest, translating
+from training.models.whole_weights import require_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +25,7 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTok
             f"{model}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
         )
     with _loading("tokenizer", model, revision):
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main", trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
     keep_system(tokenizer)
@@ -40,7 +42,9 @@ def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig
             hint=f"phi3flow base --pretrained --out {shlex.quote(model)}",
         )
     with _loading("configuration", model, revision):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model, revision=revision or "main")
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            model, revision=revision or "main", trust_remote_code=False
+        )
     return config
 
 
@@ -52,7 +56,10 @@ def load_model(
     attention: str = "sdpa",
     four_bit: bool = False,
 ) -> "PreTrainedModel":
-    """The causal language model, its weights in `weights` (fp32 or bf16) or 4-bit NF4. Raises BadInput."""
+    """The causal language model, its weights in `weights` (fp32 or bf16) or 4-bit NF4.
+
+    Raises BadInput, also for files that lack a tensor of the model.
+    """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -61,14 +68,19 @@ def load_model(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
     with _loading("model", model, revision):
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        loaded: PreTrainedModel
+        loaded, info = AutoModelForCausalLM.from_pretrained(
             model,
             config=config,
             revision=revision or "main",
+            trust_remote_code=False,
             dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[weights],
             attn_implementation=attention,
             quantization_config=quantized if four_bit else None,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that `info` names them
         )
+    require_whole(model, info)
     return loaded
 
 
@@ -95,8 +107,6 @@ def served_context(config: "PreTrainedConfig") -> int:
 
 def _loading(what: str, model: str, revision: str | None) -> AbstractContextManager[None]:
     """Turn the errors of transformers and the hub client into one sentence and what to do."""
-    from httpx import HTTPError
-    from safetensors import SafetensorError
 
     def missing_package(error: Exception) -> Exception:
         return BadInput(
@@ -104,11 +114,17 @@ def _loading(what: str, model: str, revision: str | None) -> AbstractContextMana
             hint='install it, or set attention = "sdpa" and four_bit = false in the recipe',
         )
 
+    def pickled(error: Exception) -> Exception:
+        return BadInput(
+            f"{model}: its weights are a pickle that cannot be read without running what is in it",
+            hint="use the model's safetensors files",
+        )
+
     def unusable(error: Exception) -> Exception:
         return _explained(error, what, model, revision)
 
-    failures: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, HTTPError, SafetensorError)
-    return translating({ImportError: missing_package, **dict.fromkeys(failures, unusable)})
+    # Exception: a tokenizer.json or config.json of another shape fails in many ways inside transformers.
+    return translating({ImportError: missing_package, UnpicklingError: pickled, Exception: unusable})
 
 
 def _explained(error: Exception, what: str, model: str, revision: str | None) -> Phi3flowError:
@@ -123,6 +139,11 @@ def _explained(error: Exception, what: str, model: str, revision: str | None) ->
         RevisionNotFoundError,
     )
 
+    if "custom code" in str(error):
+        return BadInput(
+            f"{model}: the {what} needs code that the model brings along, which phi3flow never runs",
+            hint="use a model that transformers knows by itself, such as a Phi-3",
+        )
     causes, page = _causes(error), f"https://huggingface.co/{model}"
     if _any(causes, GatedRepoError):
         return BadInput(

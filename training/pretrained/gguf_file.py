@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.core.errors import BadInput, first_line, translating
+from training.models.whole_weights import require_whole
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -97,8 +98,16 @@ def _model(file: Path) -> "LlamaForCausalLM":
     import torch
     from transformers import AutoModelForCausalLM
 
+    model: LlamaForCausalLM
     with redirect_stderr(StringIO()):  # its progress bar
-        model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+        model, info = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that `info` names them
         )
+    require_whole(str(file), info)
     return model

@@ -63,7 +63,7 @@ class OpenVinoEngine(Engine):
     ) -> None:
         from transformers import AutoConfig, GenerationConfig
 
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         generation_config = GenerationConfig.from_pretrained(folder)
         super().__init__(config, generation_config, tokenizer, max_waiting, on_failure)
         self._max_running = max_running

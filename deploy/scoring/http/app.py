@@ -20,9 +20,10 @@ from deploy.scoring.http.auth import KeyFile, is_authorized
 from deploy.scoring.http.bodies import Body, BodyA, BodyB, ChatBody, CompletionBody, OpenAiBody, Turn
 from deploy.scoring.http.dialects import parse_chat, parse_completion, parse_score, read_json
 from deploy.scoring.http.http_errors import RequestError
+from deploy.scoring.http.rendering import Rendering
 from deploy.scoring.http.replies import EventStream, attended
 from deploy.scoring.http.server_metrics import CONTENT_TYPE
-from deploy.scoring.http.service import Service, encode
+from deploy.scoring.http.service import Service
 
 REQUEST_ID = b"x-request-id"
 ACCEPTABLE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -144,7 +145,7 @@ async def score(request: Request) -> Response:
             asked, parameters = [body.input_data.input_string], body.input_data.parameters
         else:
             asked, parameters = [[Turn(role="user", content=text)] for text in body.input_data], body.params
-        prompts = [await encode(engine, turns) for turns in asked]
+        prompts = [await service.rendering.encode(turns) for turns in asked]
         generations: list[Generation] = []
         with attended(request.receive, generations, service.metrics):
             for prompt in prompts:
@@ -157,9 +158,9 @@ async def score(request: Request) -> Response:
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completion, whole or streamed."""
 
-    async def asked(body: Any, engine: Engine) -> tuple[ChatBody, list[int]]:
+    async def asked(body: Any, rendering: Rendering) -> tuple[ChatBody, list[int]]:
         chat = parse_chat(body)
-        ids = await encode(engine, chat.messages, add_generation_prompt=chat.add_generation_prompt)
+        ids = await rendering.encode(chat.messages, add_generation_prompt=chat.add_generation_prompt)
         return chat, ids
 
     return await _answer(request, asked, replies.CHAT)
@@ -169,16 +170,16 @@ async def chat_completions(request: Request) -> Response:
 async def completions(request: Request) -> Response:
     """OpenAI's older completion, whole or streamed; the prompt is asked as one user turn."""
 
-    async def asked(body: Any, engine: Engine) -> tuple[CompletionBody, list[int]]:
+    async def asked(body: Any, rendering: Rendering) -> tuple[CompletionBody, list[int]]:
         completion = parse_completion(body)
-        return completion, await encode(engine, [Turn(role="user", content=completion.prompt)])
+        return completion, await rendering.encode([Turn(role="user", content=completion.prompt)])
 
     return await _answer(request, asked, replies.TEXT)
 
 
 async def _answer(
     request: Request,
-    asked: Callable[[Any, Engine], Awaitable[tuple[OpenAiBody, list[int]]]],
+    asked: Callable[[Any, Rendering], Awaitable[tuple[OpenAiBody, list[int]]]],
     form: replies.Form,
 ) -> Response:
     """`asked` turns a body into its model and the prompt's token ids; `form` is the shape of the reply."""
@@ -186,7 +187,7 @@ async def _answer(
     engine = service.engine()
     deadline = asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
     async with asyncio.timeout_at(deadline):
-        body, prompt = await asked(await _read(request, engine), engine)
+        body, prompt = await asked(await _read(request, engine), service.rendering)
         generation = engine.submit(body.request(prompt))
         attending = attended(request.receive, [generation], service.metrics)
         if body.stream:

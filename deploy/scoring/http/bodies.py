@@ -16,6 +16,8 @@ from deploy.scoring.engine import GenerationRequest
 DEFAULT_MAX_TOKENS = 256
 NO_LIMIT, MANY_TOKENS = -1, 1 << 31  # -1: as many tokens as the context leaves
 MAX_INPUTS = 64  # texts of one contract A request
+MAX_TURNS = 1000  # messages of one conversation
+MAX_FIELDS = 200  # of one object: each unknown one costs an error
 MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
 SEED_BITS = 64
 
@@ -72,11 +74,19 @@ class Body(BaseModel):
     def _without_absent(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
+        if len(body) > MAX_FIELDS:
+            raise ValueError(f"more than {MAX_FIELDS} fields")
         return {name: value for name, value in body.items() if not cls._changes_nothing(name, value)}
 
     @classmethod
     def _changes_nothing(cls, name: str, value: Any) -> bool:
-        return value is None or name in cls.IGNORED or value in cls.NEUTRAL.get(name, ())
+        neutral = cls.NEUTRAL.get(name, ())
+        return value is None or name in cls.IGNORED or any(_is_same(value, each) for each in neutral)
+
+
+def _is_same(value: Any, neutral: Any) -> bool:
+    """Python takes true for 1 and 0 for false; a client that sends one for the other means something else."""
+    return isinstance(value, bool) is isinstance(neutral, bool) and bool(value == neutral)
 
 
 def _joined(content: Any) -> Any:
@@ -101,7 +111,7 @@ class Turn(Body):
     content: Annotated[str, BeforeValidator(_joined)]
 
 
-Conversation = Annotated[list[Turn], Field(min_length=1)]
+Conversation = Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
 
 
 class Parameters(Body):

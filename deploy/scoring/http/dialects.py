@@ -20,7 +20,7 @@ from deploy.scoring.http.bodies import Body, BodyA, BodyB, ChatBody, CompletionB
 from deploy.scoring.http.http_errors import RequestError
 from phi3flow.chats.chat_template import check_prompt
 from phi3flow.core.errors import translating
-from phi3flow.core.jsonl import RowError
+from phi3flow.core.jsonl import RowError, without_repeated_keys
 
 MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body never holds it up
@@ -35,11 +35,14 @@ async def read_json(request: Request) -> Any:
     except TimeoutError:
         raise RequestError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     try:
-        body = json.loads(raw.decode("utf-8"), parse_constant=_not_json)
+        text = raw.decode("utf-8")
+        body = json.loads(text, parse_constant=_not_json, object_pairs_hook=without_repeated_keys)
         if rb"\u" in raw:  # an escape may be half a surrogate pair: valid JSON, but no text
             json.dumps(body, ensure_ascii=False).encode("utf-8")
     except UnicodeError:
         raise RequestError(400, "the body is not UTF-8 text") from None
+    except RowError as error:
+        raise RequestError(400, f"the body: {error}", error.field) from None
     except (ValueError, RecursionError):
         raise RequestError(400, "the body is not valid JSON, or nested too deeply") from None
     return body

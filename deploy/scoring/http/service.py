@@ -1,18 +1,14 @@
 """What the routes share: the served model, and whether it can answer now."""
 
-import asyncio
 import time
-from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 from deploy.scoring.engine import Engine
-from deploy.scoring.http.bodies import Turn
 from deploy.scoring.http.http_errors import RETRY_SOON, RequestError
+from deploy.scoring.http.rendering import Rendering
 from deploy.scoring.http.server_metrics import Metrics
 
 State = Literal["loading", "ready", "draining", "failed"]
-LONG_TEXT = 20_000  # characters; tokenizing more on the event loop would delay all other answers
 
 
 class Service:
@@ -23,10 +19,11 @@ class Service:
         self.created = int(time.time())
         self.state: State = "loading"
         self._engine: Engine | None = None
+        self._rendering: Rendering | None = None
         self.metrics = Metrics()
 
     def ready(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine, self._rendering = engine, Rendering(engine)
         self.metrics.watch(engine)
         if self.state == "loading":
             self.state = "ready"
@@ -39,7 +36,8 @@ class Service:
         self.state = "failed"
 
     def close(self) -> None:
-        if self._engine:
+        if self._engine and self._rendering:
+            self._rendering.close()
             self._engine.close()
 
     def description(self) -> dict[str, object]:
@@ -57,12 +55,9 @@ class Service:
             raise RequestError(503, f"the endpoint is not ready: {self.state}", headers=RETRY_SOON)
         return self._engine
 
-
-async def encode(engine: Engine, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> list[int]:
-    """The prompt's token ids, rendered as in training."""
-    from phi3flow.chats.chat_template import encode_prompt
-
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    render = partial(encode_prompt, engine.tokenizer, messages, add_generation_prompt=add_generation_prompt)
-    is_long = sum(len(turn.content) for turn in turns) > LONG_TEXT
-    return await asyncio.to_thread(render) if is_long else render()
+    @property
+    def rendering(self) -> Rendering:
+        """Of a ready service's engine."""
+        self.engine()
+        assert self._rendering is not None  # noqa: S101 - made with the engine
+        return self._rendering

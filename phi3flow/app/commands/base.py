@@ -8,8 +8,10 @@ from typer import Option
 
 from phi3flow.app.run_folder import train_command
 from phi3flow.core.console import Outcome
+from phi3flow.core.folder_lock import one_writer
 
 
+@one_writer
 def base(
     *,
     out: Annotated[Path, Option(metavar="DIR", help="Model folder to write.")],

@@ -12,6 +12,7 @@ from phi3flow.app.served_form import served_forms
 from phi3flow.app.services import flow_over, served
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
+from phi3flow.core.folder_lock import one_writer, writing
 from phi3flow.core.lineage import result_file
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import BASE, SIDES, TUNED
@@ -123,7 +124,7 @@ def compare(
         result_file(folder / "report.json", force=force)
         require_run(run)
         forms = served_forms(run)
-        with served(forms, run, settings):
+        with writing(run), served(forms, run, settings):
             if flow:
                 with flow_over(flow, {side: side.connection for side in SIDES}, run, settings) as asked_flow:
                     flowed = compare_run(
@@ -136,16 +137,18 @@ def compare(
         missing = " and ".join(name for name, value in named.items() if not value)
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
     result_file(out / "report.json", force=force)
-    enter_home(settings)
-    if flow:
-        with flow_over(flow, {TUNED: tuned, BASE: base}, out, settings) as asked_flow:
-            through = compare_connections(data, base, tuned, out, options, runner=DIRECT, flow=asked_flow)
-            return compared(through, out)
-    asker = runner or runner_for(data, rows)
-    report = compare_connections(data, base, tuned, out, options, runner=asker)
+    with writing(out):
+        enter_home(settings)
+        if flow:
+            with flow_over(flow, {TUNED: tuned, BASE: base}, out, settings) as asked_flow:
+                through = compare_connections(data, base, tuned, out, options, runner=DIRECT, flow=asked_flow)
+                return compared(through, out)
+        asker = runner or runner_for(data, rows)
+        report = compare_connections(data, base, tuned, out, options, runner=asker)
     return compared(report, out)
 
 
+@one_writer
 def compare_answers(
     *,
     data: Annotated[Path, Option(metavar="FILE", help="The test.jsonl whose questions were asked.")],

@@ -13,6 +13,7 @@ from phi3flow.app.demo_steps import asked, run_verb, write_rows
 from phi3flow.app.run_folder import compare_run
 from phi3flow.app.services import ENDPOINT_MODULES, require_modules, served
 from phi3flow.core.console import Outcome, say
+from phi3flow.core.folder_lock import writing
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES
 
@@ -56,7 +57,8 @@ def demo(
     settings = Settings.load()
     folder = out or settings.runs / f"demo{'-real' * real}{f'-seed{seed}' if seed else ''}"
     run = run_real_demo if real else run_toy_demo
-    report, answers = run(folder, settings, seed)
+    with writing(folder):
+        report, answers = run(folder, settings, seed)
     first = next(iter(answers.values()))
     data = report.as_dict() | {"path": str(folder / "report.json"), "answers": first, "samples": answers}
     text = (

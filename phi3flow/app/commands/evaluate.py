@@ -12,11 +12,13 @@ from phi3flow.app.commands.compare import Flow, Rows, Runner
 from phi3flow.app.services import flow_over
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
+from phi3flow.core.folder_lock import one_writer
 from phi3flow.core.lineage import Artifact, result_file, write_manifest
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import TUNED
 
 
+@one_writer
 def evaluate(
     *,
     data: Annotated[Path, Option(metavar="FILE", help="The test.jsonl that `phi3flow prepare` wrote.")],

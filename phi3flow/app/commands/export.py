@@ -9,8 +9,10 @@ from typer import Argument, Option
 from phi3flow.app.run_folder import require_model_folder
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
+from phi3flow.core.folder_lock import one_writer
 
 
+@one_writer
 def export(
     model: Annotated[Path, Argument(metavar="MODEL", help="A model folder, such as train writes.")],
     *,

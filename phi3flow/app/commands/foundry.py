@@ -35,6 +35,7 @@ from phi3flow.app.commands.train import Data
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.flow_folder import FLOWS, connections_of
+from phi3flow.core.folder_lock import writing
 from phi3flow.core.lineage import result_file
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES
@@ -164,7 +165,8 @@ def run(
     from deploy.foundry.cloud_comparison import failures, run_in_cloud
 
     folder = _out(out)
-    answers = run_in_cloud(_target(workspace=workspace), data, folder)
+    with writing(folder):
+        answers = run_in_cloud(_target(workspace=workspace), data, folder)
     counts = {"runs": answers.runs, "expected": len(answers.sides["base"]), "failed": answers.failed}
     if answers.failed:
         text = f"{failures(answers)}\nnext: the same command asks them again"
@@ -192,10 +194,11 @@ def download(
     folder = _out(out)
     result_file(folder / "report.json", force=force)
     target = _target(workspace=workspace)
-    answers = answers_in_cloud(target, folder)
-    for side, records in answers.sides.items():
-        say_failures(side, records)
-    return compared(report(answers, target.name, folder, options), folder)
+    with writing(folder):
+        answers = answers_in_cloud(target, folder)
+        for side, records in answers.sides.items():
+            say_failures(side, records)
+        return compared(report(answers, target.name, folder, options), folder)
 
 
 def finetune(

@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
+from phi3flow.core.folder_lock import one_writer
 from phi3flow.core.lineage import MANIFEST
 from phi3flow.core.sides import BASE
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from training.data.prepare import PreparedData
 
 
+@one_writer
 def prepare(
     sources: Annotated[
         list[str],

@@ -1,5 +1,6 @@
 """`phi3flow train` and `toy-base`: fine-tune a model by a recipe; make the one that needs no hub."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typer import Option
 from phi3flow.app.run_folder import train_command
 from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.console import Outcome
+from phi3flow.core.folder_lock import one_writer, writing
 from phi3flow.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ def train(
 
         shown = inspected(data, load_recipe(recipe), model=model, rows=inspect)
         return Outcome({"inspection": shown}, shown)
-    trained = finetune(data, load_recipe(recipe), out, model=model, seed=seed)
+    with writing(out) if is_main_process() else nullcontext():
+        trained = finetune(data, load_recipe(recipe), out, model=model, seed=seed)
     if not is_main_process():
         return Outcome({"rank": rank()}, f"rank {rank()}: done; rank 0 writes {trained.folder}")
     if settings.track:
@@ -71,6 +74,7 @@ def train(
     return Outcome(asdict(trained), text)
 
 
+@one_writer
 def toy_base(
     *,
     out: Annotated[Path, Option(metavar="DIR", help="Model folder to write.")],

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from typer import Argument, Option
@@ -16,7 +15,9 @@ from phi3flow.app.stored import StoredChat, stored_chat
 from phi3flow.chats.system_prompt import recorded_system_prompt
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
+from phi3flow.core.files import scratch_folder
 from phi3flow.core.flow_folder import resolve_chat_flow, resolve_flow
+from phi3flow.core.folder_lock import writing
 from phi3flow.core.service_stack import LOOPBACK, Service, Stack, require_free_ports
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import BASE, TUNED, Side
@@ -80,11 +81,10 @@ def up(
 def _up_run(folder: Path, sides: Sequence[Side], flow: Path | None, host: str, settings: Settings) -> Outcome:
     """Serve the models of a run, each behind its flow, in a Prompt flow home that ends with them."""
     logs = folder / "up"
-    logs.mkdir(exist_ok=True)
     system = recorded_system_prompt(folder / TUNED.name)
     others = ["--name", flow.resolve().name] if flow else []
-    with TemporaryDirectory(prefix="promptflow-", dir=logs) as scratch:
-        flows, own = Path(scratch), with_own_keys(settings, Path(scratch) / "home")
+    with writing(logs), scratch_folder(logs / "promptflow") as flows:
+        own = with_own_keys(settings, flows / "home")
         for side in sides:
             _resolve(flow, flows / side.name, side.connection, system)
         services = [each for side in sides for each in _services(folder, side, flows, own)]
@@ -100,9 +100,8 @@ def _up_run(folder: Path, sides: Sequence[Side], flow: Path | None, host: str, s
 def _up_stored(chat: StoredChat, host: str, settings: Settings) -> Outcome:
     """Serve a flow over connections of the person's own store, and no model."""
     logs = chat.folder / "up"
-    logs.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="promptflow-", dir=logs) as scratch:
-        served = _resolve(chat.flow, Path(scratch) / TUNED.name, chat.connection, chat.system)
+    with writing(logs), scratch_folder(logs / "promptflow") as scratch:
+        served = _resolve(chat.flow, scratch / TUNED.name, chat.connection, chat.system)
         others = ["--name", chat.name, *(["--context", str(chat.context)] if chat.context else [])]
         services = [
             served_flow(served, TUNED, settings, logs / "flow.log"),

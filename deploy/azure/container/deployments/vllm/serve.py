@@ -61,7 +61,8 @@ def main(mount: Path) -> None:
 
     folder = min(path.parent for path in mount.rglob("config.json"))
     template = Path(tempfile.mkdtemp()) / "chat_template.jinja"
-    template.write_text(guarded(AutoTokenizer.from_pretrained(folder)), encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    template.write_text(guarded(tokenizer), encoding="utf-8")
     arguments = command(folder, template)
     os.execvp(arguments[0], arguments)  # noqa: S606 - vLLM takes this process's place, and its signals
 
