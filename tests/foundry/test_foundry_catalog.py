@@ -65,6 +65,7 @@ def test_the_tuned_model_is_the_one_that_the_service_registered(client, names, w
     model = {"uri": "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/1"}
     data = {"uri": "azureml://datastores/workspaceblobstore/paths/a", "jobInputType": "uri_file"}
     details = {"taskType": "chatCompletion", "trainingData": data, "validationData": data}
+    details |= {"modelProvider": "Custom", "hyperParameters": {}}
     properties = {
         "jobType": "FineTuning",
         "status": "Completed",
