@@ -14,7 +14,7 @@ import requests
 from tiny import CHAT, KEY, listening
 from waiting import until
 
-from deploy.scoring.engine import Generation
+from deploy.scoring.engine import Generation, Memory
 from deploy.scoring.http.auth import KeyFile
 from deploy.scoring.http.connection import DESCRIPTORS_KEPT, BoundedConnection
 from deploy.scoring.http.dialects import MAX_BODY_BYTES
@@ -37,7 +37,7 @@ class Few(BoundedConnection):
 class Echo:
     """An engine that answers one word, or endless words if asked for more than 1000 tokens."""
 
-    context, waiting, full = 100_000, 0, False
+    context, waiting, full, memory = 100_000, 0, False, Memory(0, 0, 0, 0)
 
     def __init__(self):
         self.tokenizer = train_tokenizer(["fox dog"] * 3, 300, 1000)
