@@ -37,8 +37,7 @@ class Few(BoundedConnection):
 class Echo:
     """An engine that answers one word, or endless words if asked for more than 1000 tokens."""
 
-    context, waiting, full = 100_000, 0, False
-    memory = Memory(0, 0, 0, 0)
+    context, waiting, full, memory = 100_000, 0, False, Memory(0, 0, 0, 0)
 
     def __init__(self):
         self.tokenizer = train_tokenizer(["fox dog"] * 3, 300, 1000)
