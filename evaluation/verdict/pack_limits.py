@@ -14,6 +14,7 @@ from evaluation.statistics.formats import counted, percent, points
 from evaluation.verdict.gate import Gate
 
 FEW = 0.2  # share that base passes; below it the report says how little a kept pack shows
+HOPELESS = 10  # times as many questions as were asked
 
 
 class Drop(Enum):
@@ -84,4 +85,10 @@ def _settled_by(result: PackResult, limit: float) -> str:
     needed = result.against_tuned.rows_needed(-limit) if result.against_tuned else None
     if needed is None:
         return "More questions like these would not promote the tuned model."
-    return f"About {max(1, needed - result.asked)} further questions like these would settle it."
+    further = max(1, needed - result.asked)
+    if further > HOPELESS * result.asked:
+        return (
+            "The difference is so near to it that more questions hardly settle it: "
+            "add such chats to the training data."
+        )
+    return f"About {further} further questions like these would settle it."

@@ -78,6 +78,7 @@ def test_the_defaults_promote_a_model_that_is_better_and_lost_nothing():
         ([1] * 316 + [None] * 10, [1] * 326, "promote", "10 failed questions"),  # at worst nothing gained
         ([1] * 30, [1] * 25 + [0] * 5, "not_enough_data", "-16.7 points"),  # the demo's first report
         ([1] * 30, [1] * 30, "not_enough_data", "43 further questions"),
+        ([1] * 326, [1] * 310 + [0] * 16, "not_enough_data", "more questions hardly settle it"),  # -4.9
     ],
 )
 def test_failures_and_losses_on_a_pack_never_promote(base, tuned, word, why):
