@@ -13,13 +13,13 @@ import streamlit as st
 from phi3flow.core.errors import BadInput
 from phi3flow.core.sides import SIDES
 from phi3flow.phi3_contract import Sampling
-from ui.model_settings import show_system_prompt
-from ui.records import COMPLETE, Conversation, Turn
+from ui.answers.served_flow import default_system_prompt
+from ui.chat.model_settings import show_system_prompt
+from ui.chat.turn_view import follow, show_answer
 from ui.rendering import plain_html
-from ui.samples import asked_sample, offer_samples
-from ui.served_flow import default_system_prompt
-from ui.turn_view import follow, show_answer
-from ui.votes import append_vote, score_of, vote_on
+from ui.store.records import COMPLETE, Conversation, Turn
+from ui.store.samples import asked_sample, offer_samples
+from ui.store.votes import append_vote, score_of, vote_on
 from ui.workspace import VOTES, Workspace, asked, this_workspace
 
 ROUND = "round"  # query parameter: a reload finds the round

@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from ui.asking import ask_next, show_not_asked
-from ui.conversation_view import show_conversation
-from ui.model_settings import show_system_prompt
-from ui.open_conversation import opened
+from ui.chat.asking import ask_next, show_not_asked
+from ui.chat.conversation_view import show_conversation
+from ui.chat.model_settings import show_system_prompt
+from ui.chat.open_conversation import opened
 from ui.rendering import label
-from ui.samples import asked_sample, offer_samples
 from ui.sidebar import sidebar
+from ui.store.samples import asked_sample, offer_samples
 from ui.workspace import Workspace, this_workspace
 
 WATCH_SECONDS = 2.0  # how often a tab looks for changes from another tab

@@ -8,8 +8,8 @@ import streamlit as st
 
 from phi3flow.core.lineage import MANIFEST, read_manifest
 from phi3flow.core.sides import SIDES, TUNED
-from ui.latest_report import latest_report, verdict_of
 from ui.rendering import label, plain_html
+from ui.store.latest_report import latest_report, verdict_of
 from ui.workspace import SHOWN_HASH, this_workspace
 
 COLOURS: dict[str, Literal["green", "red", "orange"]] = {

@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from phi3flow.phi3_contract import Sampling
-from ui.conversation_menu import conversation_menu
-from ui.conversations import LISTED
-from ui.model_settings import model_settings
-from ui.open_conversation import open_conversation
-from ui.records import Conversation
+from ui.chat.conversation_menu import conversation_menu
+from ui.chat.model_settings import model_settings
+from ui.chat.open_conversation import open_conversation
 from ui.rendering import label
+from ui.store.conversations import LISTED
+from ui.store.records import Conversation
 from ui.workspace import Workspace
 
 

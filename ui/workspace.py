@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from phi3flow.core.lineage import MANIFEST
 from phi3flow.core.sides import TUNED
-from ui.conversations import Conversations, title_of
-from ui.history import Prompt, context_of, prompt_of, room_for_prompt
-from ui.latest_report import json_in
+from ui.answers.problems import explained
+from ui.answers.running_answer import RunningAnswer
+from ui.answers.served_flow import flow_of, served_context
+from ui.answers.streams import Streams
 from ui.login import owner
-from ui.problems import explained
-from ui.records import CUT, RUNNING, Conversation, Model, Turn
-from ui.running_answer import RunningAnswer
-from ui.served_flow import flow_of, served_context
-from ui.streams import Streams
+from ui.store.conversations import Conversations, title_of
+from ui.store.history import Prompt, context_of, prompt_of, room_for_prompt
+from ui.store.latest_report import json_in
+from ui.store.records import CUT, RUNNING, Conversation, Model, Turn
 
 DATABASE, VOTES = "chat.sqlite", "preferences.jsonl"
 SHOWN_HASH = 12  # digits of a SHA-256

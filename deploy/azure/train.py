@@ -26,11 +26,11 @@ from deploy.azure.shared.plan import Action, Step, carry_out
 from deploy.azure.shared.problems import explaining
 from deploy.azure.shared.session import Cloud
 from deploy.azure.shared.sizes import Profile
-from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.lineage import Artifact, commit, read_manifest, sha256_of, write_manifest
 from phi3flow.core.sides import BASE, TUNED
+from training.models.adapter import require_no_adapter
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SPLITS = ("train.jsonl", "val.jsonl")  # the held-out test rows stay here

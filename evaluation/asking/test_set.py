@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.chats.same_questions import question_text
+from phi3flow.chats.alike.same_questions import question_text
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import read_manifest, sha256_of
 

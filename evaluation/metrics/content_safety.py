@@ -18,7 +18,7 @@ from evaluation.metrics.grader_child import METRICS
 from evaluation.packs.packs import PackResult, PackSlice, lost_rows, pack_result
 from evaluation.scored_rows import AnsweredPair, ScoredRow, spread
 from evaluation.statistics.scores import Column, Measured
-from phi3flow.chats.same_questions import question_groups
+from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 

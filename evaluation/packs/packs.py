@@ -17,7 +17,7 @@ from evaluation.scored_rows import Answer, ScoredRow
 from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.intervals import Interval, PairedShares, paired_proportions, paired_shares
 from evaluation.statistics.scores import Column, Numbers, repeated
-from phi3flow.chats.same_questions import question_groups
+from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.core.console import say
 from phi3flow.core.progress import Progress
 from phi3flow.phi3_contract import Endpoint, EndpointError, Message, Sampling

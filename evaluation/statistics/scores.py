@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evaluation.answer_metrics import score_answer
 from evaluation.scored_rows import Answer, ScoredRow
-from phi3flow.chats.same_questions import Questions, joined, question_groups
+from phi3flow.chats.alike.same_questions import Questions, joined, question_groups
 from phi3flow.phi3_contract import Message
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.statistics.win_rate import Preference
-from phi3flow.chats.same_questions import question_groups
+from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import BadRows, RowError, lines_of, parse_object
 from phi3flow.core.sides import SIDES

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from phi3flow.app.run_folder import base_command, recipe_for, train_command
-from phi3flow.chats.asked_alike import asked_alike
+from phi3flow.chats.alike.asked_alike import asked_alike
+from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.personal_data import KINDS, personal_data_in
-from phi3flow.chats.same_questions import question_groups
 from training.recipes.recipe import load_recipe
 
 CHARACTERS_PER_TOKEN = 4  # of English text, where no tokenizer is at hand

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import read_json
 from phi3flow.core.lineage import Artifact, read_manifest, sha256_of
 from phi3flow.core.sides import BASE, SIDES, TUNED
+from training.models.adapter import require_no_adapter
 
 if TYPE_CHECKING:
     from evaluation.asking.measuring import ServedFlow

@@ -2,7 +2,7 @@
 
 import random
 
-from phi3flow.chats.asked_alike import MOST, asked_alike
+from phi3flow.chats.alike.asked_alike import MOST, asked_alike
 from phi3flow.chats.chat import Chat
 
 GREETINGS = (

@@ -19,7 +19,7 @@ from evaluation.statistics.win_rate import Preference, win_rate
 from evaluation.verdict.gate import AcceptedRisk, load_gate
 from evaluation.verdict.preference_decision import decide_preference
 from phi3flow.app.cli import main
-from phi3flow.chats.same_questions import question_groups
+from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 

@@ -1,6 +1,6 @@
 """Somebody who votes in the arena: a module of its own, so that a spawned process can import it."""
 
-from ui.votes import append_vote
+from ui.store.votes import append_vote
 
 VOTES = ("tuned", "tuned", "tuned", "tie", "base", "tuned", "tuned", "both_bad", "tuned", "base")
 

@@ -8,10 +8,10 @@ import pytest
 from evaluation.asking.test_set import rows_in_training
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
+from phi3flow.chats.alike.folding import folded_words
+from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.folding import folded_words
 from phi3flow.chats.rows import load_chats
-from phi3flow.chats.same_questions import question_groups
 from training.data.prepare import prepare
 from training.data.small_slices import ENOUGH
 

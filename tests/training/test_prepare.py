@@ -4,8 +4,8 @@ import random
 import pytest
 
 from phi3flow.app.cli import main
+from phi3flow.chats.alike.near_duplicates import JACCARD, find_near_duplicates, grams, jaccard, task_wording
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.near_duplicates import JACCARD, find_near_duplicates, grams, jaccard, task_wording
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import read_manifest, sha256_of

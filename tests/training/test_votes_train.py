@@ -2,7 +2,7 @@
 
 import pytest
 
-from ui.votes import append_vote
+from ui.store.votes import append_vote
 
 pytestmark = pytest.mark.slow
 

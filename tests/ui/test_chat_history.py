@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from ui.history import ESTIMATE_SHARE, context_of, estimated_tokens, prompt_of, room_for_prompt
-from ui.records import COMPLETE, FAILED, Turn
+from ui.store.history import ESTIMATE_SHARE, context_of, estimated_tokens, prompt_of, room_for_prompt
+from ui.store.records import COMPLETE, FAILED, Turn
 
 TEXTS = {
     "English": "The quick brown fox jumps over the lazy dog and returns to the forest before the evening. ",

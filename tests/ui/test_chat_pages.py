@@ -18,7 +18,7 @@ from phi3flow.app.services import chat_page
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.service_stack import Stack, is_free
 from phi3flow.core.settings import Settings
-from ui.conversations import Conversations
+from ui.store.conversations import Conversations
 
 pytestmark = pytest.mark.browser
 # Red, green and blue, added up: of the page's ground and of an answer's text.

@@ -10,9 +10,9 @@ from markdown_it import MarkdownIt
 
 from phi3flow.chats.row_shapes import read_row
 from phi3flow.phi3_contract import Sampling
-from ui.conversations import Conversations
-from ui.export import as_markdown, as_training_jsonl
-from ui.records import COMPLETE, CUT, Model
+from ui.chat.export import as_markdown, as_training_jsonl
+from ui.store.conversations import Conversations
+from ui.store.records import COMPLETE, CUT, Model
 
 FIRST_RELEASE = """
 CREATE TABLE conversations (

@@ -7,12 +7,13 @@ from fake_flow import fake_flow
 from waiting import until
 
 from phi3flow.phi3_contract import Endpoint, FlowFailed, Sampling, Unauthorized
-from ui import database, running_answer
-from ui.conversations import Conversations
-from ui.problems import explained
-from ui.records import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Model
-from ui.running_answer import RunningAnswer
-from ui.streams import Streams
+from ui.answers import running_answer
+from ui.answers.problems import explained
+from ui.answers.running_answer import RunningAnswer
+from ui.answers.streams import Streams
+from ui.store import database
+from ui.store.conversations import Conversations
+from ui.store.records import COMPLETE, CUT, FAILED, RUNNING, STOPPED, Model
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from voter import ballot, cast
 from evaluation.verdict.preference_file import load_judgments
 from phi3flow.app.cli import main
 from phi3flow.core.errors import BadInput
-from ui.votes import append_vote, score_of, vote_on
+from ui.store.votes import append_vote, score_of, vote_on
 
 
 def test_fifty_votes_of_two_writers_are_read_by_the_verdict(tmp_path, capsys):

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from phi3flow.chats.alike.near_duplicates import JACCARD, WORDS
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.fields import Columns
 from phi3flow.chats.files.sources import ORIGINS, Source
 from phi3flow.chats.intake import Intake
-from phi3flow.chats.near_duplicates import JACCARD, WORDS
 from phi3flow.chats.rows import NO_CHATS_HINT, open_chats, read_chats
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, translating

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.same_questions import question_groups
 
 ENOUGH = 30  # different questions; a test holds it against the packaged gate's `min_rows`
 

@@ -1,9 +1,9 @@
 """Divide chats into train, val and test, without a test prompt in the other two.
 
 A chat's split depends on the hash of its prompt, so reordering or duplicating a file moves no chat. Chats
-that ask the same question, or nearly (`phi3flow.chats.same_questions`), are a cluster and go together: to
-the split of the one with the smallest hash. Only a new chat that joins a cluster can move an earlier one. The
-price: the shares hold on average, not exactly.
+that ask the same question, or nearly (`phi3flow.chats.alike.same_questions`), are a cluster and go together:
+to the split of the one with the smallest hash. Only a new chat that joins a cluster can move an earlier one.
+The price: the shares hold on average, not exactly.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from phi3flow.chats.alike.near_duplicates import find_near_duplicates, normalised
+from phi3flow.chats.alike.same_questions import question_text, text_groups
 from phi3flow.chats.chat import Chat, Message
-from phi3flow.chats.near_duplicates import find_near_duplicates, normalised
-from phi3flow.chats.same_questions import question_text, text_groups
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1

@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phi3flow.chats.same_questions import question_text
+from phi3flow.chats.alike.same_questions import question_text
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest

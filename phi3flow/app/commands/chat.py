@@ -17,7 +17,7 @@ from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import TUNED
 from phi3flow.phi3_contract import Endpoint, FlowFailed, Rejected, Sampling, TooLong, Unreachable, split_turns
-from ui.history import DEFAULT_CONTEXT, messages_of, prompt_of, room_for_prompt
+from ui.store.history import DEFAULT_CONTEXT, messages_of, prompt_of, room_for_prompt
 
 Messages = list[dict[str, str]]
 SHOWN_CHARACTERS = 160  # of the system prompt

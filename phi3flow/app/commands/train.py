@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from phi3flow.app.run_folder import train_command
-from phi3flow.core.adapter import require_no_adapter
 from phi3flow.core.console import Outcome
 from phi3flow.core.folder_lock import one_writer, writing
 from phi3flow.core.settings import Settings
+from training.models.adapter import require_no_adapter
 
 if TYPE_CHECKING:
     from training.loop.start import Result

@@ -4,10 +4,10 @@ from functools import partial
 
 import streamlit as st
 
-from ui.asking import ask_instead
-from ui.question_view import show_question
-from ui.records import COMPLETE, CUT, STOPPED, Conversation, Turn
-from ui.turn_view import follow, show_answer, show_tools
+from ui.chat.asking import ask_instead
+from ui.chat.question_view import show_question
+from ui.chat.turn_view import follow, show_answer, show_tools
+from ui.store.records import COMPLETE, CUT, STOPPED, Conversation, Turn
 from ui.workspace import Workspace
 
 AVATARS = {"user": ":material/person:", "assistant": ":material/auto_awesome:"}

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import streamlit as st
 
 from phi3flow.phi3_contract import Sampling
-from ui.open_conversation import open_conversation
-from ui.records import Conversation, Turn
+from ui.chat.open_conversation import open_conversation
 from ui.rendering import label
+from ui.store.records import Conversation, Turn
 from ui.workspace import Workspace
 
 NOT_ASKED = "not asked"  # session key: the question, and what the database said

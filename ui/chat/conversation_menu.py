@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from ui.export import as_markdown, as_training_jsonl
-from ui.open_conversation import open_conversation
-from ui.records import Conversation
+from ui.chat.export import as_markdown, as_training_jsonl
+from ui.chat.open_conversation import open_conversation
+from ui.store.records import Conversation
 from ui.workspace import Workspace
 
 DELETING = "deleting"  # session key: the conversation whose deletion waits for a second click

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from ui.records import Turn
 from ui.rendering import plain_html
+from ui.store.records import Turn
 
 EDITING = "editing"  # session key: the turn whose question is being changed
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from phi3flow.phi3_contract import EndpointError, FlowFailed, Overloaded
-from ui.conversations import Conversations
-from ui.records import COMPLETE, CUT, FAILED, STOPPED
+from ui.store.conversations import Conversations
+from ui.store.records import COMPLETE, CUT, FAILED, STOPPED
 
 Stream = Callable[[], Iterator[str]]
 Explain = Callable[[EndpointError], str]

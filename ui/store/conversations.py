@@ -10,8 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 from phi3flow.phi3_contract import Sampling
-from ui.database import SHOW, create_tables, transaction, update
-from ui.records import CUT, RUNNING, Conversation, Model, Turn
+from ui.store.database import SHOW, create_tables, transaction, update
+from ui.store.records import CUT, RUNNING, Conversation, Model, Turn
 
 TITLE_CHARACTERS = 60
 LISTED = 30  # conversations in the sidebar

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from phi3flow.chats.near_duplicates import words_of
+from phi3flow.chats.alike.near_duplicates import words_of
 
 # Only scripts whose letters are mistaken for Latin ones: folding Arabic or Thai would join different letters.
 _SCRIPTS = {"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE", "COPTIC"}

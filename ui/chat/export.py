@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from phi3flow.core.jsonl import to_line
-from ui.history import messages_of
-from ui.records import COMPLETE, Conversation, Turn
 from ui.rendering import label
+from ui.store.history import messages_of
+from ui.store.records import COMPLETE, Conversation, Turn
 
 
 def as_markdown(conversation: Conversation, turns: Sequence[Turn]) -> str:

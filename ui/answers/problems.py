@@ -15,8 +15,8 @@ from phi3flow.phi3_contract import (
     Unreachable,
     Untrusted,
 )
+from ui.answers.served_flow import port_of
 from ui.rendering import label
-from ui.served_flow import port_of
 
 SENTENCES: dict[type[EndpointError], str] = {
     Unauthorized: (

@@ -6,7 +6,7 @@ database after that.
 
 import threading
 
-from ui.running_answer import RunningAnswer
+from ui.answers.running_answer import RunningAnswer
 
 
 class Streams:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from phi3flow.chats.alike.near_duplicates import words_of
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.near_duplicates import words_of
 
 ALIKE = 0.8  # cosine; at this one word of five differs, or more words that every question has
 MOST = 1000  # test questions that are looked at

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from phi3flow.chats.alike.folding import folded_words
+from phi3flow.chats.alike.near_duplicates import JACCARD, WORDS, GramIndex, jaccard, word_grams
 from phi3flow.chats.chat import Message
-from phi3flow.chats.folding import folded_words
-from phi3flow.chats.near_duplicates import JACCARD, WORDS, GramIndex, jaccard, word_grams
 
 SHORTEST = 9  # grams: of fewer, no two different sets of similar size have a Jaccard index of 0.9
 MOST = 20_000  # different questions among which nearly equal ones are looked for; their words stay in memory

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from phi3flow.phi3_contract import Sampling
-from ui.records import Conversation
+from ui.answers.served_flow import default_system_prompt
 from ui.rendering import label
-from ui.served_flow import default_system_prompt
+from ui.store.records import Conversation
 from ui.workspace import Workspace
 
 PROMPT_CHARACTERS = 4000  # of the longest system prompt that the page takes

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ui.records import Conversation
+from ui.store.records import Conversation
 from ui.workspace import Workspace
 
 OPEN = "c"  # query parameter, for a reload or a bookmark; session key, for an address without a conversation

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from ui.copy_button import copy_button
-from ui.history import estimated_tokens
-from ui.latest_report import verdict_on
-from ui.records import COMPLETE, CUT, FAILED, STOPPED, Turn
+from ui.answers.running_answer import Progress, RunningAnswer
+from ui.chat.copy_button import copy_button
 from ui.rendering import answer_html, label
-from ui.running_answer import Progress, RunningAnswer
+from ui.store.history import estimated_tokens
+from ui.store.latest_report import verdict_on
+from ui.store.records import COMPLETE, CUT, FAILED, STOPPED, Turn
 from ui.workspace import SHOWN_HASH, Workspace
 
 CURSOR = "▌"
