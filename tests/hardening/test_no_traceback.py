@@ -122,9 +122,20 @@ def test_pickle_weights_are_one_sentence_and_do_not_run(damaged, capsys, pickle)
     assert "this pickle has run" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", ["[]", '{"model_type": 3}', "{" * 100_000, '{"a": ' * 100_000, "\x00"])
+BROKEN = {
+    "list": "[]",
+    "type": '{"model_type": 3}',
+    "braces": "{" * 100_000,
+    "deep": '{"a": ' * 100_000,
+    "nul": "\x00",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize(
-    ("name", "loading"), [("config.json", load_model), ("tokenizer.json", load_tokenizer)], ids=str
+    ("name", "loading"),
+    [("config.json", load_model), ("tokenizer.json", load_tokenizer)],
+    ids=["config", "tokenizer"],
 )
 def test_a_broken_file_of_a_model_is_one_sentence(damaged, name, loading, content):
     (damaged / name).write_text(content)
