@@ -150,17 +150,17 @@ def _row(i: int, chat: Chat, record: Record) -> dict[str, Any]:
 
 
 @contextmanager
-def appending(path: Path, chats: Sequence[Chat]) -> Iterator[Callable[[int, Record], None]]:
-    """A function that appends the record of chat `i`, from 0, to the file.
+def appending(path: Path) -> Iterator[Callable[[int, Chat, Record], None]]:
+    """A function that appends the record of a chat, the `i`-th from 0, to the file.
 
     A killed process loses none of them, a power cut at most those of a second.
     """
     with path.open("ab") as stream:
         synced = time.monotonic()
 
-        def append(i: int, record: Record) -> None:
+        def append(i: int, chat: Chat, record: Record) -> None:
             nonlocal synced
-            stream.write(to_line(_row(i, chats[i], record)))
+            stream.write(to_line(_row(i, chat, record)))
             stream.flush()
             if time.monotonic() - synced > SYNC_SECONDS:
                 os.fsync(stream.fileno())

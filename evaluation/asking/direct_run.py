@@ -91,7 +91,7 @@ def run_direct(
     with ExitStack() as stack:
         _claim(folder, _identity(endpoints, data, sampling), stack)
         answered = {name: keep_answers(path, len(chats)) for name, path in files.items()}
-        append = {name: stack.enter_context(appending(path, chats)) for name, path in files.items()}
+        append = {name: stack.enter_context(appending(path)) for name, path in files.items()}
         done = sum(sum(lines) for lines in answered.values())
         note = partial(pause_note, [side.pace for side in sides])
         progress = stack.enter_context(Progress("answers", len(chats) * len(sides), done, note))
@@ -102,7 +102,7 @@ def run_direct(
             if not answered[side.name][i]
         )
         for task, record in in_flight(lambda task: _answer(task, ask, sampling), tasks, workers):
-            append[task.side.name](task.position, record)
+            append[task.side.name](task.position, task.chat, record)
             progress.count(failed=record.answer is None)
     return {name: open_answers(path, chats) for name, path in files.items()}
 
