@@ -14,24 +14,30 @@ LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64" viewBox
 <g fill="none" stroke="#fff" stroke-width="2"><circle cx="12" cy="12" r="4.5"/><path d="M12 4v16"/></g>
 </svg>"""
 
-st.set_page_config(page_title="phi3flow", page_icon=LOGO, layout="centered")
-st.logo(LOGO, size="large")
-st.html(Path(__file__).with_name("style.css"))
-page = st.navigation(
-    [
-        st.Page("chat_page.py", title="Chat", default=True),
-        st.Page(
-            "arena_page.py",
-            title="Arena",
-            url_path="arena",
-            visibility="visible" if asked().arena else "hidden",
-        ),
-        st.Page("report_page.py", title="Report", url_path="report"),
-    ]
-)
-try:
-    page.run()
-except sqlite3.Error as error:
-    st.error(
-        f"The conversations cannot be read or written: {label(str(error))}. Look at chat.sqlite in the run."
+
+def main() -> None:
+    st.set_page_config(page_title="phi3flow", page_icon=LOGO, layout="centered")
+    st.logo(LOGO, size="large")
+    st.html(Path(__file__).with_name("style.css"))
+    page = st.navigation(
+        [
+            st.Page("chat_page.py", title="Chat", default=True),
+            st.Page(
+                "arena_page.py",
+                title="Arena",
+                url_path="arena",
+                visibility="visible" if asked().arena else "hidden",
+            ),
+            st.Page("report_page.py", title="Report", url_path="report"),
+        ]
     )
+    try:
+        page.run()
+    except sqlite3.Error as error:
+        st.error(
+            f"The conversations cannot be read or written: {label(str(error))}. Look at chat.sqlite in the run."
+        )
+
+
+if __name__ == "__main__":  # not in a process that is spawned from this one
+    main()
