@@ -34,9 +34,7 @@ def main() -> None:
     try:
         page.run()
     except sqlite3.Error as error:
-        st.error(
-            f"The conversations cannot be read or written: {label(str(error))}. Look at chat.sqlite in the run."
-        )
+        st.error(f"The conversations in chat.sqlite cannot be read or written: {label(str(error))}.")
 
 
 if __name__ == "__main__":  # not in a process that is spawned from this one

@@ -119,4 +119,5 @@ def _score(workspace: Workspace) -> None:
         )
 
 
-main()
+if __name__ == "__main__":
+    main()

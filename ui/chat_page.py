@@ -52,4 +52,5 @@ def _watch(workspace: Workspace, conversation: str, seen: float) -> None:
         st.rerun()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -110,4 +110,5 @@ def _short(artifact: Mapping[str, str], makers: Mapping[str, str]) -> str:
     return f"  {artifact['kind']} {artifact['sha256'][:SHOWN_HASH]}" + (f" from {maker}" if maker else "")
 
 
-main()
+if __name__ == "__main__":
+    main()
