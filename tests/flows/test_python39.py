@@ -11,7 +11,16 @@ import pytest
 
 from phi3flow.core.flow_folder import SHIPPED, resolve_flow
 
-OLD = [*Path.home().glob(".pyenv/versions/3.9*/bin/python"), *filter(None, [shutil.which("python3.9")])]
+
+def runs(python):
+    """A version manager has a `python3.9` for versions that are not chosen here, too."""
+    return subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0
+
+
+OLD = [
+    *Path.home().glob(".pyenv/versions/3.9*/bin/python"),
+    *filter(runs, filter(None, [shutil.which("python3.9")])),
+]
 STAND_INS = """
 import json, sys, types
 

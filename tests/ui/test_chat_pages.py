@@ -260,7 +260,8 @@ def test_the_list_and_the_deletion_at_every_size_in_light_and_dark(app, browser,
         page.get_by_role("button", name="Keep it").click()
         expect(page.get_by_text("It cannot be undone.")).not_to_be_visible()
         page.get_by_role("button", name="Delete", exact=True).click()
-        page.get_by_role("button", name="Delete for good").click()
+        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        page.get_by_role("button", name="Delete for good").click()  # not while the page is drawn anew
         expect(listed).not_to_be_visible()
 
 
