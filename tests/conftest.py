@@ -18,7 +18,7 @@ from training.finetune import training_code
 ROOT = Path(__file__).parents[1]
 DEMO_SECONDS = 900
 SHARED = ("demo", "cloud_of_sums", "emulator")  # fixtures that take long to make
-LONGEST = (*SHARED, "test_azure_lifecycle.py")
+LONGEST = (*SHARED, "test_flows.py", "test_azure_lifecycle.py")
 
 
 class DemoRun(NamedTuple):
