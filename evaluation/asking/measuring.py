@@ -25,7 +25,7 @@ REFERENCE_BYTES_PER_TOKEN = (
 )
 FEWEST_TOKENS, MOST_TOKENS = 64, 1024
 FIRST_TOKENS = 16  # of the first question, which is asked alone
-SHORT_SECONDS = 2.0  # a faster answer is timed twice
+NOISE_SECONDS = 0.1  # of a connection or a busy moment, which say nothing of a token
 TELLING_TOKENS = 4  # a shorter answer does not tell what a token takes
 AT_ONCE = 4  # questions that are then asked together
 DEADLINE_FACTOR = 8  # times as long as the longest answer takes alone
@@ -111,7 +111,7 @@ def _measured(endpoint: Endpoint, chats: "Sequence[Chat]", limit: int) -> tuple[
     """
     asked = [chats[i * len(chats) // AT_ONCE] for i in range(min(AT_ONCE, len(chats)))]
     begun = _timed(endpoint, 1, asked[0]) if asked else None
-    first = _timed_well(endpoint, FIRST_TOKENS, asked[0]) if begun else None
+    first = _timed(endpoint, FIRST_TOKENS, asked[0]) if begun else None
     if begun is None or first is None:
         return None, endpoint.timeout
     deadline = _deadline(endpoint, limit, begun, first)
@@ -142,15 +142,6 @@ def _timed(endpoint: Endpoint, limit: int, chat: "Chat") -> _Timed | None:
     return _Timed(_tokens_of(reply), max(time.monotonic() - began, 1e-3))
 
 
-def _timed_well(endpoint: Endpoint, limit: int, chat: "Chat") -> _Timed | None:
-    """The faster of two where one is so short that a busy moment of this machine would be a large part."""
-    first = _timed(endpoint, limit, chat)
-    if first is None or first.seconds > SHORT_SECONDS:
-        return first
-    again = _timed(endpoint, limit, chat)
-    return again if again and again.seconds < first.seconds else first
-
-
 def _tokens_of(reply: Reply) -> int:
     return reply.completion_tokens or max(len(reply.text.encode()) // BYTES_PER_TOKEN, 1)
 
@@ -161,7 +152,8 @@ def _deadline(endpoint: Endpoint, limit: int, begun: _Timed, answer: _Timed) -> 
     `begun` is an answer of one token to the question of `answer`. At least the connection's timeout. The
     packs' answers have the usual limit.
     """
-    token_seconds = max(answer.seconds - begun.seconds, 0.0) / max(answer.tokens - 1, 1)
+    noise = NOISE_SECONDS if answer.tokens < TELLING_TOKENS else 0.0
+    token_seconds = max(answer.seconds - begun.seconds - noise, 0.0) / max(answer.tokens - 1, 1)
     longest = begun.seconds + max(limit, Sampling.max_tokens) * token_seconds
     return max(endpoint.timeout, min(DEADLINE_FACTOR * longest, MOST_SECONDS))
 

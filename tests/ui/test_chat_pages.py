@@ -295,6 +295,7 @@ def test_the_system_prompt_is_in_sight_and_so_is_its_removal(arena, browser, pic
             page.get_by_test_id("stExpandSidebarButton").click()
         page.get_by_text("Model settings").click()
         expect(page.get_by_label("System prompt")).to_have_count(1)  # that of the new chat has gone
+        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
         page.get_by_label("System prompt").fill("")
         page.get_by_label("System prompt").press("Control+Enter")
         expect(page.get_by_role("button", name="Use that of the training data")).to_be_visible()
