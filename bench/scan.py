@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from evaluation.asking.batch import run_evaluate
-from phi3flow.app.services import local_endpoints
+from phi3flow.app.services import served
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import sha256_of
 from phi3flow.core.settings import Settings
@@ -52,7 +52,7 @@ def main(scan: Path) -> dict:
     timed("prepare", prepare, [str(scan / "train.jsonl")], folder / "data", test=scan / "test.jsonl",
           near_duplicates="report")  # fmt: skip
     model = timed("train", finetune, folder / "data", load_recipe("scan"), folder / "model")
-    with local_endpoints({TUNED.connection: model.folder}, folder, settings):
+    with served({TUNED.name: model.folder}, folder, settings):
         result = timed("evaluate", run_evaluate, folder / "data" / "test.jsonl", TUNED.connection, folder,
                        workers=settings.batch_workers)  # fmt: skip
     exact_match = sum(row.scores["exact_match"] for row in result.rows if row.scores) / result.expected

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Parameters. A second thread gains a smaller model nothing, and makes it 30 times slower on a busy core.
 SMALL_MODEL = 20_000_000
+BYTES_PER_PARAMETER = 4
 
 
 def load(
@@ -53,6 +54,12 @@ def _engine_for(folder: Path, engine: str) -> str:
     return name
 
 
+def is_small(folder: Path) -> bool:
+    """Whether a model folder holds fewer than SMALL_MODEL parameters, by what they take in fp32."""
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return stored < BYTES_PER_PARAMETER * SMALL_MODEL
+
+
 def weights_bytes(folder: Path | str) -> int:
     """Size of an exported model's weights."""
     return (Path(folder) / OPENVINO_FILE).with_suffix(".bin").stat().st_size
@@ -72,8 +79,7 @@ def _transformers(
     from training.models.loading import load_model
 
     if has_usable_gpu(folder):
-        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        weights = "fp32" if stored < 4 * SMALL_MODEL else "bf16"
+        weights = "fp32" if is_small(folder) else "bf16"
         model = moved_to_gpu(load_model(str(folder), weights=weights), folder)
     else:
         model = load_model(str(folder))

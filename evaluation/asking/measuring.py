@@ -149,8 +149,8 @@ def _tokens_of(reply: Reply) -> int:
 def _deadline(endpoint: Endpoint, limit: int, begun: _Timed, answer: _Timed) -> float:
     """Seconds: eight times what the longest answer takes alone, at most half an hour.
 
-    `begun` is an answer of one token to the question of `answer`. At least the connection's timeout. The
-    packs' answers have the usual limit.
+    `begun` is an answer of one token to the question of `answer`. At least the connection's timeout.
+    People's own packs have answers of the usual limit.
     """
     noise = NOISE_SECONDS if answer.tokens < TELLING_TOKENS else 0.0
     token_seconds = max(answer.seconds - begun.seconds - noise, 0.0) / max(answer.tokens - 1, 1)

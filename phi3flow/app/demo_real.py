@@ -7,10 +7,9 @@ what it cost elsewhere.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.app.demo_steps import asked, run_verb, write_rows
-from phi3flow.app.run_folder import compare_run
+from phi3flow.app.demo_steps import run_verb, serve_and_compare, write_rows
 from phi3flow.app.served_form import served_forms
-from phi3flow.app.services import ENDPOINT_MODULES, require_modules, served
+from phi3flow.app.services import ENDPOINT_MODULES, require_modules
 from phi3flow.core.console import say
 from phi3flow.core.files import write_text
 from phi3flow.core.settings import Settings
@@ -37,6 +36,8 @@ def run_real_demo(folder: Path, settings: Settings, seed: int) -> "tuple[Report,
     Returns the report, and the answers to a few questions by the connections' names. Raises Phi3flowError for
     anything a user can repair.
     """
+    from evaluation.verdict.gate import load_gate
+
     require_modules("trl", "gguf", "optimum", "nncf", *ENDPOINT_MODULES)
     say(f"1/6 chats of a help desk -> {folder}")
     _write_desk(folder, seed)
@@ -49,7 +50,9 @@ def run_real_demo(folder: Path, settings: Settings, seed: int) -> "tuple[Report,
     say("3/6 fine-tuning it on the chats")
     run_verb("train", "--data", data, "--recipe", RECIPE, "--model", base, "--out", tuned, "--seed", seed)
     say("4/6 converting both to 8 bits, for serving")
-    return _serve_and_compare(folder, served_forms(folder), settings)
+    gate = load_gate(folder / "gate.toml")
+    forms = served_forms(folder)
+    return serve_and_compare(folder, forms, gate, settings, questions=QUESTIONS, steps=("5/6", "6/6"))
 
 
 def _write_desk(folder: Path, seed: int) -> None:
@@ -65,20 +68,3 @@ def _write_desk(folder: Path, seed: int) -> None:
         }
     )
     write_text(folder / "gate.toml", GATE)
-
-
-def _serve_and_compare(
-    folder: Path, forms: dict[str, Path], settings: Settings
-) -> "tuple[Report, dict[str, dict[str, str]]]":
-    from evaluation.asking.batch import PROMPT_FLOW
-    from evaluation.compare import Options
-    from evaluation.packs.pack_file import packaged_packs
-    from evaluation.verdict.gate import load_gate
-
-    say("5/6 serving base and tuned on loopback")
-    gate = load_gate(folder / "gate.toml")
-    options = Options(gate, settings.batch_workers, packs=packaged_packs())
-    with served(forms, folder, settings) as endpoints:
-        say("6/6 asking both the held-out questions through the compare flow")
-        report = compare_run(folder, options, runner=PROMPT_FLOW, served=forms)
-        return report, asked(endpoints, QUESTIONS)

@@ -1,17 +1,24 @@
-"""What both demos are made of: verbs as a person would type them, generated rows, a few questions."""
+"""What both demos are made of: verbs as a person would type them, generated rows, the comparison."""
 
 import shlex
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from phi3flow.app.run_folder import compare_run
+from phi3flow.app.services import served
 from phi3flow.core.child_process import module_command
-from phi3flow.core.console import INTERRUPTED, is_quiet
+from phi3flow.core.console import INTERRUPTED, is_quiet, say
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
+from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import Endpoint
+
+if TYPE_CHECKING:
+    from evaluation.report.comparison import Report
+    from evaluation.verdict.gate import Gate
 
 
 def run_verb(*arguments: object) -> None:
@@ -43,6 +50,32 @@ def write_rows(files: Mapping[Path, list[dict[str, Any]]]) -> None:
             raise BadInput(f"{path} holds other chats", hint=f"remove {path.parent} or choose another --out")
         if not path.exists():
             write_jsonl(path, rows)
+
+
+def serve_and_compare(
+    folder: Path,
+    models: Mapping[str, Path],
+    gate: "Gate",
+    settings: Settings,
+    *,
+    questions: Sequence[str],
+    steps: tuple[str, str],
+) -> "tuple[Report, dict[str, dict[str, str]]]":
+    """Ask both models, by side, the held-out questions and a few more; the report goes to `folder`.
+
+    Returns the report, and the answers to `questions` by the connections' names. `steps` number the two lines
+    of progress.
+    """
+    from evaluation.asking.batch import PROMPT_FLOW
+    from evaluation.compare import Options
+    from evaluation.packs.pack_file import packaged_packs
+
+    options = Options(gate, settings.batch_workers, packs=packaged_packs())
+    say(f"{steps[0]} serving base and tuned on loopback")
+    with served(models, folder, settings) as endpoints:
+        say(f"{steps[1]} asking both the held-out questions through the compare flow")
+        report = compare_run(folder, options, runner=PROMPT_FLOW, served=models)
+        return report, asked(endpoints, questions)
 
 
 def asked(endpoints: Mapping[str, Endpoint], questions: Sequence[str]) -> dict[str, dict[str, str]]:

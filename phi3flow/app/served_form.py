@@ -8,14 +8,13 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.scoring.load import OPENVINO_FILE, SMALL_MODEL
+from deploy.scoring.load import OPENVINO_FILE, is_small
 from phi3flow.core.child_process import module_command, run_child
 from phi3flow.core.console import say
 from phi3flow.core.lineage import read_manifest, sha256_of
 from phi3flow.core.sides import SIDES
 from training.recipes.training_arguments import has_gpu
 
-BYTES_PER_PARAMETER = 4
 EXPORT_SECONDS = 1800.0
 EXPORTING = ("openvino", "openvino_genai", "nncf", "optimum")
 
@@ -32,8 +31,7 @@ def served_form(model: Path) -> Path:
 
     A model below 20 million parameters is served as it is: an export takes longer than its answers.
     """
-    small = _weights_bytes(model) < SMALL_MODEL * BYTES_PER_PARAMETER
-    if small or has_gpu() or (model / OPENVINO_FILE).is_file():
+    if is_small(model) or has_gpu() or (model / OPENVINO_FILE).is_file():
         return model
     export = model.with_name(f"{model.name}-int8")
     if _is_export_of(export, model):
@@ -72,7 +70,3 @@ def _export(model: Path, export: Path) -> str:
 def _is_export_of(export: Path, model: Path) -> bool:
     inputs = (read_manifest(export) or {}).get("inputs", [])
     return bool(inputs) and inputs[0]["sha256"] == sha256_of(model)
-
-
-def _weights_bytes(model: Path) -> int:
-    return sum(file.stat().st_size for file in model.glob("*.safetensors"))

@@ -1,7 +1,7 @@
 """The servers that phi3flow runs, as services of a `service_stack.Stack`, all on 127.0.0.1."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
 from importlib.util import find_spec
@@ -67,29 +67,20 @@ def endpoint_of(side: Side, settings: Settings) -> Endpoint:
     return Endpoint(url, settings.endpoint_key, "openai")
 
 
-def served(
-    models: Mapping[str, Path], folder: Path, settings: Settings
-) -> AbstractContextManager[dict[str, Endpoint]]:
-    """Two model folders, by side, behind endpoints, by their connections' names. Raises as serving does."""
-    return local_endpoints({side.connection: models[side.name] for side in SIDES}, folder, settings)
-
-
 @contextmanager
-def local_endpoints(
-    models: Mapping[str, Path], folder: Path, settings: Settings
-) -> Iterator[dict[str, Endpoint]]:
-    """Serve each model folder and store a connection of its name (`phi3-base`, `phi3-tuned`) for it.
+def served(models: Mapping[str, Path], folder: Path, settings: Settings) -> Iterator[dict[str, Endpoint]]:
+    """Serve a model folder for each side, and store its connection (`phi3-base`, `phi3-tuned`).
 
-    Logs and the store go to `folder`. Raises BadInput for a taken port and Phi3flowError for a server that
-    does not start.
+    Gives the endpoints by their connections' names. Logs and the store go to `folder`. Raises BadInput for a
+    taken port and Phi3flowError for a server that does not start.
     """
     own = with_own_keys(settings, folder / "promptflow-home")
-    sides = [side for side in SIDES if side.connection in models]
+    sides = [side for side in SIDES if side.name in models]
     endpoints = {side.connection: endpoint_of(side, own) for side in sides}
     enter_home(own)
     with Stack(
         *(
-            scoring_endpoint(models[side.connection], side, own, folder / "logs" / f"{side.connection}.log")
+            scoring_endpoint(models[side.name], side, own, folder / "logs" / f"{side.connection}.log")
             for side in sides
         )
     ):

@@ -42,11 +42,11 @@ from evaluation.compare import Options, compare
 from evaluation.packs.pack_file import packaged_packs
 from evaluation.verdict.gate import load_gate
 from evaluation.asking.batch import DIRECT
-from phi3flow.app.services import local_endpoints
+from phi3flow.app.services import served
 from phi3flow.core.settings import Settings
 
 base, tuned, data = map(Path, sys.argv[1:])
-with local_endpoints({"phi3-base": base, "phi3-tuned": tuned}, Path("served"), Settings.load()):
+with served({"base": base, "tuned": tuned}, Path("served"), Settings.load()):
     options = Options(load_gate(), workers=8, packs=packaged_packs())
     report = compare(data, "phi3-base", "phi3-tuned", Path("out"), options, runner=DIRECT)
 print(json.dumps(report.as_dict()))

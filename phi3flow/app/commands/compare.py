@@ -1,5 +1,6 @@
 """`phi3flow compare`, `compare-answers` and `verdict`: base against tuned, with a verdict."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -123,28 +124,26 @@ def compare(
         folder = out or run
         result_file(folder / "report.json", force=force)
         require_run(run)
-        forms = served_forms(run)
-        with writing(run), served(forms, run, settings):
-            if flow:
-                with flow_over(flow, {side: side.connection for side in SIDES}, run, settings) as asked_flow:
-                    flowed = compare_run(
-                        run, options, runner=DIRECT, served=forms, flow=asked_flow, out=folder
-                    )
-                    return compared(flowed, folder)
-            asker = runner or runner_for(test_file(run), rows)
-            return compared(compare_run(run, options, runner=asker, served=forms, out=folder), folder)
+        asker = DIRECT if flow else runner or runner_for(test_file(run), rows)
+        sides = {side: side.connection for side in SIDES}
+        with writing(run):
+            forms = served_forms(run)
+            with (
+                served(forms, run, settings),
+                flow_over(flow, sides, run, settings) if flow else nullcontext() as through,
+            ):
+                report = compare_run(run, options, runner=asker, served=forms, flow=through, out=folder)
+        return compared(report, folder)
     if not (data and base and tuned and out):
         missing = " and ".join(name for name, value in named.items() if not value)
         raise BadInput(f"{missing}: missing", hint="phi3flow compare RUN, or all four of them")
     result_file(out / "report.json", force=force)
     with writing(out):
         enter_home(settings)
-        if flow:
-            with flow_over(flow, {TUNED: tuned, BASE: base}, out, settings) as asked_flow:
-                through = compare_connections(data, base, tuned, out, options, runner=DIRECT, flow=asked_flow)
-                return compared(through, out)
-        asker = runner or runner_for(data, rows)
-        report = compare_connections(data, base, tuned, out, options, runner=asker)
+        asker = DIRECT if flow else runner or runner_for(data, rows)
+        sides = {TUNED: tuned, BASE: base}
+        with flow_over(flow, sides, out, settings) if flow else nullcontext() as through:
+            report = compare_connections(data, base, tuned, out, options, runner=asker, flow=through)
     return compared(report, out)
 
 

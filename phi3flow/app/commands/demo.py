@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from phi3flow.app.demo_steps import asked, run_verb, write_rows
-from phi3flow.app.run_folder import compare_run
-from phi3flow.app.services import ENDPOINT_MODULES, require_modules, served
+from phi3flow.app.demo_steps import run_verb, serve_and_compare, write_rows
+from phi3flow.app.services import ENDPOINT_MODULES, require_modules
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.folder_lock import writing
 from phi3flow.core.settings import Settings
@@ -70,9 +69,14 @@ def demo(
 
 def run_toy_demo(folder: Path, settings: Settings, seed: int) -> "tuple[Report, dict[str, dict[str, str]]]":
     """The loop on the embedded toy. Raises Phi3flowError for anything a user can repair."""
+    from evaluation.verdict.gate import load_gate
+
     require_modules("trl", *ENDPOINT_MODULES)
     train_both(folder, seed)
-    return serve_and_compare(folder, settings)
+    models = {side.name: folder / side.name for side in SIDES}
+    return serve_and_compare(
+        folder, models, load_gate(), settings, questions=[QUESTION], steps=("4/5", "5/5")
+    )
 
 
 def train_both(folder: Path, seed: int) -> None:
@@ -105,25 +109,6 @@ def write_chats(folder: Path, seed: int) -> tuple[Path, Path]:
     write_rows(files)
     chats, test, _ = files
     return chats, test
-
-
-def serve_and_compare(folder: Path, settings: Settings) -> "tuple[Report, dict[str, dict[str, str]]]":
-    """Ask both models the held-out questions and the tutorials' first one; the report goes to `folder`.
-
-    Returns the report, and the answers to that question by the connections' names.
-    """
-    from evaluation.asking.batch import PROMPT_FLOW
-    from evaluation.compare import Options
-    from evaluation.packs.pack_file import packaged_packs
-    from evaluation.verdict.gate import load_gate
-
-    options = Options(load_gate(), settings.batch_workers, packs=packaged_packs())
-    say("4/5 serving base and tuned on loopback")
-    models = {side.name: folder / side.name for side in SIDES}
-    with served(models, folder, settings) as endpoints:
-        say("5/5 asking both the held-out questions through the compare flow")
-        report = compare_run(folder, options, runner=PROMPT_FLOW, served=models)
-        return report, asked(endpoints, [QUESTION])
 
 
 def _shown(answers: dict[str, dict[str, str]]) -> str:
