@@ -126,7 +126,7 @@ def compare(
         require_run(run)
         asker = DIRECT if flow else runner or runner_for(test_file(run), rows)
         sides = {side: side.connection for side in SIDES}
-        with writing(run):
+        with writing(run), writing(folder):
             forms = served_forms(run)
             with (
                 served(forms, run, settings),
