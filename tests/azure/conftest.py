@@ -1,13 +1,15 @@
 """One emulated cloud for the session, with a workspace in it; clients reach it by environment alone."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from azure_emulator.arm.registrations import USED, register
 from azure_emulator.client import tokens
-from azure_emulator.emulator import Emulator, Options
-from emulated import GROUP, QUIET, REGION, WORKSPACE, UserCredential, client_of
+from azure_emulator.emulator import Emulator
+from azure_fakes import write_inputs
+from emulated import GROUP, QUIET, REGION, WORKSPACE, UserCredential, client_of, emulator_in
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -16,10 +18,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """Ends with the assertion that the SDKs asked for nothing that is not emulated."""
-    with Emulator(Options(tmp_path_factory.mktemp("azure"))) as running:
+    with emulator_in(tmp_path_factory.mktemp("azure")) as running:
         register(running.cloud, *USED)
         yield running
-        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,22 @@ def provisioned(emulator: Emulator) -> str:
             body = {"location": REGION, "properties": properties}
             arm.resources.begin_create_or_update_by_id(resource_id, body, api_version="2024-04-01").result()
     return workspace
+
+
+@pytest.fixture
+def client(cloud: Emulator, isolated: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """The module's own `cloud`, while this test's process is its client."""
+    with client_of(cloud):
+        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Chats, a recipe and a base, as `azure train` takes them."""
+    folder = tmp_path_factory.mktemp("work")
+    write_inputs(folder)
+    return folder
 
 
 @pytest.fixture

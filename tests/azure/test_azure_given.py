@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from azure_client import take
 from azure_emulator.arm.registrations import USED, register
 from azure_emulator.client import tokens
-from azure_emulator.emulator import Emulator, Options
-from azure_fakes import write_inputs
-from emulated import REGION, UserCredential, client_of
+from azure_emulator.emulator import Emulator
+from emulated import REGION, UserCredential, emulator_in
 
 from deploy.azure.shared.names import Names
 from phi3flow.app.cli import main
@@ -29,24 +27,9 @@ GIVEN = {
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(Options(tmp_path_factory.mktemp("cloud"))) as running:
+    with emulator_in(tmp_path_factory.mktemp("cloud")) as running:
         register(running.cloud, *USED)
         yield running
-        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
-
-
-@pytest.fixture
-def client(cloud: Emulator, isolated: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with client_of(cloud):
-        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
-        yield cloud
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("work")
-    write_inputs(folder)
-    return folder
 
 
 def put(resource_id: str, **body: Any) -> None:

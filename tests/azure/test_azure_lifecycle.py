@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 from azure_client import take
-from azure_emulator.client import tokens
-from azure_emulator.emulator import Emulator, Options
+from azure_emulator.emulator import Emulator
 from azure_emulator.front.faults import Fault
 from azure_emulator.ml import quota
-from azure_fakes import write_inputs
-from emulated import client_of
+from emulated import emulator_in
 from recorded_comparison import compare_answers
 
 from deploy.azure.shared.session import connect
@@ -31,24 +29,8 @@ ASKING = ("listkeys", "listsecrets", "getlogs", "/oauth2/")
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """A cloud of this module's own; it ends with the assertion that nothing unknown was asked for."""
-    with Emulator(Options(tmp_path_factory.mktemp("cloud"))) as running:
+    with emulator_in(tmp_path_factory.mktemp("cloud")) as running:
         yield running
-        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
-
-
-@pytest.fixture
-def client(cloud: Emulator, isolated: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with client_of(cloud):
-        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
-        yield cloud
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("work")
-    write_inputs(folder)
-    return folder
 
 
 def cli(*words: str) -> int:

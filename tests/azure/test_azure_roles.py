@@ -9,9 +9,8 @@ from azure_client import take
 from azure_emulator.arm import roles
 from azure_emulator.arm.registrations import USED, register
 from azure_emulator.client import tokens
-from azure_emulator.emulator import Emulator, Options
-from azure_fakes import write_inputs
-from emulated import client_of
+from azure_emulator.emulator import Emulator
+from emulated import emulator_in
 
 from deploy.azure.shared.names import Names
 from phi3flow.app.cli import main
@@ -24,7 +23,7 @@ SUBSCRIPTION = f"/subscriptions/{tokens.SUBSCRIPTION}"
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """A subscription whose owner has made a resource group and registered the providers."""
-    with Emulator(Options(tmp_path_factory.mktemp("cloud"))) as running:
+    with emulator_in(tmp_path_factory.mktemp("cloud")) as running:
         register(running.cloud, *USED)
         group = f"{SUBSCRIPTION}/resourceGroups/phi3flow"
         kind = "Microsoft.Resources/resourceGroups"
@@ -33,21 +32,6 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
             {"id": group, "name": "phi3flow", "type": kind, "location": "eastus2", "properties": state}
         )
         yield running
-        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
-
-
-@pytest.fixture
-def client(cloud: Emulator, isolated: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with client_of(cloud):
-        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
-        yield cloud
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("work")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture

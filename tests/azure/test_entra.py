@@ -1,12 +1,11 @@
 """An endpoint that takes Entra tokens: fetched when asked, kept while they live, never stored."""
 
-import http.server
-import json
-import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from loopback import JsonAnswers, serving
 
 from custom_connections.store import configs_of
 from phi3flow import phi3_contract
@@ -24,24 +23,14 @@ def bearers(isolated: None) -> Iterator[tuple[str, list[str]]]:
     """An endpoint's address, and what it was given as Authorization."""
     seen: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Greeting(JsonAnswers, BaseHTTPRequestHandler):
         def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.asked()
             seen.append(self.headers["Authorization"])
-            text = json.dumps({"output": "Hello."}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+            self.answer(200, {"output": "Hello."})
 
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/score", seen
-    server.shutdown()
-    server.server_close()
+    with serving(Greeting) as server:
+        yield f"http://127.0.0.1:{server.server_port}/score", seen
 
 
 def log_in(folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:

@@ -1,13 +1,13 @@
 """What an endpoint says when it refuses, and what stands between: public reports 8, 9, 11, 12."""
 
-import json
 import ssl
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import requests
 import trustme
+from loopback import JsonAnswers, serving
 
 from phi3flow.phi3_contract import (
     Endpoint,
@@ -48,11 +48,11 @@ REFUSALS = {
 }
 
 
-class Refusing(BaseHTTPRequestHandler):
+class Refusing(JsonAnswers, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.asked()
         self.server.bodies.append(body)
         path = self.path.split("?")[0]
         if path == "/newer" and "max_tokens" in body:
@@ -64,25 +64,12 @@ class Refusing(BaseHTTPRequestHandler):
         else:
             self.answer(200, {"choices": [{"message": {"content": "Ada."}}]})
 
-    def answer(self, status, value):
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
 
 @pytest.fixture
 def server():
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    httpd.bodies = []
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield httpd
-    httpd.shutdown()
-    httpd.server_close()
+    with serving(Refusing) as httpd:
+        httpd.bodies = []
+        yield httpd
 
 
 def endpoint(server, path, scheme="http"):
@@ -187,24 +174,18 @@ def test_12_https_to_a_port_that_speaks_http_is_called_tls(server):
 def proxy(monkeypatch):
     """A company's proxy: 403 for everything, as one does for 127.0.0.1."""
 
-    class Proxy(BaseHTTPRequestHandler):
+    class Proxy(JsonAnswers, BaseHTTPRequestHandler):
         def do_POST(self):
             self.server.seen.append(self.path)
             self.send_error(403, "Access denied by proxy")
 
-        def log_message(self, *args):
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    httpd.seen = []
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{httpd.server_port}")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    yield httpd
-    httpd.shutdown()
-    httpd.server_close()
+    with serving(Proxy) as httpd:
+        httpd.seen = []
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{httpd.server_port}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield httpd
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

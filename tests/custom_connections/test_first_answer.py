@@ -1,23 +1,22 @@
 """`phi3flow connect` reads the URL that people copy, and asks the endpoint once: public report 13."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from headless import KEY, phi3flow
+from loopback import JsonAnswers, serving
 
 from custom_connections.promptflow_home import new_encryption_key
 from phi3flow.app.commands.connect import completed, contract_of
 
 
-class Served(BaseHTTPRequestHandler):
+class Served(JsonAnswers, BaseHTTPRequestHandler):
     """Contract openai with one model, phi3; at /score another contract's refusal."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.asked()
         if self.headers["Authorization"] != f"Bearer {KEY}":
             self.answer(401, {"error": {"message": "this key is unknown"}})
         elif self.path.split("?")[0] != "/v1/chat/completions":
@@ -28,24 +27,11 @@ class Served(BaseHTTPRequestHandler):
         else:
             self.answer(200, {"choices": [{"message": {"content": "Hi"}}]})
 
-    def answer(self, status, value):
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
 
 @pytest.fixture(scope="module")
 def url():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Served)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Served) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,13 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import requests
+from loopback import serving
 from outside import nobody_leaves
 
 from phi3flow.core.flow_folder import FLOWS, resolve_flow, serve_command
@@ -104,15 +103,6 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(handler):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
-
-
 class Shell:
     """Commands in one folder under one environment; keeps everything they print."""
 
@@ -148,8 +138,8 @@ def listening():
 
 @pytest.fixture(scope="module")
 def echo():
-    with serving(Echo) as port:
-        yield f"http://127.0.0.1:{port}"
+    with serving(Echo) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """A person's own flow in `up`, `evaluate` and `compare`: served, and asked as everything else is."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import requests
 from chromium import free_ports
 from headless import KEY, bare, phi3flow
+from loopback import JsonAnswers, serving
 from up_process import interrupt, running_up
 
 from custom_connections.promptflow_home import new_encryption_key
@@ -43,27 +43,16 @@ def say(connection: CustomConnection, question: str, system: str) -> str:
 """
 
 
-class Echo(BaseHTTPRequestHandler):
+class Echo(JsonAnswers, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.answer({"data": [{"id": "echo"}]})
+        self.answer(200, {"data": [{"id": "echo"}]})
 
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
+        asked = self.asked()["messages"][-1]["content"]
         told = asked.upper() if self.path.startswith("/loud") else asked
-        self.answer({"choices": [{"message": {"content": told}}]})
-
-    def answer(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
+        self.answer(200, {"choices": [{"message": {"content": told}}]})
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +75,13 @@ def project(tmp_path_factory):
         "PHI3FLOW_FLOW_PORT": str(flow_port),
         "PHI3FLOW_BASE_FLOW_PORT": str(base_flow_port),
     }
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Echo) as server:
         for name, path in (("quiet", ""), ("loud", "/loud")):
             url = f"http://127.0.0.1:{server.server_port}{path}/v1/chat/completions"
             stored = phi3flow(folder, "connect", name, "--endpoint", url, **environment)
             assert stored.returncode == 0, stored.stderr
         (folder / "test.jsonl").write_text("".join(json.dumps(row(word)) + "\n" for word in ("one", "two")))
         yield folder, environment
-        server.shutdown()
 
 
 def row(word):

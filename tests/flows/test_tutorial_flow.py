@@ -1,11 +1,10 @@
 """The flow that speaks as the tutorials' own does: `input_data` in, `answer` out, .7 and 128 tokens."""
 
-import http.server
-import json
 import subprocess
 import sys
-import threading
+from http.server import BaseHTTPRequestHandler
 
+from loopback import JsonAnswers, serving
 from ruamel.yaml import YAML
 
 from custom_connections.promptflow_home import QUIET
@@ -29,33 +28,23 @@ def test_its_inputs_and_outputs_are_the_tutorials(tmp_path):
 def test_it_asks_with_the_tutorials_settings(tmp_path):
     bodies = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Founders(JsonAnswers, BaseHTTPRequestHandler):
         def do_POST(self):
-            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            text = json.dumps({"output": "Bill Gates and Paul Allen."}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+            bodies.append(self.asked())
+            self.answer(200, {"output": "Bill Gates and Paul Allen."})
 
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     folder = resolve_flow("tutorial", tmp_path / "tutorial")
-    url = f"http://127.0.0.1:{server.server_port}/score"
     environment = {**QUIET, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    ran = subprocess.run(
-        [sys.executable, "-c", ASK, url],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    server.shutdown()
-    server.server_close()
+    with serving(Founders) as server:
+        url = f"http://127.0.0.1:{server.server_port}/score"
+        ran = subprocess.run(
+            [sys.executable, "-c", ASK, url],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert ran.stdout.strip() == "Bill Gates and Paul Allen.", ran.stderr
     (body,) = bodies
     assert body["input_data"]["input_string"] == [{"role": "user", "content": "Who founded Microsoft?"}]

