@@ -102,6 +102,11 @@ def ask(page, question):
     page.keyboard.press("Enter")
 
 
+def drawn(page):
+    """A click while Streamlit draws the page anew can land on an element that is being replaced."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
 def answer(page):
     return page.locator(".phi3flow-answer").last
 
@@ -260,8 +265,10 @@ def test_the_list_and_the_deletion_at_every_size_in_light_and_dark(app, browser,
         page.get_by_role("button", name="Keep it").click()
         expect(page.get_by_text("It cannot be undone.")).not_to_be_visible()
         page.get_by_role("button", name="Delete", exact=True).click()
-        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-        page.get_by_role("button", name="Delete for good").click()  # not while the page is drawn anew
+        for_good = page.get_by_role("button", name="Delete for good")
+        for_good.wait_for()
+        drawn(page)
+        for_good.click()
         expect(listed).not_to_be_visible()
 
 
@@ -295,7 +302,7 @@ def test_the_system_prompt_is_in_sight_and_so_is_its_removal(arena, browser, pic
             page.get_by_test_id("stExpandSidebarButton").click()
         page.get_by_text("Model settings").click()
         expect(page.get_by_label("System prompt")).to_have_count(1)  # that of the new chat has gone
-        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        drawn(page)
         page.get_by_label("System prompt").fill("")
         page.get_by_label("System prompt").press("Control+Enter")
         expect(page.get_by_role("button", name="Use that of the training data")).to_be_visible()
