@@ -9,7 +9,7 @@ from azure_emulator.arm.registrations import USED, register
 from azure_emulator.client import tokens
 from azure_emulator.emulator import Emulator
 from azure_fakes import write_inputs
-from emulated import GROUP, QUIET, REGION, WORKSPACE, UserCredential, client_of, emulator_in
+from emulated import GROUP, QUIET, WORKSPACE, UserCredential, client_of, emulator_in, workspace_in
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -25,26 +25,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def provisioned(emulator: Emulator) -> str:
-    """The id of a workspace with a cluster. By Resource Manager: MLClient sleeps 5 s when it makes one."""
-    from azure.mgmt.resource.resources import ResourceManagementClient
-
-    group = f"/subscriptions/{tokens.SUBSCRIPTION}/resourceGroups/{GROUP}"
-    workspace = f"{group}/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
-    storage = f"{group}/providers/Microsoft.Storage/storageAccounts/workspacestorage"
-    scale = {"minNodeCount": 0, "maxNodeCount": 2}
-    cluster = {"vmSize": "Standard_E4s_v3", "scaleSettings": scale}
-    with client_of(emulator):
-        arm = ResourceManagementClient(UserCredential(), tokens.SUBSCRIPTION)
-        arm.resource_groups.create_or_update(GROUP, {"location": REGION})
-        for resource_id, properties in (
-            (storage, {}),
-            (workspace, {"storageAccount": storage}),
-            (f"{workspace}/computes/cluster", {"computeType": "AmlCompute", "properties": cluster}),
-            (f"{workspace}/environments/image/versions/1", {"image": "python:3.11"}),
-        ):
-            body = {"location": REGION, "properties": properties}
-            arm.resources.begin_create_or_update_by_id(resource_id, body, api_version="2024-04-01").result()
-    return workspace
+    """The id of a workspace with a cluster."""
+    return workspace_in(emulator)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from emulated import REGION, UserCredential, emulator_in
 
 from deploy.azure.shared.names import Names
 from phi3flow.app.cli import main
-from phi3flow.core.errors import BadInput
+from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.settings import Settings
 
 ML = "Microsoft.MachineLearningServices/workspaces"
@@ -94,6 +94,17 @@ def test_a_given_part_that_is_not_there_is_named(client, work, monkeypatch, name
     step = "provision" if "IDENTITY" in name else "train"
     with pytest.raises(BadInput, match=words):
         take(step, work, 0)
+
+
+def test_the_reason_why_an_image_cannot_be_built_is_shown(client, work, monkeypatch, tmp_path):
+    ours = Names.of(Settings.load(work))
+    conda = "dependencies: [{pip: [mlflow=3]}]"
+    put(
+        f"{ours.workspace_id}/environments/broken/versions/1", properties={"image": "i:1", "condaFile": conda}
+    )
+    monkeypatch.setenv("PHI3FLOW_AZURE_ENVIRONMENT", "broken:1")
+    with pytest.raises(Phi3flowError, match=r"ended as failed.*(\n.*)*names no package by 'mlflow=3'"):
+        take("train", work, 0, out=tmp_path / "run")
 
 
 def test_a_deployment_file_of_ones_own_turns_every_knob_of_the_tutorials(client, work, tmp_path):

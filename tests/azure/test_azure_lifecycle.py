@@ -1,14 +1,18 @@
 """The cloud half against the emulator: nothing -> traffic -> nothing, and what must not happen on the way."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from azure_client import take
 from azure_emulator.emulator import Emulator
 from azure_emulator.front.faults import Fault
@@ -108,6 +112,34 @@ def test_3_a_wait_that_is_over_leaves_the_job_running(client, work):
     assert wait_for(connect(Settings.load(work)), out, 60) is True
 
 
+def test_3_a_login_that_expires_in_the_middle_of_a_wait_leaves_the_job_running(
+    client, work, capsys, monkeypatch
+):
+    out = work / "expired"
+    monkeypatch.setenv("AZURE_EMULATOR_TOKEN_SECONDS", "200")  # so few that each request asks for a new token
+    monkeypatch.setenv("AZURE_EMULATOR_LOGGED_OUT", "")
+    name = take("train", work, 32, out=out, wait=False)
+    expiring = threading.Thread(target=expire_once_watched, args=(client, name))
+    expiring.start()
+    assert cli("wait", "--out", str(out)) == 1
+    expiring.join()
+    told = capsys.readouterr().err
+    assert "the login has expired; what was begun goes on in Azure" in told
+    assert "AADSTS70043" in told
+    assert f"exists now: job {name}" in told
+    monkeypatch.setenv("AZURE_EMULATOR_LOGGED_OUT", "")
+    again = connect(Settings.load(work))
+    assert wait_for(again, out, 0) is False
+    again.ml.jobs.begin_cancel(name).result()
+
+
+def expire_once_watched(emulator: Emulator, job: str) -> None:
+    before = len(emulator.cloud.log.entries)
+    while not any(entry.path.endswith(f"/jobs/{job}") for entry in asked(emulator, before)):
+        time.sleep(0.05)
+    os.environ["AZURE_EMULATOR_LOGGED_OUT"] = "AADSTS70043: The refresh token has expired or is invalid."
+
+
 def test_4_a_failed_job_shows_its_log_and_the_next_attempt_is_another(client, work, capsys):
     with pytest.raises(Phi3flowError, match=r"-1 ended as failed") as failed:
         take("train", work, 13)
@@ -183,6 +215,31 @@ def test_6_a_deployment_that_fails_leaves_the_live_one_alone(client, work, capsy
     told = f"{capsys.readouterr().err}\n{failed.value}\n{failed.value.hint}"
     assert [word for word in words if word not in told] == []
     assert "exists now: " in told
+    assert live(client) == before
+
+
+def test_6_an_image_that_is_built_for_longer_than_one_waits_is_left_to_azure(
+    client, work, capsys, monkeypatch
+):
+    assert cli("teardown", "--old") == 0
+    before = live(client)
+    monkeypatch.setenv("PHI3FLOW_AZURE_PATIENCE", "2")
+    set_faults(client, {"kind": "hold_operation", "method": "PUT", "route": "*/deployments/vllm-*"})
+    with pytest.raises(Phi3flowError, match=r"deployment vllm-\w+ is still going on after 2 seconds") as left:
+        take("deploy", work, 1)
+    assert "exists now: model phi3-tuned:" in str(left.value)
+    assert "phi3flow azure status shows how it ends" in left.value.hint
+    capsys.readouterr()
+    assert cli("status", "--json") == 0
+    served = json.loads(capsys.readouterr().out.lstrip("."))["served"]  # the SDK still waits, with dots
+    assert [one["traffic"] for one in served if one["state"] == "Creating"] == [0]
+    with pytest.raises(Phi3flowError, match="is still changing"):
+        take("deploy", work, 1)
+    monkeypatch.delenv("PHI3FLOW_AZURE_PATIENCE")
+    seen = len(client.cloud.log.entries)
+    requests.put(f"{client.url}/emulator/faults", json={"faults": []}, timeout=10).raise_for_status()
+    assert take("deploy", work, 1).startswith("vllm-")
+    assert [one for one in asked(client, seen) if one.method == "PUT" and "/deployments/" in one.path] == []
     assert live(client) == before
 
 
@@ -284,7 +341,7 @@ def test_a_limit_of_minus_one_is_no_limit(client, capsys, limit, words):
     assert cli("provision", "--profile", "cpu", "--plan") == 0
     told = capsys.readouterr().err
     assert re.search(f"quota: Standard ESv3 Family Cluster Dedicated vCPUs: 16 cores needed, .*{words}", told)
-    assert "to serve tuned and base with openvino: Standard ESv3 Family" in told
+    assert re.search(f"to serve tuned and base with openvino: Standard ESv3 Family .*{words}", told)
     quota.set_limits(client.cloud, {"standardESv3Family": 100})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from azure.ai.ml import Input, MLClient, Output, command
-from azure.ai.ml.entities import Data, Job, Model
+from azure.ai.ml.entities import Data, Environment, Job, Model
 from azure.ai.ml.exceptions import JobException
 from azure.core.exceptions import HttpResponseError
 
@@ -23,11 +23,11 @@ print("run", os.environ["AZUREML_RUN_ID"], os.environ["GREETING"])
 """
 
 
-def submit(ml: MLClient, text: str, **options: Any) -> Job:
+def submit(ml: MLClient, text: str, environment: str = "image", **options: Any) -> Job:
     wanted = command(
         name=f"job-{uuid.uuid4().hex[:8]}",
         command=text,
-        environment="azureml:image:1",
+        environment=f"azureml:{environment}:1",
         compute="cluster",
         **options,
     )
@@ -138,3 +138,34 @@ def test_a_wheel_is_installed_for_the_job_alone(ml: MLClient, tmp_path: Path) ->
     assert "only_there" not in sys.modules
     with pytest.raises(ImportError):
         __import__("only_there")
+
+
+@pytest.mark.parametrize(
+    ("name", "dependencies", "words"),
+    [
+        ("misspelt", [{"pip": ["mlflow=3.15.0"]}], "names no package by 'mlflow=3.15.0'"),
+        ("listless", "python=3.11", "has no list of dependencies"),
+    ],
+)
+def test_a_job_whose_image_cannot_be_built_fails_with_the_reason(
+    ml: MLClient, name: str, dependencies: object, words: str
+) -> None:
+    make_environment(ml, name, dependencies)
+    job = submit(ml, "true", name)
+    assert wait(ml, job) == "Failed"
+    with pytest.raises(JobException, match=f"Image build failed.*{words}"):
+        ml.jobs.stream(job.name)
+
+
+def test_packages_that_were_not_resolved_are_said_to_be_not(ml: MLClient, tmp_path: Path) -> None:
+    make_environment(ml, "unresolved", ["python=3.11", {"pip": ["requests"]}])
+    job = submit(ml, "true", "unresolved")
+    assert wait(ml, job) == "Completed"
+    assert "not resolved" in log_of(ml, job, tmp_path, "20_image_build_log.txt")
+
+
+def make_environment(ml: MLClient, name: str, dependencies: object) -> None:
+    conda = {"name": name, "dependencies": dependencies}
+    ml.environments.create_or_update(
+        Environment(name=name, version="1", image="python:3.11", conda_file=conda)
+    )

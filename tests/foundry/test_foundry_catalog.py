@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from azure_emulator.arm.store import resource_document
+from azure_emulator.client import tokens
+from emulated import client_of, emulator_in
 from foundry_cloud import write_chats
 
 from deploy.azure.shared.session import connect
@@ -83,6 +85,22 @@ def test_the_tuned_model_is_the_one_that_the_service_registered(client, names, w
     store.put(resource_document(asset, f"{kind}/models/versions", {"properties": held}, None))
     assert registered_model(cloud, "phi3flow-catalog-1") == "phi3-catalog-x:1"
     store.delete(job)
+
+
+def test_a_region_without_the_model_is_named_and_what_else_there_is(
+    data, tmp_path, isolated, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with emulator_in(tmp_path / "cloud") as azure, client_of(azure):
+        monkeypatch.setenv("PHI3FLOW_AZURE_SUBSCRIPTION", tokens.SUBSCRIPTION)
+        monkeypatch.setenv("PHI3FLOW_AZURE_REGION", "spaincentral")
+        assert main(["azure", "provision", "--profile", "cpu"]) == 0
+        assert finetune(data, "--model", "Phi-4-mini-instruct:1") == 1
+    told = capsys.readouterr().err
+    assert "the model catalog of this region does not have the model" in told
+    assert "Phi-4-mini-instruct/versions/1 is not available in region spaincentral" in told
+    assert "another PHI3FLOW_AZURE_REGION" in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.slow

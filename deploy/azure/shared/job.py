@@ -5,6 +5,8 @@ cancelled one stays as it is: the next attempt has the next number.
 """
 
 import io
+import json
+import re
 import sys
 import threading
 from collections import deque
@@ -17,7 +19,7 @@ from typing import Any
 
 from deploy.azure.shared.assets import Asset, version_of
 from deploy.azure.shared.plan import Action, Cost, Look, Step, carry_out, made
-from deploy.azure.shared.problems import explaining
+from deploy.azure.shared.problems import explaining, without_secrets
 from deploy.azure.shared.session import Cloud, existing
 from phi3flow.core.console import say
 from phi3flow.core.errors import Phi3flowError
@@ -189,7 +191,13 @@ def _stream(cloud: Cloud, name: str) -> None:
     try:
         cloud.ml.jobs.stream(name)
     except Exception as error:  # the job's status decides, not its log
-        print(f"(the log stream ended: {type(error).__name__})")
+        print(f"(the log stream ended: {_why(error)})")
+
+
+def _why(error: Exception) -> str:
+    """Azure's sentence on a failed job, such as that its image could not be built; else the error's type."""
+    told = re.search(r'"message": ("(?:[^"\\]|\\.)*")', str(error))
+    return without_secrets(str(json.loads(told[1]))) if told else type(error).__name__
 
 
 def _interrupted(cloud: Cloud, name: str) -> None:

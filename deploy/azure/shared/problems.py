@@ -69,7 +69,9 @@ def _translated(error: Exception, doing: str) -> Exception:
         return error
     code, message = code_of(error), _first_line(error)
     for known in _known():
-        if re.search(known["codes"], code or message, re.IGNORECASE) or known.get("words", "\0") in message:
+        if re.search(known["codes"], code or message, re.IGNORECASE) or re.search(
+            known.get("words", "\0"), message
+        ):
             sentence = f"{known['sentence']} ({code or message}){_detail(code, message)}"
             return Phi3flowError(f"{doing}: {sentence}", known["hint"])
     if isinstance(error, core.ClientAuthenticationError):
@@ -120,8 +122,15 @@ def code_of(error: Exception) -> str:
 def _first_line(error: Exception) -> str:
     message = str(getattr(error, "message", None) or error).strip()
     lines = [line.strip() for line in message.splitlines() if line.strip()]
+    lines.sort(
+        key=lambda line: "AADSTS" not in line
+    )  # Entra's own words, below azure-identity's "failed to ..."
     text = next((line for line in lines if not re.match(r"(Code|Message)?:?$", line)), type(error).__name__)
-    return re.sub(r"(sig|key|token|secret)=[^&\s]+", r"\1=...", text)[:400]
+    return without_secrets(text)[:400]
+
+
+def without_secrets(text: str) -> str:
+    return re.sub(r"(sig|key|token|secret)=[^&\s]+", r"\1=...", text)
 
 
 def _is_from(error: Exception, *modules: str) -> bool:

@@ -17,7 +17,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    with Emulator(Options(args.state, args.port, args.phase_seconds)) as emulator:
+    with Emulator(Options(args.state, args.port, args.phase_seconds, args.resolve)) as emulator:
         emulator.cloud.faults.set(faults)
         place = {"url": emulator.url, "environment": str(emulator.folder / "environment.sh")}
         print(json.dumps(place), flush=True)
@@ -36,6 +36,9 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=PHASE_SECONDS,
         help=f"how long an operation lasts (default {PHASE_SECONDS})",
+    )
+    parser.add_argument(
+        "--resolve", action="store_true", help="have pip resolve environments: a network, and minutes"
     )
     return parser.parse_args()
 

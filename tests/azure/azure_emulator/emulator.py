@@ -24,6 +24,7 @@ from azure_emulator.front.request_log import RequestLog
 from azure_emulator.front.route_table import ROUTES, SHAPES
 from azure_emulator.front.routing import Router
 from azure_emulator.ml import jobs
+from azure_emulator.ml.image_builds import ImageBuilds
 from azure_emulator.ml.job_runner import JobRunner
 from azure_emulator.storage.blob_store import BlobStore
 
@@ -32,11 +33,15 @@ PHASE_SECONDS = 0.03
 
 @dataclass(frozen=True)
 class Options:
-    """`folder` keeps the state; `port` 0 takes the one of last time, or a free one."""
+    """`folder` keeps the state; `port` 0 takes the one of last time, or a free one.
+
+    `resolve` has pip resolve every environment, as a build of its image would.
+    """
 
     folder: Path
     port: int = 0
     phase_seconds: float = PHASE_SECONDS
+    resolve: bool = False
 
 
 class Emulator:
@@ -52,15 +57,16 @@ class Emulator:
         store = Store(folder / "state.sqlite")
         blobs, workers = BlobStore(store, folder / "blobs"), Workers()
         operations = Operations(store, options.phase_seconds)
+        images = ImageBuilds(store, workers, resolve=options.resolve)
         self.cloud = Cloud(
             folder=folder,
             store=store,
             operations=operations,
             blobs=blobs,
             workers=workers,
-            jobs=JobRunner(store, blobs, workers, folder / "jobs"),
+            jobs=JobRunner(store, blobs, workers, folder / "jobs", images=images),
             flow_runs=FlowRunner(store, blobs, workers, folder / "flow-runs", lambda: self.environment),
-            containers=Containers(store, blobs, workers, operations, folder / "deployments"),
+            containers=Containers(store, blobs, workers, operations, folder / "deployments", images=images),
             traffic=Traffic(),
             faults=Schedule(),
             log=RequestLog(folder / "requests.jsonl"),

@@ -50,3 +50,26 @@ def client_of(emulator: Emulator) -> Iterator[None]:
 def child_environment(emulator: Emulator) -> dict[str, str]:
     merged = {**os.environ, **emulator.environment}
     return {name: value for name, value in merged.items() if value}
+
+
+def workspace_in(emulator: Emulator) -> str:
+    """The id of a new workspace with a cluster. By Resource Manager: MLClient sleeps 5 s for one."""
+    from azure.mgmt.resource.resources import ResourceManagementClient
+
+    group = f"/subscriptions/{tokens.SUBSCRIPTION}/resourceGroups/{GROUP}"
+    workspace = f"{group}/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
+    storage = f"{group}/providers/Microsoft.Storage/storageAccounts/workspacestorage"
+    scale = {"minNodeCount": 0, "maxNodeCount": 2}
+    cluster = {"vmSize": "Standard_E4s_v3", "scaleSettings": scale}
+    with client_of(emulator):
+        arm = ResourceManagementClient(UserCredential(), tokens.SUBSCRIPTION)
+        arm.resource_groups.create_or_update(GROUP, {"location": REGION})
+        for resource_id, properties in (
+            (storage, {}),
+            (workspace, {"storageAccount": storage}),
+            (f"{workspace}/computes/cluster", {"computeType": "AmlCompute", "properties": cluster}),
+            (f"{workspace}/environments/image/versions/1", {"image": "python:3.11"}),
+        ):
+            body = {"location": REGION, "properties": properties}
+            arm.resources.begin_create_or_update_by_id(resource_id, body, api_version="2024-04-01").result()
+    return workspace

@@ -1,7 +1,8 @@
 """A stand-in for the Azure CLI: what AzureCliCredential asks of it, and `az account show`.
 
-With AZURE_EMULATOR_LOGGED_OUT set it answers as after `az logout`. It stands alone: the emulator copies it
-into its state folder, with the ids filled in.
+With AZURE_EMULATOR_LOGGED_OUT set it answers as after `az logout`, or with that variable's AADSTS error.
+Tokens live for AZURE_EMULATOR_TOKEN_SECONDS. It stands alone: the emulator copies it into its state folder,
+with the ids filled in.
 """
 
 import base64
@@ -30,8 +31,9 @@ def option(arguments: list[str], *names: str) -> str:
 
 
 def main(arguments: list[str]) -> object:
-    if os.environ.get("AZURE_EMULATOR_LOGGED_OUT"):
-        sys.exit("ERROR: Please run 'az login' to setup account.")
+    if logged_out := os.environ.get("AZURE_EMULATOR_LOGGED_OUT", ""):
+        why = f"{logged_out}\n" if logged_out.startswith("AADSTS") else ""
+        sys.exit(f"ERROR: {why}Please run 'az login' to setup account.")
     if arguments[:2] == ["account", "show"]:
         return {
             "id": "SUBSCRIPTION_ID",
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> object:
             "user": {"name": "user@emulator.invalid", "type": "user"},
         }
     if arguments[:2] == ["account", "get-access-token"]:
-        expires = int(time.time()) + 3600
+        expires = int(time.time()) + int(os.environ.get("AZURE_EMULATOR_TOKEN_SECONDS", "3600"))
         return {
             "accessToken": token(option(arguments, "--resource", "--scope"), expires),
             "expires_on": expires,

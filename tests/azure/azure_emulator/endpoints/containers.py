@@ -17,6 +17,7 @@ from azure_emulator.endpoints.serving import COMMAND_VARIABLE, Serving, choose
 from azure_emulator.endpoints.workers import Workers, clean_environment
 from azure_emulator.front.ports import free_port
 from azure_emulator.front.wire import AzureError, Document
+from azure_emulator.ml.image_builds import BuildFailed, ImageBuilds
 from azure_emulator.storage.assets_on_disk import fetch
 from azure_emulator.storage.blob_store import BlobStore
 
@@ -56,10 +57,17 @@ class Containers:
     """By the deployment's id in lower case; a new version serves once it is ready, the old one until then."""
 
     def __init__(
-        self, store: Store, blobs: BlobStore, workers: Workers, operations: Operations, folder: Path
+        self,
+        store: Store,
+        blobs: BlobStore,
+        workers: Workers,
+        operations: Operations,
+        folder: Path,
+        *,
+        images: ImageBuilds,
     ) -> None:
         self._store, self._blobs, self._workers, self._operations = store, blobs, workers, operations
-        self._folder = folder
+        self._images, self._folder = images, folder
         self._lock = threading.Lock()
         self._serving: dict[str, Container] = {}
         self._threads: list[threading.Thread] = []
@@ -99,6 +107,8 @@ class Containers:
             self._keep_alive(deployment_id, container)
         except ContainerFailed as error:
             self._fail(operation, error.code, str(error))
+        except BuildFailed as error:
+            self._fail(operation, "ImageBuildFailure", f"Image build failed. {error}")
         except AzureError as error:
             told = error.reply.body if isinstance(error.reply.body, dict) else {}
             self._fail(operation, "ResourceNotFound", str(told.get("error", {}).get("message")))
@@ -121,6 +131,8 @@ class Containers:
         folder, port = place / uuid.uuid4().hex[:8], free_port()
         model = folder / "model"
         model.mkdir(parents=True)
+        image, log = str(properties.get("environmentId") or ""), place / "image_build_log.txt"
+        self._images.build(image, log, lambda: self._require_there(deployment_id, created))
         if reference := _model_of(properties):
             fetch(self._store, self._blobs, workspace, reference, model)
         variables = {key: str(value) for key, value in (properties.get("environmentVariables") or {}).items()}
@@ -144,7 +156,7 @@ class Containers:
         probe = Probe.of(self._store.require(deployment_id)["properties"].get("readinessProbe"))
         deadline = time.monotonic() + probe.patience
         while not self._answers(container):
-            self._require_wanted(deployment_id, container)
+            self._require_there(deployment_id, container.created)
             self._restart_if_dead(container)
             if container.crashes >= CRASHES:
                 raise ContainerFailed(
@@ -199,15 +211,15 @@ class Containers:
     def _is_wanted(self, deployment_id: str, container: Container) -> bool:
         with self._lock:
             current = self._serving.get(deployment_id.lower())
-        return current is container and self._exists(deployment_id, container)
+        return current is container and self._exists(deployment_id, container.created)
 
-    def _exists(self, deployment_id: str, container: Container) -> bool:
+    def _exists(self, deployment_id: str, created: str) -> bool:
         deployment = self._store.get(deployment_id)
-        there = deployment is not None and _created(deployment) == container.created
+        there = deployment is not None and _created(deployment) == created
         return there and not self._workers.closing.is_set()
 
-    def _require_wanted(self, deployment_id: str, container: Container) -> None:
-        if not self._exists(deployment_id, container):
+    def _require_there(self, deployment_id: str, created: str) -> None:
+        if not self._exists(deployment_id, created):
             raise ContainerFailed("Canceled", "The deployment was deleted.")
 
     def _drop(self, deployment_id: str, container: Container) -> None:

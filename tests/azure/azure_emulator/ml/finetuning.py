@@ -6,6 +6,7 @@ from pathlib import Path
 from azure_emulator.arm.store import now
 from azure_emulator.front.answers import fill
 from azure_emulator.front.wire import Document, front_error
+from azure_emulator.ml.registry import require_in
 
 ROOT = Path(__file__).parents[4]
 TRAINER = Path(__file__).with_name("catalog_trainer.py")
@@ -69,16 +70,17 @@ def _lineage(details: Document, model: str, outputs: Document) -> Document:
     }
 
 
-def completed(sent: Document) -> Document:
+def completed(sent: Document, region: str) -> Document:
     """The properties of a job, with a command for `job_runner` where it is a fine-tuning job."""
     if sent.get("jobType") == "FineTuning":
-        sent |= _as_command(sent)
+        sent |= _as_command(sent, region)
     return sent
 
 
-def _as_command(sent: Document) -> Document:
+def _as_command(sent: Document, region: str) -> Document:
     """Raise 400 for what the service refuses."""
     details = sent["fineTuningDetails"]
+    require_in(region, str(details["model"]["uri"]))
     settings = details.get("hyperParameters") or {}
     if details.get("taskType") not in {"ChatCompletion", "chatCompletion"}:
         raise front_error(400, "UserError", f"The task {details.get('taskType')} is not emulated.")

@@ -10,6 +10,7 @@ from azure_emulator.arm.locations import ARTIFACTS, Place, resolve
 from azure_emulator.arm.store import Store, now, resource_document
 from azure_emulator.endpoints.workers import Workers
 from azure_emulator.front.wire import AzureError, Document
+from azure_emulator.ml.image_builds import BuildFailed, ImageBuilds
 from azure_emulator.ml.job_command import Workplace, fill, nodes_of, processes, seconds, split
 from azure_emulator.ml.job_outputs import artifact_folder
 from azure_emulator.storage.assets_on_disk import fetch
@@ -18,6 +19,7 @@ from azure_emulator.storage.blob_store import BlobStore
 FINAL = {"Completed", "Failed", "Canceled"}
 ACTIVE = {"Preparing", "Running", "Finalizing", "CancelRequested"}
 WATCH_SECONDS = 0.05
+BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 
 
 class JobFailed(Exception):
@@ -33,8 +35,11 @@ class Canceled(Exception):
 
 
 class JobRunner:
-    def __init__(self, store: Store, blobs: BlobStore, workers: Workers, folder: Path) -> None:
+    def __init__(
+        self, store: Store, blobs: BlobStore, workers: Workers, folder: Path, *, images: ImageBuilds
+    ) -> None:
         self._store, self._blobs, self._workers, self._folder = store, blobs, workers, folder
+        self._images = images
         self._threads: list[threading.Thread] = []
 
     def start(self, job_id: str) -> None:
@@ -75,6 +80,7 @@ class JobRunner:
     def _run(self, job_id: str) -> None:
         try:
             self._wait_for_nodes(job_id)
+            self._build_image(job_id)
             self._execute(job_id)
             self._set(job_id, "Completed", endTimeUtc=now())
         except JobFailed as error:
@@ -88,6 +94,18 @@ class JobRunner:
             if self._workers.closing.is_set():
                 return  # the next start finds it unfinished
             self._set(job_id, "Canceled", endTimeUtc=now())
+
+    def _build_image(self, job_id: str) -> None:
+        log = self._workplace(job_id).logs / BUILD_LOG
+        try:
+            self._images.build(
+                self._require(job_id)["properties"].get("environmentId") or "",
+                log,
+                lambda: self._check(job_id),
+            )
+        except BuildFailed as error:
+            told = f"Image build failed. For more details, check log file {BUILD_LOG}. {error}"
+            raise JobFailed("UserError", told) from error
 
     def _wait_for_nodes(self, job_id: str) -> None:
         """Queued while other jobs hold the cluster's nodes."""

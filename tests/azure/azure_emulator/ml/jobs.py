@@ -26,7 +26,7 @@ def put(cloud: Cloud, request: Request) -> Reply:
     """A job starts once; a second PUT may only change what describes it."""
     workspace = cloud.store.require(arm.workspace_id(request))
     old, body = cloud.store.get(request.path), request.json
-    sent = finetuning.completed(body["properties"])
+    sent = finetuning.completed(body["properties"], workspace["location"])
     if old:
         return _describe(cloud, request, old, sent)
     _check(cloud, sent)

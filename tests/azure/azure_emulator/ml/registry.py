@@ -6,15 +6,22 @@ import sys
 import threading
 from pathlib import Path
 
-from azure_emulator.front.wire import azure_error
+from azure_emulator.front.wire import azure_error, front_error
 
 MODEL = re.compile(r"azureml://registries/azureml/models/(?P<name>Phi-[\w.-]+)/versions/(?P<version>\d+)")
+REGIONS_WITHOUT = {"spaincentral"}  # whose Azure ML has no copy of the registry
 MAKER = Path(__file__).with_name("registry_model.py")
 _making = threading.Lock()
 
 
 def is_of_registry(uri: str) -> bool:
     return uri.startswith("azureml://registries/")
+
+
+def require_in(region: str, uri: str) -> None:
+    """Raise 400 for a region without the model, in the words of issue 662 of terraform-provider-azapi."""
+    if region in REGIONS_WITHOUT:
+        raise front_error(400, "UserError", f"The requested model {uri} is not available in region {region}.")
 
 
 def catalog_model(folder: Path, uri: str) -> Path:
