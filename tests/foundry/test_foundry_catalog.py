@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 from azure_emulator.arm.store import resource_document
 from azure_emulator.client import tokens
 from emulated import client_of, emulator_in
 from foundry_cloud import write_chats
 
+from deploy.azure.shared.assets import model_asset
+from deploy.azure.shared.job import output_path
 from deploy.azure.shared.session import connect
 from deploy.foundry.catalog import registered_model
 from phi3flow.app.cli import main
@@ -78,6 +81,9 @@ def test_the_tuned_model_is_the_one_that_the_service_registered(client, names, w
     store = client.cloud.store
     store.put(resource_document(job, f"{kind}/jobs", {"properties": properties}, None))
     cloud = connect(Settings.load(work))
+    from_output = output_path("phi3flow-catalog-1", "registered_model")
+    with pytest.raises(HttpResponseError):
+        model_asset(cloud, "mine", "1", from_output, kind="mlflow_model", tags={}).make()
     with pytest.raises(Phi3flowError, match="has registered no model phi3-catalog-x"):
         registered_model(cloud, "phi3flow-catalog-1")
     asset = f"{names.workspace_id}/models/phi3-catalog-x/versions/1"

@@ -6,6 +6,7 @@ Nothing is built here: jobs and containers have the packages of the emulator's o
 
 import json
 import os
+import shlex
 import sys
 import threading
 import time
@@ -59,7 +60,7 @@ class ImageBuilds:
             return f"{told}The packages were not resolved: no package index answers.\n"
         if code:
             raise BuildFailed(next(line for line in told.splitlines() if line.startswith("ERROR")))
-        return f"{told}pip resolves all {len(packages)} packages.\n"
+        return f"{told}pip resolves the packages.\n"
 
     def _dry_run(self, packages: list[str], log: Path, go_on: Callable[[], None]) -> int:
         nothing_here = str(log.with_name("target"))  # else what is installed here would count
@@ -75,11 +76,14 @@ class ImageBuilds:
 
 
 def _packages(conda: Document | None) -> Iterator[str]:
-    """What pip is to install. Raise BuildFailed for a file that conda would refuse."""
+    """What pip is given. Raise BuildFailed for a file that conda would refuse."""
     wanted = (conda or {}).get("dependencies")
     if not isinstance(wanted, list):
         raise BuildFailed("The conda file has no list of dependencies.")
     for line in (line for one in wanted if isinstance(one, dict) for line in one.get("pip") or []):
+        if line.startswith("-"):  # an option of pip's
+            yield from shlex.split(line)
+            continue
         try:
             yield str(Requirement(line))
         except InvalidRequirement as error:
