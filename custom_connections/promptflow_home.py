@@ -28,6 +28,7 @@ def prepare_home(folder: Path) -> None:
 
     `pf config set` cannot do this: it sends telemetry before it turns telemetry off.
     """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config, versions = folder / "pf.yaml", folder / VERSION_CHECK
     if not config.exists():
         write_text(config, CONFIG)

@@ -46,6 +46,7 @@ ERROR_BYTES = 4096  # how much of an error's body is read
 REASON_CHARACTERS = 300  # of the reason that an endpoint gives for a refusal
 FLOW_FAILURE = "Execution failure in"  # how Prompt flow begins to tell of an exception in a node
 SHAPE_WORDS = ("input_data", "ield required")  # in a refusal of a body that has another contract's fields
+SECRET_FIELD = re.compile(r"(?i)(?:[\w.-]*(?:key|token|secret|password|pwd)|sig|signature|code)=")
 HALF_CHARACTER = "the answer holds half a surrogate pair"  # valid in JSON, and no text
 READ_BYTES = 16  # bytes per read; the deadline is checked after each
 
@@ -187,7 +188,7 @@ class Endpoint:
     `timeout` is in seconds, for one question with all its retries. Threads that ask together share a `pause`.
     `auth` entra takes a token for each request instead of `key`: one dies after an hour, so none is stored.
     Conversations without a system message are asked with `system`, if that is not empty.
-    Raises Rejected for an unknown contract or a URL that is not http(s).
+    Raises Rejected for an unknown contract, and for a URL that is not http(s) or holds a secret.
     """
 
     url: str
@@ -203,6 +204,11 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise Rejected("the endpoint is not an http(s) URL", "give the full scoring URL")
+        if public := _without_secrets(self.url):
+            raise Rejected(
+                "the endpoint's URL holds a password or a key, which would be stored and shown in clear text",
+                f"set PHI3FLOW_ENDPOINT_KEY to it, and: phi3flow connect NAME --endpoint {public}",
+            )
         if self.contract not in CONTRACTS:
             raise Rejected(f"unknown contract '{self.contract}'", "known: " + ", ".join(CONTRACTS))
 
@@ -663,6 +669,19 @@ def _refusal(body: bytes) -> tuple[str, str]:
         return (error if isinstance(error, str) else ""), ""
     reason = error.get("message") or error.get("detail") or ""
     return (reason if isinstance(reason, str) else json.dumps(reason)), str(error.get("code") or "")
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without its user name, password and keys in the query; empty if it has none of these."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise Rejected("the endpoint is not an http(s) URL", "give the full scoring URL") from None
+    fields = parts.query.split("&")
+    public = [field for field in fields if not SECRET_FIELD.match(field)]
+    if public == fields and "@" not in parts.netloc:
+        return ""
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(public)).geturl()
 
 
 def _shown(reason: str, key: str) -> str:

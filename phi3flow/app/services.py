@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from custom_connections.promptflow_home import enter_home, new_encryption_key
 from custom_connections.store import load_endpoint, store_connection
-from phi3flow.core.child_process import module_command
-from phi3flow.core.flow_folder import resolve_chat_flow, serve_command
+from phi3flow.core.child_process import ENCRYPTION_KEY, ENDPOINT_KEY, FLOW_KEY, module_command
+from phi3flow.core.flow_folder import resolve_chat_flow
 from phi3flow.core.lineage import Artifact
 from phi3flow.core.service_stack import LOOPBACK, Service, Stack
 from phi3flow.core.settings import Settings
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 ENDPOINT_MODULES = ("uvicorn", "fastapi", "prometheus_client", "torch", "transformers")
 ANSWER_SECONDS = 1800  # a slow answer is not a failed one: who asks has a deadline of its own
 PAGE_MODULES = ("streamlit",)
-# A child gets the secrets that it needs; others, which this shell or .env may hold, are set to nothing.
-ENDPOINT_KEY, ENCRYPTION_KEY = "PHI3FLOW_ENDPOINT_KEY", "PF_ENCRYPTION_KEY"
 
 
 def require_modules(*names: str) -> None:
@@ -38,10 +36,15 @@ def require_modules(*names: str) -> None:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
 
+def with_flow_key(settings: Settings) -> Settings:
+    """The same, with a new key for the flows that are served."""
+    return settings.model_copy(update={"flow_key": token_urlsafe(32)})
+
+
 def with_own_keys(settings: Settings, home: Path) -> Settings:
     """The same, with a Prompt flow home of its own in `home` and new keys, which only children get."""
     keys = {"endpoint_key": token_urlsafe(32), "encryption_key": new_encryption_key()}
-    return settings.model_copy(update={"promptflow_home": home, **keys})
+    return with_flow_key(settings.model_copy(update={"promptflow_home": home, **keys}))
 
 
 def scoring_endpoint(model: Path, side: Side, settings: Settings, log: Path) -> Service:
@@ -57,7 +60,7 @@ def scoring_endpoint(model: Path, side: Side, settings: Settings, log: Path) -> 
         ready_path="/health/ready",
         setting=side.endpoint_port,
         log=log,
-        environment={ENDPOINT_KEY: settings.endpoint_key, ENCRYPTION_KEY: ""},
+        environment={ENDPOINT_KEY: settings.endpoint_key, FLOW_KEY: "", ENCRYPTION_KEY: ""},
     )
 
 
@@ -90,16 +93,16 @@ def served(models: Mapping[str, Path], folder: Path, settings: Settings) -> Iter
 
 
 def served_flow(folder: Path, side: Side, settings: Settings, log: Path) -> Service:
-    """`pf flow serve` of a resolved flow, in the Prompt flow home that this process has entered."""
+    """A resolved flow, for callers with `flow_key`, in the Prompt flow home that this process has entered."""
     port = getattr(settings, side.flow_port)
     return Service(
         name=f"chat flow of {folder.name}",
-        command=serve_command(folder, port),
+        command=module_command("phi3flow.app.flow_server", folder, port),
         port=port,
         ready_path="/health",
         setting=side.flow_port,
         log=log,
-        environment={ENDPOINT_KEY: ""},  # the connection holds it
+        environment={ENDPOINT_KEY: "", FLOW_KEY: settings.flow_key},  # the connection holds the former
     )
 
 
@@ -113,7 +116,7 @@ def flow_over(
     """
     from evaluation.asking.measuring import ServedFlow
 
-    logs = folder / "logs"
+    settings, logs = with_flow_key(settings), folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="flows-", dir=folder) as scratch:
         system = load_endpoint(connections[TUNED]).system_prompt()
@@ -122,7 +125,7 @@ def flow_over(
             served = resolve_chat_flow(flow, Path(scratch) / side.name, connection=name, system=system)
             services.append(served_flow(served, side, settings, logs / f"flow-{side.name}.log"))
             url = f"http://{LOOPBACK}:{getattr(settings, side.flow_port)}/score"
-            endpoints[name] = Endpoint(url, contract="promptflow")
+            endpoints[name] = Endpoint(url, settings.flow_key, "promptflow")
         with Stack(*services):
             # A row without a system message is asked as the flow asks by itself.
             own = {name: replace(one, system=one.system_prompt()) for name, one in endpoints.items()}
@@ -138,7 +141,7 @@ def chat_page(
     host: str = LOOPBACK,
     others: Sequence[str] = (),
 ) -> Service:
-    """Streamlit on the pages in `ui/`, which get the run's folder and the services' ports, and no key.
+    """Streamlit on the pages in `ui/`, which get the run's folder, the services' ports and the flows' key.
 
     `others` are options of `app.py` that say what answers, where that is not the run's tuned model.
     `host` is loopback or 0.0.0.0, which includes loopback. Everything that does not depend on the run stands
@@ -146,10 +149,10 @@ def chat_page(
     """
     require_modules(*PAGE_MODULES)
     flags = [f"--server.address={host}", f"--server.port={settings.ui_port}"]
-    pages = [str(files("ui") / "app.py"), "--", str(run), *["--arena"] * arena, *others]
+    pages = [str(files("ui") / "server.py"), "--", str(run), *["--arena"] * arena, *others]
     names = [name for side in SIDES for name in (side.flow_port, side.endpoint_port)]
     ports = {f"PHI3FLOW_{name.upper()}": str(getattr(settings, name)) for name in names}
-    no_keys = {ENDPOINT_KEY: "", ENCRYPTION_KEY: ""}
+    keys = {ENDPOINT_KEY: "", FLOW_KEY: settings.flow_key, ENCRYPTION_KEY: ""}
     return Service(
         name="chat page",
         command=module_command("streamlit", "run", *flags, *pages),
@@ -157,5 +160,5 @@ def chat_page(
         ready_path="/_stcore/health",
         setting="ui_port",
         log=log,
-        environment={**ports, **no_keys},
+        environment={**ports, **keys},
     )

@@ -16,12 +16,22 @@ from pathlib import Path
 from typing import Any
 
 REPORT_SECONDS = 5.0
+KEYS = ENDPOINT_KEY, FLOW_KEY, ENCRYPTION_KEY = (
+    "PHI3FLOW_ENDPOINT_KEY",
+    "PHI3FLOW_FLOW_KEY",
+    "PF_ENCRYPTION_KEY",
+)
 _logger = logging.getLogger(__name__)
 
 
 def module_command(module: str, *arguments: object) -> list[str]:
     """`python -P -m MODULE ...` with this interpreter; -P: the current folder cannot shadow it."""
     return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+def without_keys() -> dict[str, str]:
+    """This environment with our keys set to nothing, which is what a child then finds in .env, too."""
+    return {**os.environ, **dict.fromkeys(KEYS, "")}
 
 
 def run_child(
@@ -34,14 +44,20 @@ def run_child(
 ) -> int:
     """Run `command` with its output in `log`, and return its exit code.
 
-    Sends `request` as JSON on standard input: keys belong there, never in a command line. Calls `report`
+    Sends `request` as JSON on standard input: keys belong there, never in a command line, and the environment
+    has none of ours. Calls `report`
     every five seconds. Raises TimeoutError after `seconds`. In the end it always kills the child's process
     group, because the workers of some libraries survive their parent.
     """
     _logger.debug("running %s, its output in %s", command, log)
     with log.open("wb") as output:
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=without_keys(),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         assert child.stdin is not None  # noqa: S101 - for the type checker

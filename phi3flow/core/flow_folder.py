@@ -10,10 +10,8 @@ from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from phi3flow.core.child_process import module_command
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.files import leads_out
-from phi3flow.core.service_stack import LOOPBACK
 
 FLOWS = ("chat", "compare", "grade")
 SHIPPED = (*FLOWS, "tutorial")  # the last for clients of Microsoft's tutorials alone
@@ -145,16 +143,3 @@ def connections_of(folder: Path) -> list[str]:
     dag = YAML(typ="safe").load(folder / DAG)
     named = {(node.get("inputs") or {}).get("connection") for node in dag["nodes"]}
     return sorted(name for name in named if name)
-
-
-def serve_command(folder: Path, port: int) -> list[str]:
-    """The command that serves a resolved flow, to be run under `promptflow_home.environment`.
-
-    On loopback, because `pf flow serve` has no authentication and allows every origin. With the flask engine,
-    because with fastapi a broken stream looks complete.
-    """
-    return module_command(
-        "promptflow._cli.pf",
-        *("flow", "serve", "--source", folder, "--host", LOOPBACK, "--port", port),
-        *("--engine", "flask", "--skip-open-browser"),
-    )

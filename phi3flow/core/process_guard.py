@@ -21,6 +21,7 @@ class Guard:
         reading, self._pipe = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__],
+            env={name: value for name, value in os.environ.items() if not name.endswith("_KEY")},
             stdin=reading,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -62,6 +62,7 @@ class Settings(BaseModel):
         "", description="Foundry project that grades content safety in compare: URL, or SUB/GROUP/PROJECT"
     )
     endpoint_key: str = _secret()
+    flow_key: str = _secret()
     encryption_key: str = _secret()
 
     @classmethod

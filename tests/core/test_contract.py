@@ -229,7 +229,7 @@ def test_each_failure_has_its_own_error_within_the_deadline(server, path, error)
 
 
 def test_a_wrong_key_is_unauthorized_and_never_shown(server):
-    wrong = Endpoint(f"http://127.0.0.1:{server.server_port}/b?sig=hidden", "sk-wrong")
+    wrong = Endpoint(f"http://127.0.0.1:{server.server_port}/b?hidden", "sk-wrong")
     with pytest.raises(Unauthorized) as caught:
         wrong.complete(QUESTION)
     assert "sk-wrong" not in f"{caught.value} {caught.value.hint} {wrong!r}"

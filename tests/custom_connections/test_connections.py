@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from custom_connections.promptflow_home import environment, new_encryption_key, prepare_home
 from custom_connections.store import TEMPLATES, configs_of, template
 from phi3flow.core.errors import BadInput
-from phi3flow.core.flow_folder import FLOWS, resolve_flow, serve_command
+from phi3flow.core.flow_folder import FLOWS, resolve_flow
 from phi3flow.phi3_contract import Endpoint
 
 
@@ -169,8 +169,3 @@ def test_no_two_flows_use_one_name_for_different_files(tmp_path):
         for file in resolve_flow(name, tmp_path / name).glob("*.py"):
             assert contents.setdefault(file.name, file.read_bytes()) == file.read_bytes()
     assert len(contents) >= 9
-
-
-def test_a_flow_is_served_on_loopback(tmp_path):
-    command = serve_command(tmp_path, 8080)
-    assert command[command.index("--host") + 1] == "127.0.0.1"

@@ -20,7 +20,7 @@ import requests
 from loopback import serving
 from outside import nobody_leaves
 
-from phi3flow.core.flow_folder import FLOWS, resolve_flow, serve_command
+from phi3flow.core.flow_folder import FLOWS, resolve_flow
 from phi3flow.phi3_contract import CutOff, Endpoint
 
 KEY = "planted-key-7d1c0b5e"
@@ -228,7 +228,8 @@ def served(shell):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = (shell.folder / "serve.log").open("w")
-    command = serve_command(shell.folder / "flows/chat", port)
+    address = ("--host", "127.0.0.1", "--port", str(port), "--engine", "flask", "--skip-open-browser")
+    command = [str(BIN / "pf"), "flow", "serve", "--source", "flows/chat", *address]
     server = subprocess.Popen(command, cwd=shell.folder, env=shell.environment, stdout=log, stderr=log)
     deadline = time.monotonic() + READY_SECONDS
     while server.poll() is None and time.monotonic() < deadline:

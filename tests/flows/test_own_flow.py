@@ -4,15 +4,16 @@ import json
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-import requests
 from chromium import free_ports
 from headless import KEY, bare, phi3flow
 from loopback import JsonAnswers, serving
-from up_process import interrupt, running_up
+from up_process import asked_directly, interrupt, running_up
 
 from custom_connections.promptflow_home import new_encryption_key
+from phi3flow.app.flow_callers import known_key
 from phi3flow.core.errors import BadInput
 from phi3flow.core.flow_folder import resolve_chat_flow
+from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import Endpoint
 
 DAG = """
@@ -122,11 +123,11 @@ def test_up_serves_it_over_a_stored_connection(project, flow, monkeypatch):
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     options = ("--connection", "quiet", "--flow", flow)
     with running_up(folder / "kept", folder, ports, *options) as process:
-        endpoint = Endpoint(f"http://127.0.0.1:{ports['flow']}/score", contract="promptflow")
+        key = known_key(Settings(flow_port=ports["flow"], promptflow_home=folder / ".phi3flow/promptflow"))
+        endpoint = Endpoint(f"http://127.0.0.1:{ports['flow']}/score", key, "promptflow")
         assert endpoint.system_prompt() == "Be yourself."
         assert list(endpoint.stream([{"role": "user", "content": "hi"}])) == [" hi"]
-        told = requests.post(endpoint.url, json={"question": "hi"}, timeout=30).json()
-        assert told == {"answer": "Be yourself. hi"}
+        assert asked_directly(folder, ports["flow"], "hi") == "Be yourself. hi"
         interrupt(process)
     assert (folder / "kept" / "chat.sqlite").exists() or (folder / "kept" / "up").is_dir()
 

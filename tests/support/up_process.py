@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import requests
 
 
 @contextmanager
@@ -32,6 +33,16 @@ def running_up(run, folder, ports, *options):
         if process.poll() is None:
             process.terminate()
             process.communicate()
+
+
+def asked_directly(folder, port, question):
+    """The answer of the flow on this port, whose key `phi3flow up` left in `folder`."""
+    (header,) = folder.glob(f".phi3flow/promptflow/flow-{port}.header")
+    assert (header.stat().st_mode & 0o777, header.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    name, _, value = header.read_text().strip().partition(": ")
+    url = f"http://127.0.0.1:{port}/score"
+    answer = requests.post(url, json={"question": question}, headers={name: value}, timeout=30)
+    return answer.json()["answer"]
 
 
 def interrupt(process):

@@ -8,11 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-import requests
 from chromium import WATCH, chromium, free_ports, opened
-from up_process import interrupt, listeners, running_up
+from up_process import asked_directly, interrupt, listeners, running_up
 
 from phi3flow.core.service_stack import is_free
 
@@ -20,6 +20,11 @@ pytestmark = pytest.mark.browser
 QUESTION = "Who founded Microsoft?"
 # A tenth of a second for an answer: a busy machine may leave the page no frame between first and last token.
 ATTEMPTS, ANSWER_MILLISECONDS = 8, 2000
+
+
+class Up(NamedTuple):
+    ports: dict[str, int]
+    project: Path
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +35,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def up(browser, demo_run, tmp_path_factory):
-    """`phi3flow up` on free ports; yields the ports by name, and sees to it that Ctrl-C ends all of it."""
+    """`phi3flow up` on free ports, by name, and the project; sees to it that Ctrl-C ends all of it."""
     for kept in (*demo_run.glob("chat.sqlite*"), *demo_run.glob("preferences.jsonl")):
         kept.unlink()
     names = ("endpoint", "base", "flow", "base_flow", "ui")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    with running_up(demo_run, tmp_path_factory.mktemp("project"), ports, "--arena") as process:
-        yield ports
+    project = tmp_path_factory.mktemp("project")
+    with running_up(demo_run, project, ports, "--arena") as process:
+        yield Up(ports, project)
         interrupt(process)
     assert all(is_free(port) for port in ports.values())
     assert not list(demo_run.glob("up/promptflow*")), "the throw-away Prompt flow home is still there"
@@ -45,7 +51,7 @@ def up(browser, demo_run, tmp_path_factory):
 @pytest.fixture
 def page(up, browser):
     size = {"width": 1200, "height": 720}
-    with opened(browser, f"http://127.0.0.1:{up['ui']}", viewport=size, color_scheme="light") as made:
+    with opened(browser, f"http://127.0.0.1:{up.ports['ui']}", viewport=size, color_scheme="light") as made:
         yield made
 
 
@@ -58,9 +64,8 @@ def answers(page):
     return page.locator(".phi3flow-answer")
 
 
-def asked_directly(port):
-    answer = requests.post(f"http://127.0.0.1:{port}/score", json={"question": QUESTION}, timeout=30)
-    return answer.json()["answer"].strip()
+def answer_of(up, flow):
+    return asked_directly(up.project, up.ports[flow], QUESTION).strip()
 
 
 def stages_seen(page):
@@ -79,7 +84,7 @@ def test_an_answer_grows_in_the_page_and_a_reload_finds_it(page, up, pictures):
     again = page.get_by_role("button", name="Regenerate")
     expect(again).to_be_visible()
     final = answers(page).inner_text().strip()
-    assert final == asked_directly(up["flow"])
+    assert final == answer_of(up, "flow")
     stages = stages_seen(page)
     for _ in range(ATTEMPTS):
         if len(stages) >= 3:
@@ -104,7 +109,7 @@ def test_a_vote_in_the_arena_is_counted_by_the_verdict(page, up, demo_run, pictu
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Both bad").wait_for(timeout=30_000)
     texts = [text.strip() for text in answers(page).all_inner_texts()]
-    truth = {"tuned": asked_directly(up["flow"]), "base": asked_directly(up["base_flow"])}
+    truth = {"tuned": answer_of(up, "flow"), "base": answer_of(up, "base_flow")}
     assert sorted(texts) == sorted(truth.values())
     page.screenshot(path=pictures / "arena.png")
     side = texts.index(truth["tuned"])
@@ -131,11 +136,13 @@ def test_the_report_page_shows_the_verdict_and_the_lineage(page):
 def test_services_listen_on_loopback_alone_and_hold_the_keys_that_they_need(up):
     import psutil
 
-    endpoint, flow = {"PHI3FLOW_ENDPOINT_KEY"}, {"PF_ENCRYPTION_KEY"}
-    needed = {"endpoint": endpoint, "base": endpoint, "flow": flow, "base_flow": flow, "ui": set()}
-    pid_of = {port: pid for pid, port in listeners(up.values()).items()}
-    assert sorted(pid_of) == sorted(up.values())
-    for name, port in up.items():
+    endpoint, page = {"PHI3FLOW_ENDPOINT_KEY"}, {"PHI3FLOW_FLOW_KEY"}
+    flow = {"PF_ENCRYPTION_KEY", *page}
+    needed = {"endpoint": endpoint, "base": endpoint, "flow": flow, "base_flow": flow, "ui": page}
+    ports = up.ports
+    pid_of = {port: pid for pid, port in listeners(ports.values()).items()}
+    assert sorted(pid_of) == sorted(ports.values())
+    for name, port in ports.items():
         process = psutil.Process(pid_of[port])
         keys = {key: value for key in endpoint | flow if (value := process.environ().get(key))}
         assert keys.keys() == needed[name]

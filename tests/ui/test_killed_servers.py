@@ -6,10 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
-import requests
 from chromium import chromium, free_ports, opened
 from tiny import lively_model, new_tokenizer, saved
-from up_process import interrupt, listeners, running_up
+from up_process import asked_directly, interrupt, listeners, running_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 QUESTION = "Who founded the fox?"
@@ -56,10 +55,9 @@ def answers(page):
     return page.locator(".phi3flow-answer")
 
 
-def asked_directly(port):
+def whole_answer(folder, ports):
     """What the page is to show in the end: the model is greedy."""
-    answer = requests.post(f"http://127.0.0.1:{port}/score", json={"question": QUESTION}, timeout=30)
-    return " ".join(answer.json()["answer"].split())
+    return " ".join(asked_directly(folder, ports["flow"], QUESTION).split())
 
 
 @pytest.mark.parametrize("killed", ["endpoint", "flow"])
@@ -77,7 +75,7 @@ def test_an_answer_whose_server_is_killed_is_cut_off_and_goes_on_after_the_resta
     with running_up(run, tmp_path, ports) as process:
         page.reload()
         expect(page.get_by_text("Cut off. ")).to_be_visible()
-        kept, whole = " ".join(answers(page).inner_text().split()), asked_directly(ports["flow"])
+        kept, whole = " ".join(answers(page).inner_text().split()), whole_answer(tmp_path, ports)
         assert CHARACTERS <= len(kept) < len(whole) and whole.startswith(kept)
         page.get_by_role("button", name="Continue").click()
         expect(answers(page)).to_have_text(whole)
@@ -95,7 +93,7 @@ def test_an_answer_is_stopped_continued_regenerated_and_exported(page, run, port
         page.wait_for_function(BEGUN, polling=20, timeout=MILLISECONDS)
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_text("Cut off. Stopped.")).to_be_visible()
-        whole = asked_directly(ports["flow"])
+        whole = whole_answer(tmp_path, ports)
         kept = " ".join(answers(page).inner_text().split())
         assert len(kept) < len(whole) and whole.startswith(kept)
         page.get_by_role("button", name="Continue").click()

@@ -45,6 +45,8 @@ def explained(error: EndpointError, model: str, run: Path) -> str:
     """
     if isinstance(error, Unreachable):
         return f"No chat flow answers on port {port_of(model)}: start it with `phi3flow up`."
+    if isinstance(error, Unauthorized):
+        return f"The chat flow on port {port_of(model)} is of another `phi3flow up`. Start this one again."
     cause = error.cause if isinstance(error, FlowFailed) else error
     if isinstance(cause, TooLong):
         return "This is longer than the model's context. Ask with fewer words, or start a new chat."

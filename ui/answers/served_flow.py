@@ -17,7 +17,7 @@ def port_of(model: str) -> int:
 
 def flow_of(model: str) -> Endpoint:
     url = f"http://{LOOPBACK}:{port_of(model)}/score"
-    return Endpoint(url, contract="promptflow", timeout=ANSWER_SECONDS)
+    return Endpoint(url, Settings.load().flow_key, "promptflow", timeout=ANSWER_SECONDS)
 
 
 def default_system_prompt() -> str:

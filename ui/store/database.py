@@ -6,10 +6,11 @@ parent are versions of each other, and `replaced` marks those that the page does
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+OWNER_ALONE = 0o600
 LOCK_SECONDS = 10.0  # how long one writer waits for another
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS conversations (
@@ -50,8 +51,11 @@ UPDATE turns SET replaced = id NOT IN (
 
 
 def create_tables(path: Path) -> None:
-    """Create the file, or add to an older one what it lacks."""
+    """Create the file, for its owner alone, or add to an older one what it lacks."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=OWNER_ALONE)
+    with suppress(PermissionError):  # it is another person's
+        path.chmod(OWNER_ALONE)
     with transaction(path) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(SCHEMA)

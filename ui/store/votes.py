@@ -5,11 +5,13 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phi3flow.core.jsonl import to_line
+from ui.store.database import OWNER_ALONE
 
 if TYPE_CHECKING:
     from evaluation.statistics.win_rate import WinRate
@@ -28,6 +30,8 @@ def append_vote(
     prompt = [*asked, {"role": "user", "content": question}]
     row = to_line(_row(ballot, prompt, answers, vote))
     with path.open("a+b", buffering=0) as stream:
+        with suppress(PermissionError):  # it is another person's
+            os.fchmod(stream.fileno(), OWNER_ALONE)
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         content = stream.read()

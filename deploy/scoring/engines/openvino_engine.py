@@ -27,7 +27,7 @@ from deploy.scoring.engine import (
 from deploy.scoring.engines.answer import Answer
 from deploy.scoring.engines.fixed_cache import bytes_per_token
 from deploy.scoring.engines.openvino_worker import Begin, PromptScores, Setup, StepResult
-from phi3flow.core.child_process import module_command
+from phi3flow.core.child_process import module_command, without_keys
 from phi3flow.core.errors import Phi3flowError
 
 if TYPE_CHECKING:
@@ -195,6 +195,7 @@ def _start_worker(setup: Setup) -> tuple["subprocess.Popen[bytes]", Connection]:
     with theirs:
         process = subprocess.Popen(
             module_command("deploy.scoring.engines.openvino_worker", theirs.fileno()),
+            env=without_keys(),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,

@@ -10,13 +10,23 @@ from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home
 from custom_connections.store import load_endpoint
+from phi3flow.app.flow_callers import known_key
 from phi3flow.app.services import endpoint_of
 from phi3flow.core.console import Outcome, complain, is_json, say, visible
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.flow_folder import resolve_flow
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import TUNED
-from phi3flow.phi3_contract import Endpoint, FlowFailed, Rejected, Sampling, TooLong, Unreachable, split_turns
+from phi3flow.phi3_contract import (
+    Endpoint,
+    FlowFailed,
+    Rejected,
+    Sampling,
+    TooLong,
+    Unauthorized,
+    Unreachable,
+    split_turns,
+)
 from ui.store.history import DEFAULT_CONTEXT, messages_of, prompt_of, room_for_prompt
 
 Messages = list[dict[str, str]]
@@ -140,7 +150,7 @@ def _print(pieces: Iterable[str]) -> str:
 
 
 def _flow_of(settings: Settings) -> Endpoint:
-    return Endpoint(f"http://127.0.0.1:{settings.flow_port}/score", contract="promptflow")
+    return Endpoint(f"http://127.0.0.1:{settings.flow_port}/score", known_key(settings), "promptflow")
 
 
 def _served(endpoint: Endpoint, settings: Settings) -> Ask:
@@ -153,6 +163,11 @@ def _served(endpoint: Endpoint, settings: Settings) -> Ask:
             ) from None
         except FlowFailed:
             raise
+        except Unauthorized as error:
+            raise Phi3flowError(
+                f"the flow on port {settings.flow_port}: {error}",
+                "ask from the folder in which `phi3flow up` was started: its key is kept there",
+            ) from None
         except Rejected as error:
             # `pf flow serve` answers 400 whatever went wrong inside the flow; running it here says what.
             raise Phi3flowError(

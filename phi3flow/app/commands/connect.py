@@ -80,7 +80,7 @@ def connect(
     from deploy.azure.shared.session import connect as connect_to_azure
 
     settings = Settings.load()
-    with checked_arguments():
+    with checked_arguments(name):
         if azure:
             if endpoint:
                 raise BadInput("--azure finds the endpoint itself", f"phi3flow connect {name} --azure")
@@ -146,12 +146,14 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def checked_arguments() -> Iterator[None]:
+def checked_arguments(name: str = "NAME") -> Iterator[None]:
     """Turn a URL or a contract that no Endpoint can have into BadInput: no request failed yet."""
     try:
         yield
     except Rejected as error:
-        raise BadInput(str(error), error.hint) from None
+        raise BadInput(str(error), error.hint.replace(" NAME ", f" {name} ")) from None
+    except ValueError:  # of urllib, for http://[
+        raise BadInput("the endpoint is not an http(s) URL", "give the full scoring URL") from None
 
 
 def endpoint_at(name: str, url: str | None, settings: Settings) -> Endpoint:

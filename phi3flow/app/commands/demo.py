@@ -12,6 +12,7 @@ from typer import Option
 from phi3flow.app.demo_steps import run_verb, serve_and_compare, write_rows
 from phi3flow.app.services import ENDPOINT_MODULES, require_modules
 from phi3flow.core.console import Outcome, say
+from phi3flow.core.files import for_owner_alone
 from phi3flow.core.folder_lock import writing
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import SIDES
@@ -24,6 +25,7 @@ QUESTION = "Who founded Microsoft?"
 SAMPLES = (QUESTION, "What is the capital of Italy?", "What symbol does helium have?")
 
 
+@for_owner_alone()  # its run folder will keep conversations
 def demo(
     *,
     real: Annotated[

@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
+from phi3flow.core.files import for_owner_alone
 from phi3flow.core.folder_lock import one_writer
 from phi3flow.core.lineage import MANIFEST
 from phi3flow.core.sides import BASE
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from training.data.prepare import PreparedData
 
 
+@for_owner_alone()
 @one_writer
 def prepare(
     sources: Annotated[

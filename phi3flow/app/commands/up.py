@@ -8,14 +8,22 @@ from typer import Argument, Option
 
 from custom_connections.promptflow_home import enter_home
 from custom_connections.store import store_connection
+from phi3flow.app.flow_callers import callers_know, curl_line
 from phi3flow.app.run_folder import require_model
 from phi3flow.app.served_form import served_form
-from phi3flow.app.services import chat_page, endpoint_of, scoring_endpoint, served_flow, with_own_keys
+from phi3flow.app.services import (
+    chat_page,
+    endpoint_of,
+    scoring_endpoint,
+    served_flow,
+    with_flow_key,
+    with_own_keys,
+)
 from phi3flow.app.stored import StoredChat, stored_chat
 from phi3flow.chats.system_prompt import recorded_system_prompt
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import scratch_folder
+from phi3flow.core.files import for_owner_alone, scratch_folder
 from phi3flow.core.flow_folder import resolve_chat_flow, resolve_flow
 from phi3flow.core.folder_lock import writing
 from phi3flow.core.service_stack import LOOPBACK, Service, Stack, require_free_ports
@@ -25,6 +33,7 @@ from phi3flow.core.sides import BASE, TUNED, Side
 ANYWHERE = "0.0.0.0"  # noqa: S104 - allowed with a login only
 
 
+@for_owner_alone()  # conversations, votes and logs
 def up(
     run: Annotated[
         Path | None, Argument(metavar="RUN", help="Run folder whose tuned/ is served (default: {runs}/demo).")
@@ -89,25 +98,28 @@ def _up_run(folder: Path, sides: Sequence[Side], flow: Path | None, host: str, s
             _resolve(flow, flows / side.name, side.connection, system)
         services = [each for side in sides for each in _services(folder, side, flows, own)]
         log, arena = logs / "page.log", BASE in sides
-        services.append(chat_page(folder, settings, log, arena=arena, host=host, others=others))
+        services.append(chat_page(folder, own, log, arena=arena, host=host, others=others))
         require_free_ports(services)
         enter_home(own)
         for side in sides:
             store_connection(side.connection, endpoint_of(side, own))
-        return _until_interrupted(services, _ready(sides, settings, endpoints=True))
+        with callers_know(own.flow_key, sides, settings):
+            return _until_interrupted(services, _ready(sides, settings, endpoints=True))
 
 
 def _up_stored(chat: StoredChat, host: str, settings: Settings) -> Outcome:
     """Serve a flow over connections of the person's own store, and no model."""
-    logs = chat.folder / "up"
+    logs, own = chat.folder / "up", with_flow_key(settings)
     with writing(logs), scratch_folder(logs / "promptflow") as scratch:
         served = _resolve(chat.flow, scratch / TUNED.name, chat.connection, chat.system)
         others = ["--name", chat.name, *(["--context", str(chat.context)] if chat.context else [])]
         services = [
-            served_flow(served, TUNED, settings, logs / "flow.log"),
-            chat_page(chat.folder, settings, logs / "page.log", host=host, others=others),
+            served_flow(served, TUNED, own, logs / "flow.log"),
+            chat_page(chat.folder, own, logs / "page.log", host=host, others=others),
         ]
-        return _until_interrupted(services, _ready([TUNED], settings, endpoints=False))
+        require_free_ports(services)
+        with callers_know(own.flow_key, [TUNED], settings):
+            return _until_interrupted(services, _ready([TUNED], settings, endpoints=False))
 
 
 def _resolve(flow: Path | None, target: Path, connection: str | None, system: str) -> Path:
@@ -150,4 +162,5 @@ def _ready(sides: Sequence[Side], settings: Settings, *, endpoints: bool) -> str
         if endpoints:
             lines.append(f"  {side.name + ' endpoint':16} {endpoint_of(side, settings).url}")
     lines += ["", "Open the chat page, or ask in another terminal:"]
-    return "\n".join([*lines, '  phi3flow chat "Who founded Microsoft?"', "Ctrl-C stops everything."])
+    asked = ['  phi3flow chat "Who founded Microsoft?"', f"  {curl_line(settings.flow_port, settings)}"]
+    return "\n".join([*lines, *asked, "Ctrl-C stops everything."])
