@@ -13,7 +13,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 REPORT_SECONDS = 5.0
 KEYS = ENDPOINT_KEY, FLOW_KEY, ENCRYPTION_KEY = (
@@ -32,6 +35,32 @@ def module_command(module: str, *arguments: object) -> list[str]:
 def without_keys() -> dict[str, str]:
     """This environment with our keys set to nothing, which is what a child then finds in .env, too."""
     return {**os.environ, **dict.fromkeys(KEYS, "")}
+
+
+class Worker(NamedTuple):
+    """A child process and this side's end of a connection to it."""
+
+    process: "subprocess.Popen[bytes]"
+    connection: "Connection"
+
+
+def start_worker(module: str) -> Worker:
+    """`python -m MODULE FD`, FD being its end of the connection, which ends with either process.
+
+    In a session of its own: a signal to this process's group must let its answers finish.
+    """
+    from multiprocessing import Pipe
+
+    ours, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            module_command(module, theirs.fileno()),
+            env=without_keys(),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return Worker(process, ours)
 
 
 def run_child(

@@ -14,7 +14,7 @@ from instant_engine import ANSWER, instant_endpoint
 from tiny import CHAT, KEY, SECONDS, lively_model, new_tokenizer, saved, user
 from waiting import until
 
-from deploy.scoring.http.rendering import RENDER_SECONDS
+from deploy.scoring.http.template_worker import RENDER_SECONDS
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 START_SECONDS = 300  # a busy machine imports torch for minutes
@@ -28,17 +28,36 @@ HOSTILE = {
     "type": "{{ messages + 1 }}",
     "deep": "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
     "memory": "{{ 'a' * 10 ** 15 }}",
+    "much memory": "{{ 'a' * 10 ** 10 }}",
+    "list": "{{ ([0] * 10 ** 10) | length }}",
+    "nested": "{% for a in range(9) %}{{ ('a' * 10 ** 9) | replace('a', 'a' * 10 ** 9) }}{% endfor %}",
+    "doubled": "{% set n = namespace(x='a') %}{% for _ in range(50) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "padded": "{{ 'a'.ljust(10 ** 10) }}",
+    "formatted": "{{ '%010000000000d' % 1 }}",
+    "lists": "{{ range(99999) | batch(10 ** 10, 0) | list | length }}",
+    "power": "{{ 7 ** (10 ** (messages | length + 8)) }}",
+    "long": "{{ 'a' * 10 ** (messages | length + 7) }}",
     "private": "{{ messages.__class__.__base__.__subclasses__() }}",
     "words": "{{ raise_exception('not ' * 10000) }}",
 }
+ENDLESS_OR_MEMORY = "chat template "  # which comes first, a machine's speed decides
 SAID = {
     "endless": f"took longer than {RENDER_SECONDS:.0f} s",
-    "endless text": f"took longer than {RENDER_SECONDS:.0f} s",
+    "endless text": ENDLESS_OR_MEMORY,
     "empty": "makes nothing of these messages",
     "zero": "ZeroDivisionError: division by zero",
     "type": "TypeError: ",
     "deep": "RecursionError: ",
     "memory": "MemoryError",
+    "much memory": "MemoryError",
+    "list": "MemoryError",
+    "nested": "MemoryError",
+    "doubled": "MemoryError",
+    "padded": "MemoryError",
+    "formatted": "MemoryError",
+    "lists": "MemoryError",
+    "power": f"took longer than {RENDER_SECONDS:.0f} s",
+    "long": "makes 100000000 characters of these messages",
     "private": "is unsafe",
     "words": "refuses these messages: not not",
 }

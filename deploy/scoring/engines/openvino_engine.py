@@ -5,11 +5,8 @@ Late arrivals join the running batch at the next step, so no request waits for a
 
 import asyncio
 import random
-import subprocess
 import threading
 from collections.abc import Callable
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +24,7 @@ from deploy.scoring.engine import (
 from deploy.scoring.engines.answer import Answer
 from deploy.scoring.engines.fixed_cache import bytes_per_token
 from deploy.scoring.engines.openvino_worker import Begin, PromptScores, Setup, StepResult
-from phi3flow.core.child_process import module_command, without_keys
+from phi3flow.core.child_process import Worker, start_worker
 from phi3flow.core.errors import Phi3flowError
 
 if TYPE_CHECKING:
@@ -189,26 +186,17 @@ class OpenVinoEngine(Engine):
         self._fail()
 
 
-def _start_worker(setup: Setup) -> tuple["subprocess.Popen[bytes]", Connection]:
-    """Start it in a session of its own: a signal to the server's group must let running answers finish."""
-    ours, theirs = Pipe()
-    with theirs:
-        process = subprocess.Popen(
-            module_command("deploy.scoring.engines.openvino_worker", theirs.fileno()),
-            env=without_keys(),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+def _start_worker(setup: Setup) -> Worker:
+    worker = start_worker("deploy.scoring.engines.openvino_worker")
     try:
-        ours.send(setup)
-        ours.recv()
+        worker.connection.send(setup)
+        worker.connection.recv()
     except (EOFError, OSError):
-        process.wait()
+        worker.process.wait()
         raise Phi3flowError(
             f"{setup.folder}: the openvino engine did not start", hint="its traceback is above"
         ) from None
-    return process, ours
+    return worker
 
 
 def _most_tokens(request: GenerationRequest) -> int:

@@ -1,22 +1,24 @@
-"""Prompts become token ids beside the event loop, within bounds on characters and on the template's time.
+"""Prompts become token ids beside the event loop, within bounds on characters, time and memory.
 
-A model's chat template is a program. It cannot be interrupted from outside, so a template that does not end
-is stopped by an exception that is raised in its thread.
+A model's chat template is a program, and nothing in this process could stop it within one expression. So it
+runs in a process of its own.
 """
 
 import asyncio
-import ctypes
-import threading
-from collections.abc import Callable, Sequence
+import json
+import signal
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import Any
 
 from deploy.scoring.engine import ContextOverflow, Engine, EngineClosed
 from deploy.scoring.http.bodies import Turn
-from phi3flow.chats.chat_template import TemplateRefused, encode_prompt
+from deploy.scoring.http.template_worker import RENDER_SECONDS
+from phi3flow.chats.chat_template import TemplateRefused, neutralised
+from phi3flow.core.child_process import Worker, start_worker
+from phi3flow.core.errors import first_line
 
 LONG_TEXT = 20_000  # characters; longer prompts wait for each other, and not short ones for them
-RENDER_SECONDS = 5.0
 
 
 class Rendering:
@@ -25,9 +27,8 @@ class Rendering:
     def __init__(self, engine: Engine) -> None:
         self._context, self._tokenizer = engine.context, engine.tokenizer
         self._token_characters = max(map(len, engine.tokenizer.get_vocab()))
-        self._short = ThreadPoolExecutor(1, "short-prompts")
-        self._long = ThreadPoolExecutor(1, "long-prompts")
-        self._running: set[_Stoppable] = set()
+        self._short, self._long = _Renderer("short-prompts"), _Renderer("long-prompts")
+        self._short.start()
 
     async def encode(self, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> list[int]:
         """The prompt's token ids, rendered as in training.
@@ -40,78 +41,83 @@ class Rendering:
             raise ContextOverflow(
                 f"the prompt has at least {fewest} tokens, the model's context is {self._context}"
             )
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        render = partial(
-            encode_prompt, self._tokenizer, messages, add_generation_prompt=add_generation_prompt
-        )
-        pool = self._long if characters > LONG_TEXT else self._short
+        renderer = self._long if characters > LONG_TEXT else self._short
         try:
-            rendering = asyncio.get_running_loop().run_in_executor(pool, self._run, render)
+            ids = await asyncio.get_running_loop().run_in_executor(
+                renderer.pool, self._encode, renderer, turns, add_generation_prompt
+            )
         except RuntimeError:  # the pool is closed
             raise EngineClosed("the server is going down") from None
-        ids = await rendering
         if not ids:
             raise TemplateRefused("the model's chat template makes nothing of these messages")
         return ids
 
     def close(self) -> None:
         """Stop what is being rendered, and drop what waits: Python would wait for it at its end."""
-        for pool in (self._short, self._long):
-            pool.shutdown(wait=False, cancel_futures=True)
-        for running in list(self._running):
-            running.stop()
+        for renderer in (self._short, self._long):
+            renderer.close()
 
-    def _run(self, render: Callable[[], list[int]]) -> list[int]:
-        running = _Stoppable(render)
-        timer = threading.Timer(RENDER_SECONDS, running.stop)
-        timer.daemon = True
-        timer.start()
-        self._running.add(running)
+    def _encode(self, renderer: "_Renderer", turns: Sequence[Turn], add_generation_prompt: bool) -> list[int]:
         try:
-            return running()
-        finally:
-            self._running.discard(running)
-            timer.cancel()
+            template = self._tokenizer.get_chat_template()
+        except ValueError as error:
+            raise TemplateRefused(first_line(error)) from None
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        text = renderer.text(
+            {
+                "messages": neutralised(self._tokenizer, messages),
+                "template": template,
+                "special_tokens": self._tokenizer.special_tokens_map,
+                "add_generation_prompt": add_generation_prompt,
+                "most": self._context * self._token_characters,
+            }
+        )
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-class _TooLong(BaseException):
-    """Raised in a rendering's thread. Not an Exception, so that nothing in between takes it for its own."""
+class _Renderer:
+    """A thread, and the process that renders for it, which starts when it is needed."""
 
+    def __init__(self, name: str) -> None:
+        self.pool = ThreadPoolExecutor(1, name)
+        self._worker: Worker | None = None
+        self._closed = False
 
-class _Stoppable:
-    """A call that `stop` ends, from another thread, at its next step in Python."""
+    def start(self) -> Worker:
+        """The running worker; a new one where the last has ended. Raises EngineClosed."""
+        worker = self._worker
+        if worker is None or worker.process.poll() is not None:
+            worker = self._worker = start_worker("deploy.scoring.http.template_worker")
+        if self._closed:
+            worker.process.kill()
+            raise EngineClosed("the server is going down")
+        return worker
 
-    def __init__(self, call: Callable[[], list[int]]) -> None:
-        self._call = call
-        self._lock, self._over, self._stopped = threading.Lock(), False, False
-        self._thread = 0
-
-    def __call__(self) -> list[int]:
+    def text(self, request: Mapping[str, Any]) -> str:
+        """The rendered text. Raises TemplateRefused and EngineClosed."""
+        worker = self.start()
         try:
-            with self._lock:
-                self._thread = threading.get_ident()
-            outcome = self._outcome()
-            with self._lock:
-                self._over = True
-            while self._stopped:  # the exception is on its way: it must arrive here
-                pass
-        except _TooLong:
-            raise TemplateRefused(
+            worker.connection.send_bytes(json.dumps(request, default=str).encode())
+            answer = json.loads(worker.connection.recv_bytes())
+        except (EOFError, OSError):
+            raise self._ended(worker) from None
+        if "refused" in answer:
+            raise TemplateRefused(answer["refused"])
+        return str(answer["text"])
+
+    def close(self) -> None:
+        self._closed = True
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        if self._worker:
+            self._worker.process.kill()
+            self._worker.process.wait()
+
+    def _ended(self, worker: Worker) -> Exception:
+        code = worker.process.wait()
+        if self._closed:
+            return EngineClosed("the server is going down")
+        if code == -signal.SIGALRM:
+            return TemplateRefused(
                 f"the model's chat template took longer than {RENDER_SECONDS:.0f} s for these messages"
-            ) from None
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    def _outcome(self) -> list[int] | Exception:
-        try:
-            return self._call()
-        except Exception as error:
-            return error
-
-    def stop(self) -> None:
-        with self._lock:
-            if self._thread and not (self._over or self._stopped):
-                self._stopped = True
-                exception = ctypes.py_object(_TooLong)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), exception)
+            )
+        return TemplateRefused(f"the model's chat template ended its process for these messages ({code})")
