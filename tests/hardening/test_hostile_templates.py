@@ -63,11 +63,9 @@ SAID = {
 }
 
 
-def hostile_tokenizer():
+def hostile_tokenizer(names=tuple(HOSTILE)):
     tokenizer = new_tokenizer()
-    cases = "".join(
-        f"{{% elif messages[0].content == '{name}' %}}{template}" for name, template in HOSTILE.items()
-    )
+    cases = "".join(f"{{% elif messages[0].content == '{name}' %}}{HOSTILE[name]}" for name in names)
     tokenizer.chat_template = f"{{% if false %}}{cases}{{% else %}}{tokenizer.chat_template}{{% endif %}}"
     return tokenizer
 
@@ -93,7 +91,7 @@ def test_what_a_template_does_is_a_400_with_its_words_and_the_endpoint_goes_on(u
 
 
 def test_a_template_that_never_ends_does_not_outlive_sigterm(tmp_path):
-    tokenizer = hostile_tokenizer()
+    tokenizer = hostile_tokenizer(["endless"])
     folder = saved(lively_model(tokenizer), tokenizer, tmp_path / "hostile")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
