@@ -4,10 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 AZUREML := .venv-azureml/.installed
+SCHEMATHESIS := .venv-schemathesis/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
+.PHONY: help install demo up test test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,13 @@ $(AZUREML): deploy/azure/container/deployments/conda.yaml $(INSTALLED)
 	$(BIN)/python -m venv --clear .venv-azureml
 	$(BIN)/python -c 'import sys, yaml; print(*yaml.safe_load(sys.stdin)["dependencies"][-1]["pip"], sep="\n")' < $< > .venv-azureml/requirements.txt
 	.venv-azureml/bin/pip install --quiet --prefer-binary --requirement .venv-azureml/requirements.txt
+	touch $@
+
+schemathesis: $(SCHEMATHESIS)  ## install schemathesis into .venv-schemathesis/ for slow tests: half a minute
+
+$(SCHEMATHESIS): $(INSTALLED)
+	$(BIN)/python -m venv --clear .venv-schemathesis
+	.venv-schemathesis/bin/pip install --quiet --prefer-binary schemathesis==4.32.5
 	touch $@
 
 check: $(INSTALLED)    ## check format, lint, types, the layers of docs/architecture.md, and workflows
@@ -106,8 +114,8 @@ azure-demo: $(INSTALLED)  ## provision, train, deploy, ask and tear down on an e
 bench-azure-faults: $(INSTALLED)  ## make every Azure call fail once, in four ways; ARGS="--once": in one way
 	PYTHONPATH=tests/azure:tests/azure/support $(BIN)/python bench/azure_faults.py $(ARGS)
 
-clean:           ## remove .venv/, .venv-azureml/ and caches; keeps runs/ and .phi3flow/
-	rm -rf .venv .venv-azureml build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+clean:           ## remove .venv/, .venv-*/ and caches; keeps runs/ and .phi3flow/
+	rm -rf .venv .venv-azureml .venv-schemathesis build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . \( -name runs -o -name .git \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-runs:      ## ask, then remove runs/ and .phi3flow/: data, trained models, conversations, connections

@@ -353,6 +353,21 @@ def test_the_openapi_document_describes_the_bodies(url):
     assert "requestBody" in document["paths"][CHAT]["post"]
 
 
+def test_17_the_openapi_document_names_the_errors_and_the_key(url):
+    document = requests.get(url + "/openapi.json", timeout=SECONDS).json()
+    (scheme,) = document["components"]["securitySchemes"].items()
+    assert scheme[1] == {"type": "http", "scheme": "bearer"}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert bool(operation.get("security")) == (not path.startswith("/health"))
+    errors = document["paths"][CHAT]["post"]["responses"]
+    assert {"400", "401", "408", "413", "429", "500", "503"} < errors.keys()
+    refused = post(url, CHAT, {}, headers={"Authorization": "Bearer wrong"})
+    assert refused.status_code == 401
+    shape = errors["401"]["content"]["application/json"]["schema"]["properties"]["error"]
+    assert set(shape["required"]) <= refused.json()["error"].keys() == shape["properties"].keys()
+
+
 def test_overload_is_429_and_a_client_that_leaves_frees_its_slot(one_slot):
     with post(one_slot, CHAT, ENDLESS, stream=True) as running:
         lines = (line for line in running.iter_lines() if b'"content":"' in line)

@@ -5,11 +5,12 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,13 +20,14 @@ from deploy.scoring.http import http_errors, replies
 from deploy.scoring.http.auth import KeyFile, is_authorized
 from deploy.scoring.http.bodies import Body, BodyA, BodyB, ChatBody, CompletionBody, OpenAiBody, Turn
 from deploy.scoring.http.dialects import parse_chat, parse_completion, parse_score, read_json
-from deploy.scoring.http.http_errors import RequestError
+from deploy.scoring.http.http_errors import RequestError, described
 from deploy.scoring.http.rendering import Rendering
 from deploy.scoring.http.replies import EventStream, attended
 from deploy.scoring.http.server_metrics import CONTENT_TYPE
 from deploy.scoring.http.service import Service
 
 REQUEST_ID = b"x-request-id"
+BEARER = HTTPBearer(auto_error=False)  # for the OpenAPI document; `is_authorized` decides
 ACCEPTABLE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 SCORE, CHAT, COMPLETIONS = "/score", "/v1/chat/completions", "/v1/completions"
 BODIES: dict[str, tuple[type[Body], ...]] = {
@@ -61,7 +63,7 @@ def create_app(
     return app
 
 
-async def _require_key(request: Request) -> None:
+async def _require_key(request: Request, _: Annotated[object, Depends(BEARER)]) -> None:
     if not is_authorized(request.headers.get("authorization"), request.app.state.key):
         raise RequestError(401, "the key is missing or wrong", headers={"WWW-Authenticate": "Bearer"})
 
@@ -97,7 +99,8 @@ class RequestId:
 
 
 _health = APIRouter()
-_guarded = APIRouter(dependencies=[Depends(_require_key)])
+_guarded = APIRouter(dependencies=[Depends(_require_key)], responses=described(401, 503))
+OF_A_BODY = described(400, 408, 413, 429, 500)
 
 
 @_health.get("/health/live")
@@ -105,7 +108,7 @@ async def live() -> Response:
     return JSONResponse({"status": "alive"})
 
 
-@_health.get("/health/ready")
+@_health.get("/health/ready", responses={503: {"description": "the model loads, or the endpoint goes down"}})
 async def ready(request: Request) -> Response:
     """200 and the context in tokens once the model is loaded; 503 while it loads, drains or has failed."""
     service = _service(request)
@@ -114,7 +117,7 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": service.state, "context": service.engine().context})
 
 
-@_guarded.get("/metrics")
+@_guarded.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus's text format."""
     return Response(_service(request).metrics.text(), media_type=CONTENT_TYPE)
@@ -125,7 +128,7 @@ async def models(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": [_service(request).description()]})
 
 
-@_guarded.get("/v1/models/{name:path}")
+@_guarded.get("/v1/models/{name:path}", responses=described(404))
 async def model(request: Request) -> Response:
     service, name = _service(request), request.path_params["name"]
     if name != service.model_id:
@@ -134,7 +137,7 @@ async def model(request: Request) -> Response:
     return JSONResponse(service.description())
 
 
-@_guarded.post(SCORE)
+@_guarded.post(SCORE, responses=OF_A_BODY)
 async def score(request: Request) -> Response:
     """Contracts A and B; B where `input_data` is an object."""
     service = _service(request)
@@ -154,7 +157,7 @@ async def score(request: Request) -> Response:
     return JSONResponse({"output": answers[0]} if isinstance(body, BodyB) else answers)
 
 
-@_guarded.post(CHAT)
+@_guarded.post(CHAT, responses=OF_A_BODY)
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completion, whole or streamed."""
 
@@ -166,7 +169,7 @@ async def chat_completions(request: Request) -> Response:
     return await _answer(request, asked, replies.CHAT)
 
 
-@_guarded.post(COMPLETIONS)
+@_guarded.post(COMPLETIONS, responses=OF_A_BODY)
 async def completions(request: Request) -> Response:
     """OpenAI's older completion, whole or streamed; the prompt is asked as one user turn."""
 
@@ -204,7 +207,7 @@ def _publish_schemas(app: FastAPI) -> None:
         ref_template="#/components/schemas/{model}",
     )
     document = app.openapi()
-    document["components"] = {"schemas": schemas["$defs"]}
+    document["components"]["schemas"] = schemas["$defs"]
     for path, models in BODIES.items():
         options = [references[model, "validation"] for model in models]
         schema = options[0] if len(options) == 1 else {"oneOf": options}

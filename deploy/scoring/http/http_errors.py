@@ -19,6 +19,33 @@ from phi3flow.chats.chat_template import TemplateRefused
 
 CLIENT_LEFT = 499  # nginx's number, for the log: the client is gone
 RETRY_SOON = {"Retry-After": "1"}
+# For the OpenAPI document. A route has those that its own code and its checks can raise.
+DESCRIBED = {
+    400: "the request is not what this route takes; `param` is the path of the field",
+    401: "the key is missing or wrong",
+    404: "there is no model of this name",
+    408: "body or answer took too long",
+    413: "the body is too large",
+    429: "the endpoint is full: try again after Retry-After",
+    500: "the engine has failed",
+    503: "the model loads or the endpoint goes down: try again after Retry-After",
+}
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"enum": ["invalid_request_error", "server_error"]},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/score")
 
 
@@ -35,6 +62,12 @@ class RequestError(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.field, self.headers, self.code = status, field, headers, code
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """What FastAPI takes as `responses`: these statuses with their reasons and the shape of an error."""
+    content = {"application/json": {"schema": ERROR_SCHEMA}}
+    return {status: {"description": DESCRIBED[status], "content": content} for status in statuses}
 
 
 def register(app: FastAPI) -> None:
