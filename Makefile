@@ -8,7 +8,7 @@ SCHEMATHESIS := .venv-schemathesis/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
+.PHONY: help install demo up test test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-banking: $(INSTALLED)  ## train and evaluate on BANKING77; BANKING=DIR has
 
 bench-runner: $(INSTALLED)  ## time the direct runner, compare it with pf run, and give it 100 000 lines
 	$(BIN)/python bench/runner.py
+
+bench-kills: $(INSTALLED)  ## kill -9 every command that writes a folder ten times, and start two of each; ARGS="--only NAME"
+	$(BIN)/python bench/kills.py $(ARGS)
 
 bench-coverage: $(INSTALLED)  ## check that 95 % intervals cover the truth, on simulated test files
 	$(BIN)/python bench/coverage.py

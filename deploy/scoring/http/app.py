@@ -129,8 +129,8 @@ async def models(request: Request) -> Response:
 
 
 @_guarded.get("/v1/models/{name:path}", responses=described(404))
-async def model(request: Request) -> Response:
-    service, name = _service(request), request.path_params["name"]
+async def model(request: Request, name: str) -> Response:
+    service = _service(request)
     if name != service.model_id:
         message = f"there is no model '{name}' here; the one that is served is '{service.model_id}'"
         raise RequestError(404, message, "model", code="model_not_found")
@@ -207,7 +207,7 @@ def _publish_schemas(app: FastAPI) -> None:
         ref_template="#/components/schemas/{model}",
     )
     document = app.openapi()
-    document["components"]["schemas"] = schemas["$defs"]
+    document["components"].setdefault("schemas", {}).update(schemas["$defs"])
     for path, models in BODIES.items():
         options = [references[model, "validation"] for model in models]
         schema = options[0] if len(options) == 1 else {"oneOf": options}
