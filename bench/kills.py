@@ -74,7 +74,11 @@ class Ended(NamedTuple):
 def start(project, command, out):
     words = [*command.words, "--out", out]
     return subprocess.Popen(
-        module_command("phi3flow", *words), cwd=project, stderr=subprocess.PIPE, text=True
+        module_command("phi3flow", *words),
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

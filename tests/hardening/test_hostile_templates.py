@@ -57,7 +57,7 @@ SAID = {
     "formatted": "MemoryError",
     "lists": "MemoryError",
     "power": f"took longer than {RENDER_SECONDS:.0f} s",
-    "long": "makes 100000000 characters of these messages",
+    "long": "the prompt has at least ",
     "private": "is unsafe",
     "words": "refuses these messages: not not",
 }

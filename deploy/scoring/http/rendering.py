@@ -36,11 +36,7 @@ class Rendering:
         Raises ContextOverflow, EngineClosed and TemplateRefused.
         """
         characters = sum(len(turn.content) for turn in turns)
-        fewest = -(-characters // self._token_characters)
-        if fewest > self._context:  # not worth a rendering
-            raise ContextOverflow(
-                f"the prompt has at least {fewest} tokens, the model's context is {self._context}"
-            )
+        self._check(characters)  # perhaps it is not worth a rendering
         renderer = self._long if characters > LONG_TEXT else self._short
         try:
             ids = await asyncio.get_running_loop().run_in_executor(
@@ -63,7 +59,7 @@ class Rendering:
         except ValueError as error:
             raise TemplateRefused(first_line(error)) from None
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        text = renderer.text(
+        answer = renderer.ask(
             {
                 "messages": neutralised(self._tokenizer, messages),
                 "template": template,
@@ -72,7 +68,16 @@ class Rendering:
                 "most": self._context * self._token_characters,
             }
         )
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        self._check(answer.get("characters", 0))
+        return list(self._tokenizer(answer["text"], add_special_tokens=False)["input_ids"])
+
+    def _check(self, characters: int) -> None:
+        """Raise ContextOverflow for a text that cannot fit."""
+        fewest = -(-characters // self._token_characters)
+        if fewest > self._context:
+            raise ContextOverflow(
+                f"the prompt has at least {fewest} tokens, the model's context is {self._context}"
+            )
 
 
 class _Renderer:
@@ -93,17 +98,17 @@ class _Renderer:
             raise EngineClosed("the server is going down")
         return worker
 
-    def text(self, request: Mapping[str, Any]) -> str:
-        """The rendered text. Raises TemplateRefused and EngineClosed."""
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The worker's answer. Raises TemplateRefused and EngineClosed."""
         worker = self.start()
         try:
             worker.connection.send_bytes(json.dumps(request, default=str).encode())
-            answer = json.loads(worker.connection.recv_bytes())
+            answer: dict[str, Any] = json.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
             raise self._ended(worker) from None
         if "refused" in answer:
             raise TemplateRefused(answer["refused"])
-        return str(answer["text"])
+        return answer
 
     def close(self) -> None:
         self._closed = True

@@ -2,9 +2,9 @@
 
     python -m deploy.scoring.http.template_worker FD
 
-Reads requests from a connection and answers each with `{"text"}` or `{"refused"}`, both as JSON. A rendering
-that takes too long ends the process, also in the middle of one expression; memory beyond the limit is a
-MemoryError.
+Reads requests from a connection and answers with `{"text"}`, with `{"characters"}` of a text that is too long
+or `{"refused"}`, all as JSON. A rendering that takes too long ends the process, also in the middle of one
+expression; memory beyond the limit is a MemoryError.
 """
 
 import json
@@ -47,8 +47,8 @@ class Template:
         return {"input_ids": texts}
 
 
-def rendered(request: Mapping[str, Any]) -> dict[str, str]:
-    """The text of `messages` by `template`, or why there is none; it may have `most` characters."""
+def rendered(request: Mapping[str, Any]) -> dict[str, str | int]:
+    """The text of `messages` by `template`, its length if that is above `most`, or why there is none."""
     template = Template(request["template"], request["special_tokens"])
     try:
         text = str(
@@ -59,8 +59,7 @@ def rendered(request: Mapping[str, Any]) -> dict[str, str]:
     except TemplateRefused as error:
         return {"refused": str(error)}
     if len(text) > request["most"]:
-        made = f"the model's chat template makes {len(text)} characters of these messages"
-        return {"refused": f"{made}, more than its context can hold"}
+        return {"characters": len(text)}
     return {"text": text}
 
 
