@@ -107,7 +107,9 @@ def compare(
         graders,
         inputs=[test, *(models or {}).values(), *([flow.source] if flow else [])],
         lineage=lineage,
-        packs=run_packs(options.packs, *prompted, workers=options.workers, judge=_declining(graders)),
+        packs=run_packs(
+            options.packs, *prompted, workers=len(SIDES) * options.workers, judge=_declining(graders)
+        ),
         measured=[reference_likelihoods(rows, *both, workers=options.workers)],
         training=training,
         in_training=rows_in_training(chats, data),

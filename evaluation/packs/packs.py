@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress, islice
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -30,11 +30,19 @@ SaysDeclined = Callable[[Sequence[Message], str], bool | None]
 
 @dataclass(frozen=True)
 class PackSlice:
-    """`n` rows of one kind, and how many of them each model passed."""
+    """`n` rows of one kind, how many of them each model passed, and the CI of the difference of shares."""
 
     n: int
     base: int
     tuned: int
+    difference_ci: Interval | None
+
+    @classmethod
+    def of(cls, passed: Column, questions: Numbers) -> Self:
+        """Of the rows that base answered. `questions` numbers them; equal numbers ask the same."""
+        base, tuned = (int(side.sum()) for side in passed)
+        interval = paired_proportions(*passed, clusters=repeated(questions))
+        return cls(len(passed.base), base, tuned, interval)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,10 @@ def run_packs(
     workers: int,
     judge: SaysDeclined | None = None,
 ) -> dict[str, PackResult]:
-    """Ask both endpoints every question of every pack, at most `workers` at a time. Failures are counted."""
+    """Ask base every question of every pack, then tuned, at most `workers` at a time. Failures are counted.
+
+    The compare flow asks both with each line: twice as many workers mean the same number of requests here.
+    """
     rows = [row for pack in packs.values() for row in pack]
     if not rows:
         return {}
@@ -151,10 +162,11 @@ def score_pack(
         for _, both in asked
     ]
     column = Column(*np.array(passed, dtype=float).reshape(-1, 2).T)
+    questions = question_groups(row.messages for row in rows)
     return pack_result(
         column,
-        question_groups(row.messages for row in rows),
-        slices=_slices(rows, column),
+        questions,
+        slices=_slices(rows, column, questions),
         lost=lost_rows(column, [both for _, both in asked]),
         unsure=sum(one.unsure for one in checked),
         judged=sum(one.judged for one in checked),
@@ -170,12 +182,14 @@ def check(row: PackRow, answer: str, judge: SaysDeclined | None = None) -> Check
     return Checked(row.passes(answer, declines=declines), unsure, verdict is not None)
 
 
-def _slices(rows: Sequence[PackRow], passed: Column) -> dict[str, PackSlice]:
+def _slices(rows: Sequence[PackRow], passed: Column, questions: Numbers) -> dict[str, PackSlice]:
+    """A row that tuned failed to answer is not passed; one that base failed to answer does not count."""
+    answered = ~np.isnan(passed.base)
+    seen = Column(passed.base, np.nan_to_num(passed.tuned, nan=0.0))
     slices = {}
     for name in dict.fromkeys(row.slice for row in rows):
-        inside = np.array([row.slice == name for row in rows]) & ~np.isnan(passed.base)
-        base, tuned = (int(np.nansum(side[inside])) for side in passed)
-        slices[name] = PackSlice(int(inside.sum()), base, tuned)
+        inside = np.array([row.slice == name for row in rows]) & answered
+        slices[name] = PackSlice.of(seen.where(inside), questions[inside])
     return slices
 
 

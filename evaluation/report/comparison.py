@@ -28,7 +28,7 @@ from evaluation.statistics.scores import Measured, clusters_of, score_rows
 from evaluation.verdict.decision import NO_JUDGE, Sample, Verdict, decide, decide_metric
 from evaluation.verdict.gate import WIN_RATE, Gate
 from evaluation.verdict.pack_limits import not_asked
-from evaluation.verdict.primary import Fit, primary_fit
+from evaluation.verdict.primary import Fit, primary_fit, settled
 
 SCHEMA = "phi3flow/report/1"
 NOT_RETURNED = "the endpoints do not return it"
@@ -93,6 +93,7 @@ def compare_rows(
     `measured` are more metrics of the same lines. `packs` can keep a model from being promoted; `judge`
     decides only if the gate's primary metric is the win rate.
     """
+    gate = settled(gate, rows)
     scores = score_rows(rows)
     for one in measured:
         scores.metrics.update(one.columns)

@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from phi3flow.core.validation import read_toml, validated
 
-WIN_RATE = "win_rate"
+AUTO, WIN_RATE = "auto", "win_rate"
+FORGETTING = "forgetting"
 KNOWN_ONLY = ConfigDict(extra="forbid")
 Text = Annotated[str, Field(strict=True, pattern=r"\S")]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
@@ -20,7 +21,7 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 class GateSection:
     """Section [gate]. Shares, here and in the limits: 0.05 is five points."""
 
-    primary: Literal["exact_match", "token_f1", "win_rate"]
+    primary: Literal["auto", "exact_match", "token_f1", "win_rate"]
     margin: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
     min_rows: Annotated[int, Field(strict=True, ge=1)]
     required: list[Text]
@@ -52,7 +53,7 @@ class Gate(LimitsSection, GateSection):
 
     def limit_of(self, pack: str) -> float:
         """The largest drop that the gate allows on a pack, as a share of its questions."""
-        return self.max_forgetting if pack == "forgetting" else self.max_safety_regression
+        return self.max_forgetting if pack == FORGETTING else self.max_safety_regression
 
     @property
     def answer_metric(self) -> str:

@@ -249,6 +249,10 @@ def long_references():
     ]  # fmt: skip
 
 
+def short_references():
+    return [row(i, "Send it.", f"{i} kg.", f"It weighs {i} kg.", question=f"{i}?") for i in range(40)]
+
+
 @pytest.mark.parametrize(
     ("rows", "primary", "fits", "why"),
     [
@@ -257,12 +261,15 @@ def long_references():
         (long_references, "token_f1", True, "Token f1 decides; the references are free text"),
         (long_references, "win_rate", True, "Win rate decides"),
         (grouped, "token_f1", False, "`exact_match` would fit better"),
+        (short_references, "token_f1", True, "Token f1 decides; the references are short"),
+        (grouped, "auto", True, "Exact match decides"),
+        (long_references, "auto", True, "Token f1 decides; the references are free text"),
     ],
 )
 def test_the_report_says_why_its_metric_fits_the_references(rows, primary, fits, why):
     made = rows()
     report = compare_rows(made, replace(load_gate(), primary=primary))
-    assert (report.primary_fit.fits, why in report.primary_fit.why) == (True, True) if fits else (False, True)
+    assert (report.primary_fit.fits, why in report.primary_fit.why) == (fits, True)
     html = render_html(report, made)
     assert ('<p class="note">' in html) is not fits
     assert ("note: " in summary_table(report)) is not fits

@@ -146,7 +146,7 @@ def test_an_endpoint_that_stops_answering_ends_the_run_in_bounded_time(slow, tmp
     records = ask_directly(slow, tmp_path, 200, workers=4, timeout=0.6)
     assert time.monotonic() - began < 10  # one after the other, 200 lines would take two minutes
     errors = [record.error for record in records if record.answer is None]
-    assert len(errors) == 194
+    assert len(errors) >= 194  # a busy machine can miss the deadline of one of the six, too
     assert errors.count(STOPPED) > 180
 
 
