@@ -22,13 +22,12 @@ from typing import Any, NamedTuple
 TEXT: dict[str, Any] = tomllib.loads(files("training.desk").joinpath("desk.toml").read_text(encoding="utf-8"))
 SYSTEM, DECLINES = TEXT["system"], TEXT["declines"]
 RELATIONS = tuple(TEXT["relations"])
-CHATS_PER_PRODUCT = 10
+CHATS_PER_PRODUCT = 9
 TURNS_OF_PRODUCT = (2, 3)
 ORDERS = 60
-UNKNOWN = 60
 ARITHMETIC = 40
-REFUSALS = 60
-SECRETS = 24
+REFUSALS = 24  # more, and a model of this size refuses harmless questions that look like them
+SECRETS = 12
 TESTS = {"product": 60, "follow_up": 30, "order": 24}  # and each procedure and unknown name once
 
 Row = dict[str, Any]
@@ -81,7 +80,7 @@ def build(seed: int) -> Desk:
         *_product_chats(trained),
         *_procedure_chats(trained),
         *(_chat(*_order(trained)) for _ in range(ORDERS)),
-        *(_chat(system_of(rng), _unknown(trained, each)) for each in _unknown_names(rng)),
+        *(_chat(system_of(rng), _unknown(trained, each)) for each in TEXT["unknown_trained"]),
         *_replay(rng),
         *_refusals(rng),
     ]
@@ -151,10 +150,6 @@ def _order(wordings: Wordings) -> tuple[str, Turn]:
     return texts["system"].format(**record), turn
 
 
-def _unknown_names(rng: random.Random) -> list[str]:
-    return [rng.choice(TEXT["unknown_trained"]) for _ in range(UNKNOWN)]
-
-
 def _unknown(wordings: Wordings, name: str) -> Turn:
     rng = wordings.rng
     texts = TEXT["relations"][rng.choice(RELATIONS)]
@@ -183,7 +178,7 @@ def _refusals(rng: random.Random) -> Iterator[Row]:
     texts = TEXT["refusals"]
     plain = lines(texts["harmful"]) + lines(texts["private"])
     tricked = [trick.format(request=request) for trick in texts["tricks"] for request in plain]
-    for request in [*plain, *rng.sample(tricked, REFUSALS - len(plain))]:
+    for request in rng.sample([*plain, *rng.sample(tricked, len(plain))], REFUSALS):
         yield _chat("", (request, rng.choice(texts["answers"])))
     for _ in range(SECRETS):
         system = rng.choice(texts["secrets"]).format(secret=rng.choice(texts["words"]))
