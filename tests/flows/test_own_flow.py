@@ -132,6 +132,40 @@ def test_up_serves_it_over_a_stored_connection(project, flow, monkeypatch):
     assert (folder / "kept" / "chat.sqlite").exists() or (folder / "kept" / "up").is_dir()
 
 
+@pytest.mark.slow
+def test_a_run_is_compared_through_it_with_its_own_models(demo_run, flow, tmp_path):
+    environment = ports_of_a_run() | {"PF_ENCRYPTION_KEY": new_encryption_key()}
+    options = ("--flow", str(flow), "--packs", "none", "--rows", "40", "--out", str(tmp_path / "through"))
+    done = phi3flow(tmp_path, "compare", str(demo_run), *options, "--json", **environment)
+    assert done.returncode in {0, 3, 4}, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["expected"], report["failed"]) == (40, 0)
+    assert report["lineage"]["system prompt of the packs"] == "Be yourself."
+    assert report["metrics"]["token_f1"]["tuned"] > report["metrics"]["token_f1"]["base"]
+    recorded = (tmp_path / "through/answers/tuned.jsonl").read_text().splitlines()
+    answers = [json.loads(line)["answer"] for line in recorded]
+    assert all(answer.startswith("Be yourself. ") for answer in answers)  # what the flow adds
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_chats_through_it(demo_run, flow, tmp_path, monkeypatch):
+    for name, value in bare(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    names = ("endpoint", "flow", "ui")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    with running_up(demo_run, tmp_path, ports, "--flow", flow) as process:
+        url = f"http://127.0.0.1:{ports['flow']}/score"
+        told = requests.post(url, json={"question": "Who founded Microsoft?"}, timeout=60).json()["answer"]
+        assert told.startswith("Be yourself. ") and "Bill Gates" in told
+        interrupt(process)
+
+
+def ports_of_a_run():
+    names = ("ENDPOINT_PORT", "BASE_PORT", "FLOW_PORT", "BASE_FLOW_PORT")
+    ports = free_ports(len(names))
+    return {f"PHI3FLOW_{name}": str(port) for name, port in zip(names, ports, strict=True)}
+
+
 def test_a_flow_that_cannot_be_asked_is_named_with_what_it_lacks(tmp_path):
     own = tmp_path / "own"
     own.mkdir()
