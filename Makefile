@@ -8,7 +8,7 @@ SCHEMATHESIS := .venv-schemathesis/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
+.PHONY: help install demo up test test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ bench-soak: $(INSTALLED)  ## overload the endpoint for ten minutes and check eve
 
 bench-quantised: $(INSTALLED)  ## compare the demo model in int8 and int4 with fp32
 	$(BIN)/python bench/quantised.py
+
+bench-export: $(INSTALLED)  ## export the real demo's model to every format, check and time each; ARGS="MODEL"
+	$(BIN)/python bench/export.py $(ARGS)
 
 bench-train: $(INSTALLED)  ## compare the tutorials' training settings with ours; ARGS="--rounds N"
 	$(BIN)/python bench/train.py $(ARGS)

@@ -3,11 +3,11 @@
 import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from deploy.export.exporter import Stored
 from deploy.scoring.engines.openvino_logits import Logits
 from deploy.scoring.load import OPENVINO_FILE
 from phi3flow.core.errors import Phi3flowError
@@ -21,15 +21,6 @@ ENOUGH = 0.85
 Bits = Literal["int4", "int8"]
 
 
-@dataclass(frozen=True)
-class Quantised:
-    """`agreement` is the share of the model's tokens that the quantised model chooses too."""
-
-    mode: str
-    group_size: int | None
-    agreement: float
-
-
 class Example(NamedTuple):
     """A prompt and the model's greedy answer to it, as token ids."""
 
@@ -37,7 +28,7 @@ class Example(NamedTuple):
     answer: Sequence[int]
 
 
-def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example], bits: Bits) -> Quantised:
+def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example], bits: Bits) -> Stored:
     """Replace the model in `folder` by its form in `bits`, or by int8 if int4 chooses too many other tokens.
 
     `widths` are the input widths of the model's layers. Raises Phi3flowError if int8 does too.
@@ -55,7 +46,7 @@ def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example], b
         agreement = sum(a == b for a, b in zip(expected, chosen, strict=True)) / len(expected)
         if agreement >= ENOUGH:
             shutil.rmtree(exact)
-            return Quantised(mode, group_size if mode == "int4" else None, round(agreement, 4))
+            return Stored(mode, group_size if mode == "int4" else None, round(agreement, 4))
     raise Phi3flowError(
         f"in 8 bits the model chooses only {agreement:.0%} of the tokens that it chose before",
         hint="export without --int4 and --int8",

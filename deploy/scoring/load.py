@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.scoring.engines.onnx_engine import MODEL_FILE as ONNX_FILE
 from deploy.scoring.engines.openvino_worker import MODEL_FILE as OPENVINO_FILE
 from phi3flow.core.errors import BadInput
 
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
 # Parameters. A second thread gains a smaller model nothing, and makes it 30 times slower on a busy core.
 SMALL_MODEL = 20_000_000
 BYTES_PER_PARAMETER = 4
+# By engine: the file that tells an export, and the package that runs it.
+EXPORTS = {"openvino": OPENVINO_FILE, "onnx": ONNX_FILE}
+PACKAGES = {"openvino": "openvino_genai", "onnx": "onnxruntime_genai"}
 
 
 def load(
     folder: Path, on_failure: Callable[[], None], engine: str = "auto", cache_bytes: int | None = None
 ) -> "Engine":
-    """Load a model folder; takes seconds. `engine` is auto, transformers or openvino.
+    """Load a model folder; takes seconds. `engine` is auto, transformers, openvino or onnx.
 
     `cache_bytes` bounds the memory for keys and values. `on_failure` is called, from another thread, when the
     engine dies. Raises BadInput.
@@ -32,23 +36,24 @@ def load(
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it warns about long prompts, for which we raise ContextOverflow
-    make = _openvino if _engine_for(folder, engine) == "openvino" else _transformers
+    make = {"openvino": _openvino, "onnx": _onnx, "transformers": _transformers}[_engine_for(folder, engine)]
     return make(folder, load_tokenizer(str(folder)), on_failure, cache_bytes)
 
 
 def _engine_for(folder: Path, engine: str) -> str:
-    """transformers or openvino. Raises BadInput if the folder or an installed package does not fit."""
-    converted = (folder / OPENVINO_FILE).is_file()
-    name = ("openvino" if converted else "transformers") if engine == "auto" else engine
-    if name == "openvino" and not converted:
+    """The engine's name. Raises BadInput if the folder or an installed package does not fit."""
+    exported = next((name for name, file in EXPORTS.items() if (folder / file).is_file()), None)
+    name = (exported or "transformers") if engine == "auto" else engine
+    if name in EXPORTS and name != exported:
         raise BadInput(
-            f"{folder}: no {OPENVINO_FILE}", hint=f"phi3flow export {folder} --format openvino --out DIR"
+            f"{folder}: no {EXPORTS[name]}", hint=f"phi3flow export {folder} --format {name} --out DIR"
         )
-    if name == "openvino" and not find_spec("openvino_genai"):
-        raise BadInput("openvino_genai is not installed", hint="pip install 'phi3flow[openvino]'")
-    if name == "transformers" and converted:
+    if name in EXPORTS and not find_spec(PACKAGES[name]):
+        raise BadInput(f"{PACKAGES[name]} is not installed", hint=f"pip install 'phi3flow[{name}]'")
+    if name == "transformers" and exported:
+        kind = {"openvino": "an OpenVINO", "onnx": "an ONNX"}[exported]
         raise BadInput(
-            f"{folder}: is an OpenVINO export",
+            f"{folder}: is {kind} export",
             hint="serve the folder that it was exported from, or omit --engine",
         )
     return name
@@ -103,3 +108,15 @@ def _openvino(
     return OpenVinoEngine(
         folder, tokenizer, exact=exact, threads=threads, cache_bytes=cache_bytes, on_failure=on_failure
     )
+
+
+def _onnx(
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    on_failure: Callable[[], None],
+    cache_bytes: int | None,
+) -> "Engine":
+    """One answer at a time, so the cache is that of one context, whatever `cache_bytes` says."""
+    from deploy.scoring.engines.onnx_engine import OnnxEngine
+
+    return OnnxEngine(folder, tokenizer, on_failure=on_failure)

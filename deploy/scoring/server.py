@@ -85,8 +85,8 @@ def serve(
 ) -> None:
     """Answer on `bound` until SIGTERM or SIGINT; `announce` is called when the model is loaded.
 
-    `engine` is auto, transformers or openvino. `request_timeout` is in seconds. `cache_bytes` bounds the
-    memory for keys and values. Web pages of `origins` may ask too. Raises BadInput if the folder holds no
+    `engine` is auto, transformers, openvino or onnx. `request_timeout` is in seconds. `cache_bytes` bounds
+    the memory for keys and values. Web pages of `origins` may ask too. Raises BadInput if the folder holds no
     usable model or its memory does not suffice, Phi3flowError if the engine crashes.
     """
     service = Service(folder.resolve().name, recorded_system_prompt(folder))

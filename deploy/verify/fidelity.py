@@ -6,7 +6,7 @@ An engine with other arithmetic (int4, 16 bits) is judged by its share of exact 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from deploy.verify.checks import Check, Result, check_base, check_echo, check_stop, check_template, check_text
@@ -34,6 +34,14 @@ class Reference:
 
     data: Path
     at_least: float
+
+
+class ExactMatch(NamedTuple):
+    """Of `rows` questions, the share of exact answers, and how many were not answered."""
+
+    rows: int
+    share: float
+    unanswered: int
 
 
 @dataclass(frozen=True)
@@ -98,21 +106,23 @@ def verify(model: Path, endpoint: Endpoint, reference: Reference | None, workers
 
 def check_exact_match(endpoint: Endpoint, reference: Reference, workers: int) -> Check:
     """A row without an answer counts as wrong. Raises BadInput where every right answer is to decline."""
-    chats = [chat for chat in load_chats(reference.data) if not declines(chat.reference)]
+    found = exact_match(endpoint, reference.data, workers)
+    reason = f"exact match {found.share:.1%} of {found.rows} rows, at least {reference.at_least:.1%} asked"
+    reason += f", {found.unanswered} not answered" if found.unanswered else ""
+    enough = found.share >= reference.at_least - 1e-9  # 1e-9: binary fractions
+    return Check("text", "pass" if enough else "fail", reason)
+
+
+def exact_match(endpoint: Endpoint, data: Path, workers: int) -> ExactMatch:
+    """Raises BadInput where every right answer is to decline."""
+    chats = [chat for chat in load_chats(data) if not declines(chat.reference)]
     if not chats:
-        raise BadInput(
-            f"{reference.data}: every row's right answer is to decline", hint="give prepare's test.jsonl"
-        )
-    say(f"asking {len(chats)} questions of {reference.data}")
+        raise BadInput(f"{data}: every row's right answer is to decline", hint="give prepare's test.jsonl")
+    say(f"asking {len(chats)} questions of {data}")
     shared = replace(endpoint, pause=Pause())
     scores = list(in_flight(lambda chat: _score(shared, chat), chats, workers))
     right = sum(score or 0.0 for score in scores)
-    unanswered = sum(score is None for score in scores)
-    share = right / len(chats)
-    reason = f"exact match {share:.1%} of {len(chats)} rows, at least {reference.at_least:.1%} asked"
-    reason += f", {unanswered} not answered" if unanswered else ""
-    enough = right >= reference.at_least * len(chats) - 1e-9  # 1e-9: binary fractions
-    return Check("text", "pass" if enough else "fail", reason)
+    return ExactMatch(len(chats), right / len(chats), sum(score is None for score in scores))
 
 
 def _score(endpoint: Endpoint, chat: Chat) -> float | None:

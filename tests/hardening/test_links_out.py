@@ -101,11 +101,11 @@ def test_export_does_not_follow_a_link_out_of_the_model(outside, tmp_path):
 
 def test_the_hubs_cache_is_made_of_links(tmp_path):
     """Its snapshots lead to blobs beside them; such a model is exported."""
-    from deploy.export.openvino import _copied
+    from deploy.export.model_files import TOKENIZER, copied
 
     snapshot = tmp_path / "models--x" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (tmp_path / "models--x" / "blobs").mkdir()
     (tmp_path / "models--x" / "blobs" / "1").write_text("{}")
     (snapshot / "tokenizer.json").symlink_to("../../blobs/1")
-    assert _copied(snapshot) == [snapshot / "tokenizer.json"]
+    assert copied(snapshot, TOKENIZER) == [snapshot / "tokenizer.json"]

@@ -27,8 +27,8 @@ def serve(
     host: Annotated[str, Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     request_timeout: Annotated[float, Option(metavar="S", help="Seconds for one answer.")] = 120.0,
     engine: Annotated[
-        Literal["auto", "transformers", "openvino"],
-        Option(help="auto: openvino for a folder that export wrote, else transformers."),
+        Literal["auto", "transformers", "openvino", "onnx"],
+        Option(help="auto: openvino or onnx for a folder that export wrote, else transformers."),
     ] = "auto",
     cache_gb: Annotated[
         float | None,

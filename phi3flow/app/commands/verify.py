@@ -13,7 +13,7 @@ from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import Endpoint, Unauthorized
 
 if TYPE_CHECKING:
-    from deploy.verify.fidelity import Reference
+    from deploy.verify.fidelity import Reference, Verification
 
 FILE = "verify.json"
 Check = Annotated[
@@ -32,7 +32,13 @@ AtLeast = Annotated[
 def verify(
     model: Annotated[Path, Argument(metavar="MODEL", help="The folder that train wrote.")],
     *,
-    endpoint: Annotated[str, Option(metavar="URL", help="Full scoring URL.")],
+    endpoint: Annotated[
+        str | None,
+        Option(
+            metavar="URL",
+            help="Full scoring URL (default: serve MODEL here, an export through its own runtime).",
+        ),
+    ] = None,
     contract: Contract = None,
     deployment: Deployment = None,
     check: Check = None,
@@ -47,22 +53,41 @@ def verify(
 
     The key comes from PHI3FLOW_ENDPOINT_KEY. Exit code 0: all six checks pass; 4: some cannot be made.
     """
-    from deploy.verify.fidelity import verify
-
-    settings = Settings.load()
     reference = reference_of(check, at_least)
-    with checked_arguments():
-        url = completed(endpoint)
-        asked = Endpoint(url, settings.endpoint_key, contract or contract_of(url), deployment=deployment)
-    try:
-        found = verify(model, asked, reference, settings.batch_workers)
-    except Unauthorized as error:
-        what = str(error) if asked.key else "the endpoint asks for a key, and no key is set"
-        raise Unauthorized(what, "export PHI3FLOW_ENDPOINT_KEY=... with the endpoint's key") from None
+    if endpoint is None:
+        found = _verified_here(model, reference)
+    else:
+        found = _verified_at(model, endpoint, contract, deployment, reference)
     path = (out or model.resolve().parent) / FILE
     write_json(path, found.as_dict())
     text = "\n".join([*map(str, found.checks), f"{found.result}: {path}"])
     return Outcome(found.as_dict() | {"path": str(path)}, text, found.exit_code)
+
+
+def _verified_here(model: Path, reference: "Reference | None") -> "Verification":
+    from deploy.export.formats import served_here
+    from deploy.verify.fidelity import verify
+    from deploy.verify.probes import load_probes
+
+    load_probes(model)  # before anything is loaded
+    with served_here(model) as endpoint:
+        return verify(model, endpoint, reference, workers=1)
+
+
+def _verified_at(
+    model: Path, url: str, contract: str | None, deployment: str | None, reference: "Reference | None"
+) -> "Verification":
+    from deploy.verify.fidelity import verify
+
+    settings = Settings.load()
+    with checked_arguments():
+        url = completed(url)
+        asked = Endpoint(url, settings.endpoint_key, contract or contract_of(url), deployment=deployment)
+    try:
+        return verify(model, asked, reference, settings.batch_workers)
+    except Unauthorized as error:
+        what = str(error) if asked.key else "the endpoint asks for a key, and no key is set"
+        raise Unauthorized(what, "export PHI3FLOW_ENDPOINT_KEY=... with the endpoint's key") from None
 
 
 def reference_of(check: Path | None, at_least: float | None) -> "Reference | None":
