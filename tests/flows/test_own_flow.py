@@ -154,8 +154,7 @@ def test_the_page_of_a_run_chats_through_it(demo_run, flow, tmp_path, monkeypatc
     names = ("endpoint", "flow", "ui")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     with running_up(demo_run, tmp_path, ports, "--flow", flow) as process:
-        url = f"http://127.0.0.1:{ports['flow']}/score"
-        told = requests.post(url, json={"question": "Who founded Microsoft?"}, timeout=60).json()["answer"]
+        told = asked_directly(tmp_path, ports["flow"], "Who founded Microsoft?")
         assert told.startswith("Be yourself. ") and "Bill Gates" in told
         interrupt(process)
 
