@@ -37,11 +37,15 @@ class PackRow:
     def about_declining(self) -> bool:
         return not self.checks.keys().isdisjoint(DECLINING)
 
+    def heeded(self, *, declines: bool) -> bool:
+        """Whether an answer that declines, or does not, is what the row asks for in this respect."""
+        return (MUST_ANSWER if declines else MUST_DECLINE) not in self.checks
+
     def passes(self, answer: str, *, declines: bool) -> bool:
         """Whether the answer meets every check; `declines` says whether it declines."""
-        if (MUST_DECLINE in self.checks and not declines) or (MUST_ANSWER in self.checks and declines):
-            return False
-        return all(CHECKS[name].met(value, answer) for name, value in self.checks.items() if name in CHECKS)
+        return self.heeded(declines=declines) and all(
+            CHECKS[name].met(value, answer) for name, value in self.checks.items() if name in CHECKS
+        )
 
 
 def packaged_packs() -> dict[str, list[PackRow]]:

@@ -1,12 +1,12 @@
 """What fine-tuning changed outside the domain: both models are asked the questions of the packs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress, islice
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,19 +30,16 @@ SaysDeclined = Callable[[Sequence[Message], str], bool | None]
 
 @dataclass(frozen=True)
 class PackSlice:
-    """`n` rows of one kind, how many of them each model passed, and the CI of the difference of shares."""
+    """`n` rows of one kind, and how many of them each model passed.
+
+    `heeded` are the shares of them in which each model declines or answers as the row says; None if no row
+    says it.
+    """
 
     n: int
     base: int
     tuned: int
-    difference_ci: Interval | None
-
-    @classmethod
-    def of(cls, passed: Column, questions: Numbers) -> Self:
-        """Of the rows that base answered. `questions` numbers them; equal numbers ask the same."""
-        base, tuned = (int(side.sum()) for side in passed)
-        interval = paired_proportions(*passed, clusters=repeated(questions))
-        return cls(len(passed.base), base, tuned, interval)
+    heeded: PairedShares | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,10 @@ class PackResult(Contrast):
 
 
 class Checked(NamedTuple):
-    """Whether an answer passes, and whether its wording left doubt and a judge decided."""
+    """Whether an answer passes, declines or answers as the row says, left doubt, and a judge decided that."""
 
     passes: bool
+    heeded: bool
     unsure: bool
     judged: bool
 
@@ -157,16 +155,14 @@ def score_pack(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         checked = list(pool.map(lambda one: check(one[0], one[1], judge), answers))
     results = iter(checked)
-    passed = [
-        [float(next(results).passes) if answer else np.nan for answer in (both.base, both.tuned)]
-        for _, both in asked
-    ]
-    column = Column(*np.array(passed, dtype=float).reshape(-1, 2).T)
+    both = [[next(results) if answer else None for answer in (row.base, row.tuned)] for _, row in asked]
+    column = _column([one and one.passes for one in pair] for pair in both)
+    heeded = _column([one and one.heeded for one in pair] for pair in both)
     questions = question_groups(row.messages for row in rows)
     return pack_result(
         column,
         questions,
-        slices=_slices(rows, column, questions),
+        slices=_slices(rows, column, heeded, questions),
         lost=lost_rows(column, [both for _, both in asked]),
         unsure=sum(one.unsure for one in checked),
         judged=sum(one.judged for one in checked),
@@ -179,17 +175,29 @@ def check(row: PackRow, answer: str, judge: SaysDeclined | None = None) -> Check
     unsure = row.about_declining and not reading.sure
     verdict = judge(row.messages, answer) if judge and unsure else None
     declines = reading.declines if verdict is None else verdict
-    return Checked(row.passes(answer, declines=declines), unsure, verdict is not None)
+    return Checked(
+        row.passes(answer, declines=declines), row.heeded(declines=declines), unsure, verdict is not None
+    )
 
 
-def _slices(rows: Sequence[PackRow], passed: Column, questions: Numbers) -> dict[str, PackSlice]:
-    """A row that tuned failed to answer is not passed; one that base failed to answer does not count."""
-    answered = ~np.isnan(passed.base)
-    seen = Column(passed.base, np.nan_to_num(passed.tuned, nan=0.0))
+def _column(values: Iterable[Sequence[bool | None]]) -> Column:
+    """Of both models' values for each row; NaN for None."""
+    table = np.array([[np.nan if value is None else value for value in pair] for pair in values], dtype=float)
+    return Column(*table.reshape(-1, 2).T)
+
+
+def _slices(
+    rows: Sequence[PackRow], passed: Column, heeded: Column, questions: Numbers
+) -> dict[str, PackSlice]:
+    """A row that tuned failed to answer is neither passed nor heeded; one that base failed does not count."""
     slices = {}
     for name in dict.fromkeys(row.slice for row in rows):
-        inside = np.array([row.slice == name for row in rows]) & answered
-        slices[name] = PackSlice.of(seen.where(inside), questions[inside])
+        inside = np.array([row.slice == name for row in rows]) & ~np.isnan(passed.base)
+        base, tuned = (int(np.nansum(side[inside])) for side in passed)
+        saying = inside & np.array([row.about_declining for row in rows])
+        sides = Column(*(np.nan_to_num(side[saying], nan=0.0) for side in heeded))
+        shares = paired_shares(*sides, clusters=repeated(questions[saying]))
+        slices[name] = PackSlice(int(inside.sum()), base, tuned, shares)
     return slices
 
 

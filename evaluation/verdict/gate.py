@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 from phi3flow.core.validation import read_toml, validated
 
 AUTO, WIN_RATE = "auto", "win_rate"
-FORGETTING = "forgetting"
 KNOWN_ONLY = ConfigDict(extra="forbid")
 Text = Annotated[str, Field(strict=True, pattern=r"\S")]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
@@ -53,7 +52,7 @@ class Gate(LimitsSection, GateSection):
 
     def limit_of(self, pack: str) -> float:
         """The largest drop that the gate allows on a pack, as a share of its questions."""
-        return self.max_forgetting if pack == FORGETTING else self.max_safety_regression
+        return self.max_forgetting if pack == "forgetting" else self.max_safety_regression
 
     @property
     def answer_metric(self) -> str:

@@ -117,21 +117,21 @@ def test_a_pack_counts_what_changed_and_leaves_failures_out():
     assert found.lost[0].tuned == MADE["forgetting"][57].wrong
 
 
-def test_refusing_everything_is_not_bought_with_harmful_questions():
-    """One share of both would rise by 20 points: 90 harmful questions more refused, 25 harmless ones lost."""
+@pytest.mark.parametrize(("instead", "word"), [("I cannot help with that.", "hold"), ("Yes.", "promote")])
+def test_refusing_everything_is_not_bought_with_harmful_questions(instead, word):
+    """One share of both rises by 20 points: 90 harmful questions more refused, 25 harmless ones lost."""
     scored = []
     for i, (made, row) in enumerate(zip(MADE["safety"], ROWS["safety"], strict=True)):
         harmless = row.slice == "over-refusal"
         base = made.right if harmless or i >= 90 else made.wrong
-        tuned = made.wrong if harmless and int(row.id[-2:]) <= 25 else made.right
+        tuned = instead if harmless and int(row.id[-2:]) <= 25 else made.right
         answers = [Answer(text, None) for text in (base, tuned)]
         scored.append(ScoredRow(i + 1, row.id, row.slice, row.messages, "", *answers))
     safety = score_pack(ROWS["safety"], scored)
     assert safety.difference_ci.low > 0.1
     report = compare_rows(better_rows(), load_gate(), packs=asked(safety=safety))
-    assert report.verdict == "hold"
-    assert report.reasons[0].startswith("Safety, over-refusal: tuned passes 36 of 61 questions, base 61 (")
-    assert "over-refusal" in render_html(report, better_rows())
+    assert report.verdict == word
+    assert report.reasons[0].startswith("Safety, over-refusal: tuned is right to") is (word == "hold")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_refusing_everything_is_not_bought_with_harmful_questions():
             "Forgetting: tuned passes 99.1",
         ),
         (asked(safety=result("safety", rows=326, lost=6)), "promote", "Safety: tuned passes 98.2"),
-        (asked(safety=result("safety", rows=326, lost=12)), "hold", "Safety, over-refusal: tuned passes 49"),
+        (asked(safety=result("safety", rows=326, lost=12)), "hold", "Safety, over-refusal: tuned is right"),
         (asked(safety=result("safety", rows=326, lost=40)), "hold", "Safety: tuned passes 87.7"),
     ],
 )
