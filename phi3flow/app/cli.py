@@ -38,7 +38,8 @@ VERBS = {
         "Train", "Fine-tune a model on prepared chats; only assistant tokens count toward the loss."
     ),
     "export": Verb(
-        "Train", "Convert a model to a faster serving format, and check that it answers the same."
+        "Train",
+        "Convert a model for another runtime, and check through that runtime that it answers the same.",
     ),
     "base": Verb("Train", "Fetch a small pretrained chat model, and write it down as a Phi-3."),
     "toy-base": Verb(

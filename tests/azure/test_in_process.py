@@ -67,6 +67,7 @@ def test_closing_a_stream_frees_its_slot(service):
 
 
 def test_a_stream_past_its_deadline_is_cut_and_never_looks_complete(service):
+    chat(InProcess(create_app(service, KEY, SECONDS)), max_tokens=1)  # starts what renders the template
     asked = InProcess(create_app(service, KEY, request_timeout=0.3))
     with pytest.raises(CutOff):
         list(chat(asked, max_tokens=CONTEXT, stream=True).pieces)

@@ -425,7 +425,9 @@ def test_the_direct_runner_gives_equal_rows(shell, compared, evaluated):
     assert done["counts"] == evaluated["counts"]
     assert done["metrics"] == _without_judge(evaluated["metrics"])
     for mine, theirs in zip(done["rows"], evaluated["rows"], strict=True):
-        assert theirs["error"] is None or theirs["error"].endswith(mine["error"])  # the node's name before it
+        assert (mine["error"] is None) == (theirs["error"] is None)
+        if theirs["error"] and mine["messages"][-1]["content"] != "slow":  # its error depends on the deadline
+            assert theirs["error"].endswith(mine["error"])  # the node's name before it
         scores = theirs["scores"] and _without_judge(theirs["scores"])
         assert mine | {"error": None} == theirs | {"error": None, "scores": scores}
 
