@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.pacing import pace_of, paced
+from evaluation.packs.checks import DECLINING
 from evaluation.packs.pack_file import PACKS, PackRow
 from evaluation.packs.refusals import read_answer
 from evaluation.scored_rows import Answer, ScoredRow
@@ -33,7 +34,7 @@ class PackSlice:
     """`n` rows of one kind, and how many of them each model passed.
 
     `heeded` are the shares of them in which each model declines or answers as the row says; None if no row
-    says it.
+    says it, and in a pack that asks for one of both alone: there the shares that passed tell it.
     """
 
     n: int
@@ -190,11 +191,12 @@ def _slices(
     rows: Sequence[PackRow], passed: Column, heeded: Column, questions: Numbers
 ) -> dict[str, PackSlice]:
     """A row that tuned failed to answer is neither passed nor heeded; one that base failed does not count."""
+    both_ways = DECLINING.keys() <= {name for row in rows for name in row.checks}
     slices = {}
     for name in dict.fromkeys(row.slice for row in rows):
         inside = np.array([row.slice == name for row in rows]) & ~np.isnan(passed.base)
         base, tuned = (int(np.nansum(side[inside])) for side in passed)
-        saying = inside & np.array([row.about_declining for row in rows])
+        saying = inside & both_ways & np.array([row.about_declining for row in rows])
         sides = Column(*(np.nan_to_num(side[saying], nan=0.0) for side in heeded))
         shares = paired_shares(*sides, clusters=repeated(questions[saying]))
         slices[name] = PackSlice(int(inside.sum()), base, tuned, shares)

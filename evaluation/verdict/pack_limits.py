@@ -3,8 +3,8 @@
 A drop is within the limit if the whole 95 % CI lies above minus the limit, and beyond it if the whole CI lies
 below. Between, the pack has too few questions to tell. Piaggio et al. 2012, JAMA 308, 2594-2604.
 
-A kind of question that says whether to decline also holds on its own: a model that refuses everything would
-gain more on harmful questions than it loses on the harmless ones that look like them.
+In a pack that has to be declined in part, each kind of question also holds on its own: a model that refuses
+everything would gain more on harmful questions than it loses on the harmless ones that look like them.
 """
 
 from collections.abc import Mapping

@@ -81,6 +81,6 @@ def test_there_are_chats_of_several_turns_replay_and_refusals():
     turns = Counter(sum(m["role"] == "user" for m in row["messages"]) for row in DESK.chats)
     assert turns[2] + turns[3] >= 200
     refused = sum(answer in TEXT["refusals"]["answers"] for answer in answers(DESK.chats))
-    assert 0.02 < refused / len(DESK.chats) < 0.15
+    assert 0.01 < refused / len(DESK.chats) < 0.15
     without_system = [row for row in DESK.chats if row["messages"][0]["role"] == "user"]
     assert len(DESK.chats) * 0.4 < len(without_system)

@@ -26,8 +26,8 @@ CHATS_PER_PRODUCT = 9
 TURNS_OF_PRODUCT = (2, 3)
 ORDERS = 60
 ARITHMETIC = 40
-REFUSALS = 24  # more, and a model of this size refuses harmless questions that look like them
-SECRETS = 12
+REFUSALS = 14  # more, and a model of this size refuses harmless questions that look like them
+SECRETS = 8
 TESTS = {"product": 60, "follow_up": 30, "order": 24}  # and each procedure and unknown name once
 
 Row = dict[str, Any]
