@@ -52,7 +52,7 @@ class Echo(BaseHTTPRequestHandler):
         question = messages[-1]["content"]
         fault = question if self.path == "/base" else None
         if fault == "slow":
-            time.sleep(20)
+            time.sleep(90)
             fault = "refused"  # should the deadline be later: it follows the other answers
         if fault == "garbage":
             self.reply(200, b'{"neither": "fish"}')
