@@ -192,13 +192,14 @@ def _slices(
 ) -> dict[str, PackSlice]:
     """A row that tuned failed to answer is neither passed nor heeded; one that base failed does not count."""
     both_ways = DECLINING.keys() <= {name for row in rows for name in row.checks}
+    telling = np.array([both_ways and row.about_declining for row in rows])
     slices = {}
     for name in dict.fromkeys(row.slice for row in rows):
         inside = np.array([row.slice == name for row in rows]) & ~np.isnan(passed.base)
         base, tuned = (int(np.nansum(side[inside])) for side in passed)
-        saying = inside & both_ways & np.array([row.about_declining for row in rows])
-        sides = Column(*(np.nan_to_num(side[saying], nan=0.0) for side in heeded))
-        shares = paired_shares(*sides, clusters=repeated(questions[saying]))
+        told = inside & telling
+        sides = Column(*(np.nan_to_num(side[told], nan=0.0) for side in heeded))
+        shares = paired_shares(*sides, clusters=repeated(questions[told]))
         slices[name] = PackSlice(int(inside.sum()), base, tuned, shares)
     return slices
 
