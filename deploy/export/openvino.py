@@ -91,8 +91,11 @@ def _not_installed(error: Exception) -> Phi3flowError:
 
 
 def _example(tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> Example:
+    """A recorded answer's tokens, and the one that ends it where the model ended it."""
     from phi3flow.chats.chat_template import encode_example
+    from phi3flow.chats.end_of_turn import until_end_of_turn
 
     prompt = row["prompt_token_ids"]
     chat = [*row["messages"], {"role": "assistant", "content": row["tuned_text"]}]
-    return Example(prompt, encode_example(tokenizer, chat).input_ids[len(prompt) :])
+    answer = until_end_of_turn(tokenizer, encode_example(tokenizer, chat).input_ids[len(prompt) :])
+    return Example(prompt, answer if row["tuned_finish_reason"] == "stop" else answer[:-1])

@@ -38,12 +38,10 @@ def quantise(folder: Path, widths: Sequence[int], examples: Sequence[Example], b
     for file in (OPENVINO_FILE, OPENVINO_FILE.replace(".xml", ".bin")):
         shutil.move(folder / file, exact / file)
     group_size = next((size for size in GROUP_SIZES if not any(width % size for width in widths)), None)
-    expected = _choices(exact / OPENVINO_FILE, examples)
     agreement = 0.0
     for mode in ("int4", "int8") if bits == "int4" and group_size else ("int8",):
         compress(exact / OPENVINO_FILE, folder / OPENVINO_FILE, mode, group_size)
-        chosen = _choices(folder / OPENVINO_FILE, examples)
-        agreement = sum(a == b for a, b in zip(expected, chosen, strict=True)) / len(expected)
+        agreement = _agreement(folder / OPENVINO_FILE, examples)
         if agreement >= ENOUGH:
             shutil.rmtree(exact)
             return Stored(mode, group_size if mode == "int4" else None, round(agreement, 4))
@@ -69,11 +67,14 @@ def compress(source: Path, target: Path, mode: str, group_size: int | None) -> N
     openvino.save_model(compressed, target, compress_to_fp16=False)
 
 
-def _choices(model: Path, examples: Sequence[Example]) -> list[int]:
-    """The most likely token at each position of each answer, given the prompt and the answer before it."""
+def _agreement(model: Path, examples: Sequence[Example]) -> float:
+    """How many of the answers' tokens are the most likely one after what precedes them."""
     logits = Logits(model, {})
-    return [
-        token
+    agreed = [
+        token == chosen
         for prompt, answer in examples
-        for token in logits.choices([*prompt, *answer])[len(prompt) - 1 : -1]
+        for token, chosen in zip(
+            answer, logits.choices([*prompt, *answer])[len(prompt) - 1 : -1], strict=True
+        )
     ]
+    return sum(agreed) / max(len(agreed), 1)

@@ -1,4 +1,4 @@
-"""Run one child process to its end, with a time limit, and leave no process behind.
+"""Child processes that do a piece of work and end, with a time limit, and leave no process behind.
 
 For servers that run side by side see `phi3flow.core.service_stack`.
 """
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,24 +63,16 @@ def start_worker(module: str) -> Worker:
     return Worker(process, ours)
 
 
-def run_child(
-    command: list[str],
-    log: Path,
-    *,
-    request: Any = None,
-    seconds: float = float("inf"),
-    report: Callable[[], None] = lambda: None,
-) -> int:
-    """Run `command` with its output in `log`, and return its exit code.
+@contextlib.contextmanager
+def child(command: list[str], log: Path, request: Any = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """A started `command` with its output in `log`, killed with its process group at the end.
 
-    Sends `request` as JSON on standard input: keys belong there, never in a command line, and the environment
-    has none of ours. Calls `report`
-    every five seconds. Raises TimeoutError after `seconds`. In the end it always kills the child's process
-    group, because the workers of some libraries survive their parent.
+    The group, because the workers of some libraries survive their parent. `request` goes as JSON to standard
+    input: keys belong there, never in a command line, and the environment has none of ours.
     """
     _logger.debug("running %s, its output in %s", command, log)
     with log.open("wb") as output:
-        child = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             env=without_keys(),
             stdin=subprocess.PIPE,
@@ -89,23 +81,39 @@ def run_child(
             start_new_session=True,
         )
     try:
-        assert child.stdin is not None  # noqa: S101 - for the type checker
-        with contextlib.suppress(BrokenPipeError), child.stdin:  # it exited at once: see its exit code
-            child.stdin.write(json.dumps(request).encode())
+        assert process.stdin is not None  # noqa: S101 - for the type checker
+        with contextlib.suppress(BrokenPipeError), process.stdin:  # it exited at once: see its exit code
+            process.stdin.write(json.dumps(request).encode())
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # the whole group ended on its own
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def run_child(
+    command: list[str],
+    log: Path,
+    *,
+    request: Any = None,
+    seconds: float = float("inf"),
+    report: Callable[[], None] = lambda: None,
+) -> int:
+    """Run `command` as a `child` to its end, and return its exit code.
+
+    Calls `report` every five seconds. Raises TimeoutError after `seconds`.
+    """
+    with child(command, log, request) as process:
         deadline = time.monotonic() + seconds
-        while child.poll() is None:
+        while process.poll() is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(min(REPORT_SECONDS, left))
+                process.wait(min(REPORT_SECONDS, left))
                 break
             report()
-        return child.returncode
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # the whole group ended on its own
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        return process.returncode
 
 
 def last_line(log: Path) -> str:
