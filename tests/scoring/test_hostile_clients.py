@@ -74,7 +74,9 @@ def echoing(**limits):
     service, engine = Service("tiny"), Echo()
     service.ready(engine)
     with listening(service, **limits) as url:
-        yield (urlsplit(url).hostname, urlsplit(url).port), engine
+        address = urlsplit(url).hostname, urlsplit(url).port
+        until(lambda: ask(address).ok)  # the first prompt waits for the process that renders templates
+        yield address, engine
 
 
 @pytest.fixture(scope="module")

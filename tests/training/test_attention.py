@@ -103,7 +103,9 @@ def test_queries_in_fp32_take_the_type_of_the_values():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel needs a CUDA GPU")
-@pytest.mark.parametrize("changes", [{}, {"sliding_window": 4}], ids=["full", "window"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_key_value_heads": 2}, {"sliding_window": 4}], ids=["full", "grouped", "window"]
+)
 def test_the_kernel_gives_what_the_mask_gives(changes):
     masked, kernel = by_lengths(model(**changes).cuda()), by_lengths(model(**changes).cuda().bfloat16())
     inputs = {name: v.cuda() if torch.is_tensor(v) else v for name, v in batch(longest=64).items()}

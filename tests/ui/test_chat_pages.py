@@ -107,6 +107,13 @@ def drawn(page):
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
+def press(page, name, exact=None):
+    button = page.get_by_role("button", name=name, exact=exact)
+    button.wait_for()
+    drawn(page)
+    button.click()
+
+
 def answer(page):
     return page.locator(".phi3flow-answer").last
 
@@ -121,9 +128,9 @@ def test_tokens_grow_until_the_escape_key_and_the_answer_continues(page, flow):
     stages = [stage.strip("▌ \n") for stage in page.evaluate("window.stages")]
     stopped = answer(page).inner_text()
     assert len(stages) > 4 and all(stopped.startswith(stage) for stage in stages)
-    page.get_by_role("button", name="Continue").click()
+    press(page, "Continue")
     expect(answer(page)).to_contain_text(f"word{stopped.count('word') + 3} ")
-    page.get_by_role("button", name="Stop").click()
+    press(page, "Stop")
     expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
     assert [body["question"] for body in flow.bodies[-2:]] == ["endless", "endless"]
 
@@ -161,25 +168,27 @@ def test_a_second_tab_shows_what_the_first_one_asks(page):
 def test_edited_found_renamed_exported_and_deleted(page, tmp_path):
     ask(page, "helium")
     expect(answer(page)).to_have_text("tuned says: helium.")
-    page.get_by_role("button", name="Edit").click()
+    press(page, "Edit")
+    page.get_by_label("Question").wait_for()
+    drawn(page)
     page.get_by_label("Question").fill("argon")
     page.get_by_label("Question").press("Control+Enter")
     expect(answer(page)).to_have_text("tuned says: argon.")
-    page.get_by_role("button", name="Earlier").click()
+    press(page, "Earlier")
     expect(answer(page)).to_have_text("tuned says: helium.")
-    page.get_by_role("button", name="Later").click()
+    press(page, "Later")
     expect(answer(page)).to_have_text("tuned says: argon.")
-    page.get_by_role("button", name="This conversation").click()
+    press(page, "This conversation")
     page.get_by_label("Title").fill("Noble gases")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Noble gases")).to_be_visible()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export for training").click()
+        press(page, "Export for training")
     row = json.loads(Path(download.value.path()).read_text())
     assert [m["content"] for m in row["messages"]] == ["argon", "tuned says: argon."]
-    page.get_by_role("button", name="Delete", exact=True).click()
+    press(page, "Delete", exact=True)
     expect(page.get_by_text("It cannot be undone.")).to_be_visible()
-    page.get_by_role("button", name="Delete for good").click()
+    press(page, "Delete for good")
     expect(page.get_by_text("Ask your model")).to_be_visible()
     expect(page.get_by_role("button", name="Noble gases")).not_to_be_visible()
 
@@ -230,14 +239,14 @@ def test_every_tool_is_in_sight_at_every_size_in_light_and_dark(app, browser, pi
     with opened(browser, app, **looks, permissions=["clipboard-read", "clipboard-write"]) as page:
         ask(page, "on a phone " + "w" * 200)
         expect(answer(page)).to_contain_text("www.")
-        page.get_by_role("button", name="Regenerate").click()
+        press(page, "Regenerate")
         expect(page.get_by_text("2 of 2")).to_be_visible()
         expect(page.get_by_text("The same answer again: at temperature 0")).to_be_visible()
         page.get_by_role("button", name="Copy").last.click()
         expect(page.get_by_role("button", name="Copied")).to_be_visible()
         assert page.evaluate("navigator.clipboard.readText()") == answer(page).inner_text().strip()
         page.screenshot(path=pictures / f"page-{width}-{scheme}.png")
-        page.get_by_role("button", name="Edit").click()
+        press(page, "Edit")
         page.screenshot(path=pictures / f"edit-{width}-{scheme}.png")
         for inside in (page.get_by_placeholder("Ask"), page.get_by_label("Question")):
             box = inside.bounding_box()
@@ -259,16 +268,13 @@ def test_the_list_and_the_deletion_at_every_size_in_light_and_dark(app, browser,
         expect(page.get_by_text("Today")).to_be_visible()
         listed = page.get_by_test_id("stSidebar").get_by_role("button", name=f"xenon {width} {scheme}")
         expect(listed).to_contain_text(re.compile(r"\d\d:\d\d$"))
-        page.get_by_role("button", name="This conversation").click()
-        page.get_by_role("button", name="Delete", exact=True).click()
+        press(page, "This conversation")
+        press(page, "Delete", exact=True)
         page.screenshot(path=pictures / f"delete-{width}-{scheme}.png")
-        page.get_by_role("button", name="Keep it").click()
-        expect(page.get_by_text("It cannot be undone.")).not_to_be_visible()
-        page.get_by_role("button", name="Delete", exact=True).click()
-        for_good = page.get_by_role("button", name="Delete for good")
-        for_good.wait_for()
-        drawn(page)
-        for_good.click()
+        press(page, "Keep it")
+        expect(page.get_by_role("button", name="Delete for good")).to_have_count(0)
+        press(page, "Delete", exact=True)
+        press(page, "Delete for good")
         expect(listed).not_to_be_visible()
 
 
@@ -278,14 +284,14 @@ def test_the_arena_tells_nothing_before_the_vote(arena, browser, pictures, size,
     width, height = size
     looks = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
     with opened(browser, f"{arena}/arena", **looks) as page:
-        page.get_by_role("button", name="Who founded IKEA?").click()
+        press(page, "Who founded IKEA?")
         page.get_by_role("button", name="Both bad").wait_for()
         source = page.content()
         keys = re.findall(r"st-key-[\w-]+", source)
         assert keys and not any(side in key for key in keys for side in ("base", "tuned"))
         assert not page.get_by_text("is preferred in").is_visible()
         page.screenshot(path=pictures / f"arena-{width}-{scheme}.png")
-        page.get_by_role("button", name="Tie").click()
+        press(page, "Tie")
         expect(page.get_by_text("is preferred in")).to_be_visible()
         assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
@@ -343,7 +349,7 @@ def test_a_killed_flow_and_a_killed_page_lose_nothing(browser, tmp_path):
         flow.kill()
         flow.wait()
         expect(page.get_by_text("Cut off. The connection broke")).to_be_visible()
-        page.get_by_role("button", name="Regenerate").click()
+        press(page, "Regenerate")
         expect(page.get_by_text(f"No chat flow answers on port {port}")).to_be_visible()
         flow = subprocess.Popen(command)
         while is_free(port):
