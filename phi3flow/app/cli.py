@@ -100,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit code (the table is in docs/reference.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("DO_NOT_TRACK", "true")  # for TRL and MLflow, which knows no "1"
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # a thread that waits soon leaves its core to other work
+    if "OMP_WAIT_POLICY" not in os.environ:  # a thread that waits soon leaves its core to other work
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     configure()
     _be_verbose(False)
     try:
