@@ -1,9 +1,9 @@
 """The names that fields of a row may have; capitals, spaces and hyphens do not matter."""
 
-CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "data")
+CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "data", "contents")
 QUESTIONS = ("question", "instruction", "prompt", "query")
 ANSWERS = ("answer", "output", "response", "completion", "reply")
-SYSTEMS = ("system", "system_prompt", "system_message")
+SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
 LABELS = ("prompt_id", "slice", "cluster")
 UNANSWERABLE = "unanswerable"
 BESIDE = ("input", "context", "history", "tools")  # what goes with a question, or with a chat

@@ -7,7 +7,7 @@ from phi3flow.chats.chat import Message
 from phi3flow.chats.chat_template import check_prompt
 from phi3flow.chats.field_names import ANSWERS, QUESTIONS, SYSTEMS
 from phi3flow.chats.fields import Fields, plain, unfolded
-from phi3flow.chats.turns import full_text, read_turn, text_of
+from phi3flow.chats.turns import full_text, joined_parts, read_turn, text_of
 from phi3flow.core.jsonl import RowError, json_name
 
 
@@ -24,7 +24,10 @@ def system_of(fields: Fields) -> list[dict[str, Any]]:
     name = fields.only(SYSTEMS)
     if name is None or not fields.present(name):
         return []
-    return [{"role": "system", "content": full_text(fields.spelled(name), fields.take(name))}]
+    where, value = fields.spelled(name), unfolded(fields.take(name))
+    if isinstance(value, Mapping):  # Gemini's: a message, whatever its role says
+        where, value = f"{where}.parts", joined_parts(f"{where}.parts", value.get("parts"))
+    return [{"role": "system", "content": full_text(where, value)}]
 
 
 def question_and_answer(fields: Fields, unused: list[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One message of a row, however OpenAI, Azure, ShareGPT or a chat export spell it, as role and content."""
+"""One message of a row, however OpenAI, Gemini, ShareGPT or a chat export spell it, as role and content."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from phi3flow.core.jsonl import RowError, any_text, json_name, short
 
 ROLES = ("system", "user", "assistant", "tool")
 _ROLE_KEYS = ("role", "from", "speaker", "author")
-_TEXT_KEYS = ("content", "value", "text", "message")
+_TEXT_KEYS = ("content", "value", "text", "message", "parts")
 _SPELLED_ROLES = {
     "system": "system developer",
     "user": "user human prompter customer client",
@@ -84,7 +84,7 @@ def _content(where: str, role: str, content: Any, fields: Mapping[str, Any]) -> 
 
 
 def joined_parts(where: str, content: Any) -> Any:
-    """OpenAI's list of text parts as one text; other content as it is. Raises RowError for other parts."""
+    """A list of text parts as one text; other content as it is. Raises RowError for other parts."""
     if not isinstance(content, list):
         return content
     texts = []

@@ -116,13 +116,18 @@ def lines_in(stream: TextIO) -> Iterator[str]:
 
 def parse_object(line: str | bytes) -> dict[str, Any]:
     """Parse one line (without its LF) as a JSON object. Raises RowError."""
+    return an_object(parse_line(line))
+
+
+def parse_line(line: str | bytes) -> Any:
+    """The same for any JSON value."""
     text = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else line
     if len(text) > MAX_LINE:
         raise RowError("line", f"longer than {MAX_LINE} characters")
     require_utf8(text)
     if "\0" in text:
         raise RowError("line", "holds a NUL byte", "tr -d '\\000' < {file} > {fixed}")
-    return an_object(parse_json(text))
+    return parse_json(text)
 
 
 def parse_json(text: str) -> Any:

@@ -52,6 +52,16 @@ SHAPES = {
     "instruction, response": ({"instruction": QUESTION, "response": ANSWER}, TURNS),
     "question, answer": ({"Question": QUESTION, "ANSWER": ANSWER}, TURNS),
     "Dolly": ({"instruction": QUESTION, "context": "Part 7", "response": ANSWER}, ASKED),
+    "Gemini": (
+        {
+            "systemInstruction": {"role": "system", "parts": [{"text": SYSTEM}]},
+            "contents": [
+                {"role": role, "parts": [{"text": text}]}
+                for role, text in (("user", QUESTION), ("model", ANSWER))
+            ],
+        },
+        WITH_SYSTEM,
+    ),
     "OpenOrca": ({"system_prompt": SYSTEM, "question": QUESTION, "response": ANSWER}, WITH_SYSTEM),
 }
 

@@ -124,6 +124,8 @@ FILES = {
         "a.json",
         json.dumps([json.loads(line) for line in GOOD.splitlines()], indent=2).encode(),
     ),
+    "lists of messages": ("a.jsonl", lines(turns(*pair) for pair in pairs()).encode()),
+    "an array of such lists": ("a.json", json.dumps([turns(*pair) for pair in pairs()]).encode()),
     "a byte-order mark, report 21": ("a.jsonl", GOOD.encode("utf-8-sig")),
     "a mark and CRLF": ("a.jsonl", GOOD.replace("\n", "\r\n").encode("utf-8-sig")),
     "CR alone": ("a.jsonl", GOOD.replace("\n", "\r").encode()),

@@ -1,4 +1,4 @@
-"""JSON as people keep rows in it: one object per line, an array, or objects over several lines."""
+"""JSON as people keep rows in it: one object or chat per line, an array, or objects over several lines."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from phi3flow.core.jsonl import (
     an_object,
     json_errors,
     lines_in,
-    parse_object,
+    parse_line,
     require_utf8,
     without_repeated_keys,
 )
@@ -26,14 +26,25 @@ def looks_like_lines(sample: str) -> bool:
     lines = [line.rstrip() for line in sample.splitlines() if line.strip()][:_LOOKED_AT]
     if lines[0].startswith("{") and (lines[0].endswith("}") or len(lines) == 1):
         return True
-    return any(_is_object(line) for line in lines if line.startswith("{"))
+    return any(_is_row(line) for line in lines if line[0] in "{[")
 
 
-def _is_object(line: str) -> bool:
+def _is_row(line: str) -> bool:
     try:
-        return bool(parse_object(line))
+        return bool(_row(line))
     except RowError:
         return False
+
+
+def _row(line: str) -> dict[str, Any]:
+    """A line's object; a list of messages is a chat without its object. Raises RowError."""
+    return an_object(_as_row(parse_line(line)))
+
+
+def _as_row(value: Any) -> Any:
+    if isinstance(value, list) and value and all(isinstance(turn, dict) and "role" in turn for turn in value):
+        return {"messages": value}
+    return value
 
 
 def read_lines(stream: TextIO) -> Records:
@@ -42,7 +53,7 @@ def read_lines(stream: TextIO) -> Records:
         if not line.strip():
             continue
         try:
-            row = parse_object(line)
+            row = _row(line)
         except RowError as error:
             yield Record(number, error)
             continue
@@ -64,7 +75,7 @@ def read_values(stream: TextIO) -> Records:
         line += text.count("\n", counted, at)
         counted = at
         try:
-            yield Record(line, value if isinstance(value, RowError) else an_object(value), item)
+            yield Record(line, value if isinstance(value, RowError) else an_object(_as_row(value)), item)
         except RowError as error:
             yield Record(line, error, item)
 
