@@ -85,15 +85,15 @@ def _export(models: Sequence[Path]) -> dict[Path, str]:
     """
     needed = sum(_size(model) for model in models) * EXPORT_MEMORY
     together = len(models) if needed < psutil.virtual_memory().available else 1
-    failed: dict[Path, str] = {}
+    outcomes: dict[Path, str] = {}
     for first in range(0, len(models), max(together, 1)):
         with ExitStack() as children:
             started = {
                 model: children.enter_context(_exporting(model)) for model in models[first : first + together]
             }
             deadline = time.monotonic() + EXPORT_SECONDS
-            failed |= {model: _outcome(model, process, deadline) for model, process in started.items()}
-    return failed
+            outcomes |= {model: _outcome(model, process, deadline) for model, process in started.items()}
+    return outcomes
 
 
 def _exporting(model: Path) -> "AbstractContextManager[Popen[bytes]]":
