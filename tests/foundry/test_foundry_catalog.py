@@ -25,9 +25,8 @@ HELD_OUT = 10
 
 
 @pytest.fixture(scope="module")
-def data(work: Path) -> Path:
-    folder = work / "catalog-data"
-    folder.mkdir()
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("catalog-data")
     rows = write_chats(folder / "all.jsonl").read_text().splitlines(keepends=True)
     (folder / "train.jsonl").write_text("".join(rows[HELD_OUT:]))
     (folder / "val.jsonl").write_text("".join(rows[:HELD_OUT]))

@@ -75,7 +75,7 @@ def echoing(**limits):
     service.ready(engine)
     with listening(service, **limits) as url:
         address = urlsplit(url).hostname, urlsplit(url).port
-        until(lambda: ask(address).ok)  # the first prompt waits for the process that renders templates
+        until(lambda: ask(address).status_code != 408)  # the process that renders templates is starting
         yield address, engine
 
 

@@ -21,6 +21,7 @@ from deploy.scoring.engine import (
     Overloaded,
 )
 from deploy.scoring.engines.openvino_engine import OpenVinoEngine
+from deploy.scoring.engines.openvino_logits import Logits
 from phi3flow.app import cli
 from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import read_json
@@ -234,7 +235,8 @@ def test_where_no_group_divides_the_width_it_is_int8(exported, tmp_path, prompts
     for suffix in ("xml", "bin"):
         source = exported.folder / f"openvino_model.{suffix}"
         (tmp_path / source.name).write_bytes(source.read_bytes())
-    made = quantise(tmp_path, [64, 40], [Example(prompts[1], prompts[0])], "int4")
+    answer = Logits(tmp_path / "openvino_model.xml", {}).choices(prompts[1])[-1:]
+    made = quantise(tmp_path, [64, 40], [Example(prompts[1], answer)], "int4")
     assert (made.mode, made.group_size) == ("int8", None)
 
 
