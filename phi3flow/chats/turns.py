@@ -58,6 +58,15 @@ def read_turn(where: str, turn: Any, unused: Count) -> dict[str, Any]:
     return message
 
 
+def is_turn(value: Any) -> bool:
+    """Whether this is a message of a known role, rather than a row with a column of that name."""
+    if not isinstance(value, Mapping):
+        return False
+    fields = {plain(str(key)): spelled for key, spelled in value.items()}
+    role = fields.get(_first(fields, _ROLE_KEYS))
+    return isinstance(role, str) and plain(role) in _ROLE_OF and _first(fields, _TEXT_KEYS) in fields
+
+
 def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str:
     return next((key for key in keys if key in fields), keys[0])
 

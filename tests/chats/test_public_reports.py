@@ -126,6 +126,10 @@ FILES = {
     ),
     "lists of messages": ("a.jsonl", lines(turns(*pair) for pair in pairs()).encode()),
     "an array of such lists": ("a.json", json.dumps([turns(*pair) for pair in pairs()]).encode()),
+    "rows with a column of that name": (
+        "a.json",
+        json.dumps([{"role": "HR", "question": q, "answer": a} for q, a in pairs()]).encode(),
+    ),
     "a byte-order mark, report 21": ("a.jsonl", GOOD.encode("utf-8-sig")),
     "a mark and CRLF": ("a.jsonl", GOOD.replace("\n", "\r\n").encode("utf-8-sig")),
     "CR alone": ("a.jsonl", GOOD.replace("\n", "\r").encode()),

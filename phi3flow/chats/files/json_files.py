@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from phi3flow.chats.files.record import Record, Records
+from phi3flow.chats.turns import is_turn
 from phi3flow.core.jsonl import (
     RowError,
     an_object,
@@ -42,9 +43,7 @@ def _row(line: str) -> dict[str, Any]:
 
 
 def _as_row(value: Any) -> Any:
-    if isinstance(value, list) and value and all(isinstance(turn, dict) and "role" in turn for turn in value):
-        return {"messages": value}
-    return value
+    return {"messages": value} if isinstance(value, list) and value and all(map(is_turn, value)) else value
 
 
 def read_lines(stream: TextIO) -> Records:
