@@ -306,6 +306,7 @@ def test_the_system_prompt_is_in_sight_and_so_is_its_removal(arena, browser, pic
         expect(answer(page)).to_have_text("tuned says: one.")
         if width < height:
             page.get_by_test_id("stExpandSidebarButton").click()
+        drawn(page)
         page.get_by_text("Model settings").click()
         expect(page.get_by_label("System prompt")).to_have_count(1)  # that of the new chat has gone
         drawn(page)
