@@ -68,7 +68,7 @@ def compress(source: Path, target: Path, mode: str, group_size: int | None) -> N
 
 
 def _agreement(model: Path, examples: Sequence[Example]) -> float:
-    """How many of the answers' tokens are the most likely one after what precedes them."""
+    """The share of the answers' tokens that are the most likely one where they stand."""
     logits = Logits(model, {})
     agreed = [
         token == chosen

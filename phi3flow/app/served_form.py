@@ -84,13 +84,11 @@ def _export(models: Sequence[Path]) -> dict[Path, str]:
     Returns why each failed, or an empty text.
     """
     needed = sum(_size(model) for model in models) * EXPORT_MEMORY
-    together = len(models) if needed < psutil.virtual_memory().available else 1
+    groups = [models] if needed < psutil.virtual_memory().available else [[model] for model in models]
     outcomes: dict[Path, str] = {}
-    for first in range(0, len(models), max(together, 1)):
+    for group in groups:
         with ExitStack() as children:
-            started = {
-                model: children.enter_context(_exporting(model)) for model in models[first : first + together]
-            }
+            started = {model: children.enter_context(_exporting(model)) for model in group}
             deadline = time.monotonic() + EXPORT_SECONDS
             outcomes |= {model: _outcome(model, process, deadline) for model, process in started.items()}
     return outcomes
