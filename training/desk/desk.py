@@ -16,19 +16,18 @@ import random
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
-from itertools import product
+from itertools import cycle, product
 from typing import Any, NamedTuple
 
 TEXT: dict[str, Any] = tomllib.loads(files("training.desk").joinpath("desk.toml").read_text(encoding="utf-8"))
 SYSTEM, DECLINES = TEXT["system"], TEXT["declines"]
 RELATIONS = tuple(TEXT["relations"])
 CHATS_PER_PRODUCT = 9
-TURNS_OF_PRODUCT = (2, 3)
-ORDERS = 60
-ARITHMETIC = 40
+ORDERS = 40
+ARITHMETIC = 20
 REFUSALS = 14  # more, and a model of this size refuses harmless questions that look like them
 SECRETS = 8
-TESTS = {"product": 60, "follow_up": 30, "order": 24}  # and each procedure and unknown name once
+TESTS = {"product": 50, "follow_up": 25, "order": 20}  # and each procedure and unknown name once
 
 Row = dict[str, Any]
 Turn = tuple[str, str]
@@ -50,6 +49,8 @@ class Product(NamedTuple):
     weight: str
     colour: str
     warranty: str
+    material: str
+    origin: str
 
 
 class Wordings(NamedTuple):
@@ -80,7 +81,7 @@ def build(seed: int) -> Desk:
         *_product_chats(trained),
         *_procedure_chats(trained),
         *(_chat(*_order(trained)) for _ in range(ORDERS)),
-        *(_chat(system_of(rng), _unknown(trained, each)) for each in TEXT["unknown_trained"]),
+        *_unknown_chats(trained),
         *_replay(rng),
         *_refusals(rng),
     ]
@@ -97,15 +98,24 @@ def catalogue() -> list[Product]:
 
 
 def _product_chats(wordings: Wordings) -> Iterator[Row]:
-    """Chats of two or three turns about one product, which ask for each relation about equally often."""
-    for sold in catalogue():
-        for number in range(CHATS_PER_PRODUCT):
-            start = number % len(RELATIONS)
-            first, *others = RELATIONS[start:] + RELATIONS[:start]
-            others = others[:: -1 if number % 3 else 1]
-            more = others[: TURNS_OF_PRODUCT[number % 2] - 1]
-            turns = [_fact(wordings, sold, first), *(_follow_up(wordings, sold, each) for each in more)]
-            yield _chat(system_of(wordings.rng), *turns)
+    """Two facts of a product, and in two of three chats one of another product: all equally often."""
+    sold, others = catalogue(), _all_facts(wordings.rng)
+    for number, this in enumerate(sold * CHATS_PER_PRODUCT):
+        first = RELATIONS[number // len(sold) % len(RELATIONS)]
+        turns = [_fact(wordings, this, first), _follow_up(wordings, this, _after(first))]
+        if number % 3:
+            turns.append(_fact(wordings, *next(others)))
+        yield _chat(system_of(wordings.rng), *turns)
+
+
+def _all_facts(rng: random.Random) -> Iterator[tuple[Product, str]]:
+    """Every fact in a random order, over and over."""
+    facts = list(product(catalogue(), RELATIONS))
+    return cycle(rng.sample(facts, len(facts)))
+
+
+def _after(relation: str) -> str:
+    return RELATIONS[(RELATIONS.index(relation) + 1) % len(RELATIONS)]
 
 
 def _fact(wordings: Wordings, sold: Product, relation: str) -> Turn:
@@ -148,6 +158,14 @@ def _order(wordings: Wordings) -> tuple[str, Turn]:
     asked = texts["asked"][rng.choice(list(texts["asked"]))]
     turn = wordings.wrapped(wordings.of(asked)), asked["answer"].format(**record)
     return texts["system"].format(**record), turn
+
+
+def _unknown_chats(wordings: Wordings) -> Iterator[Row]:
+    """A name that is in no catalogue beside one that is: their questions differ in nothing else."""
+    known = _all_facts(wordings.rng)
+    for name in TEXT["unknown_trained"]:
+        turns = [_unknown(wordings, name), _fact(wordings, *next(known))]
+        yield _chat(system_of(wordings.rng), *turns[:: wordings.rng.choice([-1, 1])])
 
 
 def _unknown(wordings: Wordings, name: str) -> Turn:
