@@ -25,7 +25,7 @@ RELATIONS = tuple(TEXT["relations"])
 CHATS_PER_PRODUCT = 9
 ORDERS = 40
 ARITHMETIC = 20
-REFUSALS = 14  # more, and a model of this size refuses harmless questions that look like them
+REFUSALS = 10  # more, and a model of this size refuses harmless questions that look like them
 SECRETS = 8
 TESTS = {"product": 50, "follow_up": 25, "order": 20}  # and each procedure and unknown name once
 
@@ -161,11 +161,13 @@ def _order(wordings: Wordings) -> tuple[str, Turn]:
 
 
 def _unknown_chats(wordings: Wordings) -> Iterator[Row]:
-    """A name that is in no catalogue beside one that is: their questions differ in nothing else."""
-    known = _all_facts(wordings.rng)
-    for name in TEXT["unknown_trained"]:
-        turns = [_unknown(wordings, name), _fact(wordings, *next(known))]
-        yield _chat(system_of(wordings.rng), *turns[:: wordings.rng.choice([-1, 1])])
+    """Names that are in no catalogue; in one of three chats beside one that is, asked for alike."""
+    names, known = TEXT["unknown_trained"], _all_facts(wordings.rng)
+    for number, name in enumerate(names):
+        turns = [_unknown(wordings, name), _unknown(wordings, names[number - 1])]
+        if number % 3 == 0:
+            turns[wordings.rng.randrange(2)] = _fact(wordings, *next(known))
+        yield _chat(system_of(wordings.rng), *turns)
 
 
 def _unknown(wordings: Wordings, name: str) -> Turn:
