@@ -16,13 +16,13 @@ import random
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
-from itertools import cycle, product
+from itertools import product
 from typing import Any, NamedTuple
 
 TEXT: dict[str, Any] = tomllib.loads(files("training.desk").joinpath("desk.toml").read_text(encoding="utf-8"))
 SYSTEM, DECLINES = TEXT["system"], TEXT["declines"]
 RELATIONS = tuple(TEXT["relations"])
-CHATS_PER_PRODUCT = 9
+CHATS_PER_PRODUCT = 12
 ORDERS = 40
 ARITHMETIC = 20
 REFUSALS = 10  # more, and a model of this size refuses harmless questions that look like them
@@ -98,24 +98,12 @@ def catalogue() -> list[Product]:
 
 
 def _product_chats(wordings: Wordings) -> Iterator[Row]:
-    """Two facts of a product, and in two of three chats one of another product: all equally often."""
-    sold, others = catalogue(), _all_facts(wordings.rng)
-    for number, this in enumerate(sold * CHATS_PER_PRODUCT):
-        first = RELATIONS[number // len(sold) % len(RELATIONS)]
-        turns = [_fact(wordings, this, first), _follow_up(wordings, this, _after(first))]
-        if number % 3:
-            turns.append(_fact(wordings, *next(others)))
-        yield _chat(system_of(wordings.rng), *turns)
-
-
-def _all_facts(rng: random.Random) -> Iterator[tuple[Product, str]]:
-    """Every fact in a random order, over and over."""
-    facts = list(product(catalogue(), RELATIONS))
-    return cycle(rng.sample(facts, len(facts)))
-
-
-def _after(relation: str) -> str:
-    return RELATIONS[(RELATIONS.index(relation) + 1) % len(RELATIONS)]
+    """Two facts of a product; each fact equally often."""
+    for sold in catalogue():
+        for number in range(CHATS_PER_PRODUCT):
+            first, second = (RELATIONS[(number + i) % len(RELATIONS)] for i in range(2))
+            turns = _fact(wordings, sold, first), _follow_up(wordings, sold, second)
+            yield _chat(system_of(wordings.rng), *turns)
 
 
 def _fact(wordings: Wordings, sold: Product, relation: str) -> Turn:
@@ -162,12 +150,12 @@ def _order(wordings: Wordings) -> tuple[str, Turn]:
 
 def _unknown_chats(wordings: Wordings) -> Iterator[Row]:
     """Names that are in no catalogue; in one of three chats beside one that is, asked for alike."""
-    names, known = TEXT["unknown_trained"], _all_facts(wordings.rng)
+    rng, names, sold = wordings.rng, TEXT["unknown_trained"], catalogue()
     for number, name in enumerate(names):
         turns = [_unknown(wordings, name), _unknown(wordings, names[number - 1])]
         if number % 3 == 0:
-            turns[wordings.rng.randrange(2)] = _fact(wordings, *next(known))
-        yield _chat(system_of(wordings.rng), *turns)
+            turns[rng.randrange(2)] = _fact(wordings, rng.choice(sold), rng.choice(RELATIONS))
+        yield _chat(system_of(rng), *turns)
 
 
 def _unknown(wordings: Wordings, name: str) -> Turn:
