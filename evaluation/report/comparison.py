@@ -123,7 +123,7 @@ def compare_rows(
         gate,
         expected=expected,
         failed=expected - answered,
-        declined_tuned=declined_with_failures(scores),
+        declined=declined_with_failures(scores),
         identical=len(counted) >= gate.min_rows and bool(counted.same.all()),
         packs=packs or {},
         in_training=in_training,

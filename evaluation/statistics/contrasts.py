@@ -12,6 +12,7 @@ import numpy as np
 from evaluation.statistics.intervals import (
     Estimate,
     Interval,
+    Share,
     design_effect,
     holm,
     mcnemar,
@@ -128,11 +129,14 @@ def interval_with_failures(scores: Scores, metric: str) -> Interval | None:
     return _estimate(metric, column, clusters_of(scores.where(~scores.declining))).interval
 
 
-def declined_with_failures(scores: Scores) -> float | None:
-    """The share of the questions without an answer that tuned declined; a failed line did not."""
-    if not scores.declining.any():
+def declined_with_failures(scores: Scores) -> Share | None:
+    """The questions without an answer, and the share that tuned declined; a failed line did not."""
+    asked = scores.where(scores.declining)
+    if not len(asked):
         return None
-    return float(np.nan_to_num(scores.declined.tuned[scores.declining], nan=0.0).mean())
+    declined, clusters = np.nan_to_num(asked.declined.tuned, nan=0.0), clusters_of(asked)
+    effect = 1.0 if clusters is None else design_effect(declined, clusters)
+    return Share(len(asked), float(declined.mean()), effect)
 
 
 def slice_contrasts(scores: Scores, metric: str) -> dict[str, SliceContrast]:

@@ -6,7 +6,7 @@ Functions return None if there are too few rows.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,6 +48,31 @@ def wilson(successes: float, n: float) -> Interval | None:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return Interval(low, high)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of `n` rows the share with a property. `design_effect` rows say as much as an independent one."""
+
+    n: int
+    share: float
+    design_effect: float = 1.0
+
+    def interval(self, n: int | None = None) -> Interval:
+        """Wilson's interval; that of `n` rows with the same share, if given."""
+        rows = (n or self.n) / self.design_effect
+        return wilson(self.share * rows, rows) or Interval(0.0, 1.0)
+
+    def rows_needed(self, margin: float) -> int | None:
+        """The first number of rows, to within a hundredth, whose lower end is at least `margin`; or None."""
+        return _first_clear(lambda n: self.interval(n).low >= margin) if self.share > margin else None
+
+
+def _first_clear(clear: Callable[[int], bool], n: int = 1) -> int:
+    """The first number from `n` on, to within a hundredth, that is clear, or `MOST_NEEDED`."""
+    while n < MOST_NEEDED and not clear(n):
+        n = math.ceil(n * 1.01)
+    return n
 
 
 def paired_proportions(
@@ -98,9 +123,7 @@ class PairedShares:
             return None
         variance = self.base + self.tuned - 2 * self.both - difference**2
         n = max(1, _sample_size(self.design_effect * variance, difference - margin))
-        while n < MOST_NEEDED and self.interval(n).low <= margin:
-            n = math.ceil(n * 1.01)
-        return n
+        return _first_clear(lambda rows: self.interval(rows).low > margin, n)
 
 
 def paired_shares(

@@ -13,9 +13,11 @@ from enum import StrEnum
 from evaluation.packs.packs import PackResult
 from evaluation.statistics.contrasts import Contrast
 from evaluation.statistics.formats import counted, percent, points
-from evaluation.statistics.intervals import Interval
+from evaluation.statistics.intervals import Interval, Share
+from evaluation.verdict.declining_limit import declining_finding
 from evaluation.verdict.gate import Gate
-from evaluation.verdict.pack_limits import Drop, PackFinding, pack_findings
+from evaluation.verdict.limits import Finding, Limit
+from evaluation.verdict.pack_limits import pack_findings
 
 DONE_WITH_FAILED_LINES = 5
 
@@ -97,21 +99,22 @@ def decide(
     *,
     expected: int,
     failed: int,
-    declined_tuned: float | None,
+    declined: Share | None,
     identical: bool,
     packs: Mapping[str, PackResult],
     in_training: int = 0,
 ) -> Verdict:
     """Hold if a limit of the gate is broken, else what the primary metric and the packs lead to.
 
-    `expected` and `failed` count lines. `declined_tuned` is the share of the questions without an answer that
-    tuned declines, None if there are none. `identical`: both models gave the same answer to every row, and
+    `expected` and `failed` count lines. `declined` is the share of the questions without an answer that tuned
+    declines, None if there are none. `identical`: both models gave the same answer to every row, and
     there are enough rows. `in_training` rows of the test file stand in the training file.
     """
-    findings = pack_findings(packs, gate)
-    broken = _broken_limits(gate, expected, failed, declined_tuned, identical=identical)
+    findings = [declining_finding(declined, gate)] if declined else []
+    findings += pack_findings(packs, gate)
+    broken = _broken_limits(gate, expected, failed, identical=identical)
     broken += [_trained_on(in_training, expected)] if in_training else []
-    broken += [_broken_by(finding) for finding in findings if finding.drop is Drop.BEYOND]
+    broken += [Broken(one.sentence, one.repair) for one in findings if one.limit is Limit.BROKEN]
     if broken:
         others = [reason for reason in primary.reasons if not reason.startswith(NEXT)]
         reasons = [*(one.reason for one in broken), *others, f"{NEXT}{broken[0].next}"]
@@ -122,38 +125,30 @@ def decide(
             Decision.HOLD,
             [*primary.reasons[:-1], *told, *(one.sentence for one in findings), primary.reasons[-1]],
         )
-    return _with_packs(primary, findings, told, gate)
+    return _with_limits(primary, findings, told, gate)
 
 
-def _with_packs(primary: Verdict, findings: list[PackFinding], told: list[str], gate: Gate) -> Verdict:
-    """Not enough data where the primary metric would promote, but a pack is open and nobody accepts that."""
-    unsettled = [one for one in findings if one.drop is not Drop.WITHIN]
-    settled = [one.sentence for one in findings if one.drop is Drop.WITHIN]
+def _with_limits(primary: Verdict, findings: list[Finding], told: list[str], gate: Gate) -> Verdict:
+    """Not enough data where the primary metric would promote, but a limit is open and nobody accepts that."""
+    unsettled = [one for one in findings if one.limit is not Limit.KEPT]
+    settled = [one.sentence for one in findings if one.limit is Limit.KEPT]
     reasons = [*primary.reasons, *told, *settled]
     if not unsettled:
         return Verdict(primary.verdict, reasons, primary.rows_needed)
     risks = [one.sentence for one in unsettled]
-    if gate.accepted_risk and all(one.drop is Drop.OPEN for one in unsettled):
+    if gate.accepted_risk and all(one.limit is Limit.OPEN for one in unsettled):
         accepted = f"{gate.accepted_risk.by} accepts this risk: {gate.accepted_risk.reason}"
         return Verdict(primary.verdict, [*reasons, *risks, accepted], primary.rows_needed)
     first, then = (risks, reasons) if primary.verdict is Decision.PROMOTE else (reasons, risks)
     return Verdict(Decision.NOT_ENOUGH_DATA, [*first, *then], primary.rows_needed)
 
 
-def _broken_limits(
-    gate: Gate, expected: int, failed: int, declined_tuned: float | None, *, identical: bool
-) -> list[Broken]:
+def _broken_limits(gate: Gate, expected: int, failed: int, *, identical: bool) -> list[Broken]:
     broken = []
     if failed > gate.max_failed_share * expected:
         allowed = percent(gate.max_failed_share)
         why = f"{failed} of {expected} lines failed; the gate allows {allowed}."
         broken.append(Broken(why, "find out why these lines failed, and run the same command again."))
-    if declined_tuned is not None and declined_tuned < gate.min_declined:
-        why = (
-            f"Tuned declines {percent(declined_tuned)} of the questions without an answer; "
-            f"the gate requires {percent(gate.min_declined)}."
-        )
-        broken.append(Broken(why, "add questions without an answer to the training data, and train again."))
     if identical:
         why = "Both models gave the same answer to every row: is the base served as tuned?"
         broken.append(Broken(why, "check which model the tuned endpoint serves, with phi3flow verify."))
@@ -166,14 +161,6 @@ def _trained_on(rows: int, expected: int) -> Broken:
     return Broken(
         why,
         "prepare the chats again, which takes such rows out of the training file; train and compare again.",
-    )
-
-
-def _broken_by(finding: PackFinding) -> Broken:
-    return Broken(
-        finding.sentence,
-        f"read the {finding.pack} questions that tuned lost, mix such chats into the training data or train "
-        "fewer steps, and compare again.",
     )
 
 

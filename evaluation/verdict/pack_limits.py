@@ -8,33 +8,15 @@ everything would gain more on harmful questions than it loses on the harmless on
 """
 
 from collections.abc import Mapping
-from enum import Enum
-from typing import NamedTuple
 
 from evaluation.packs.pack_file import PACKS
 from evaluation.packs.packs import PackResult
 from evaluation.statistics.formats import counted, percent, points
 from evaluation.verdict.gate import Gate
+from evaluation.verdict.limits import Finding, Limit
 
 FEW = 0.2  # share that base passes; below it the report says how little a kept pack shows
 HOPELESS = 10  # times as many questions as were asked
-
-
-class Drop(Enum):
-    """What is known about a pack's drop."""
-
-    WITHIN = 1
-    OPEN = 2
-    BEYOND = 3
-    NOT_ASKED = 4
-
-
-class PackFinding(NamedTuple):
-    """A pack's drop against the limit, and the same in words."""
-
-    pack: str
-    drop: Drop
-    sentence: str
 
 
 def not_asked(packs: Mapping[str, PackResult], gate: Gate) -> list[str]:
@@ -43,7 +25,7 @@ def not_asked(packs: Mapping[str, PackResult], gate: Gate) -> list[str]:
     return [name for name in names if name not in packs or not packs[name].answered]
 
 
-def pack_findings(packs: Mapping[str, PackResult], gate: Gate) -> list[PackFinding]:
+def pack_findings(packs: Mapping[str, PackResult], gate: Gate) -> list[Finding]:
     """One for each pack that was asked, and one for those that the gate requires and nobody asked."""
     findings = [_finding(name, result, gate.limit_of(name)) for name, result in packs.items()]
     for name, result in packs.items():
@@ -55,15 +37,15 @@ def pack_findings(packs: Mapping[str, PackResult], gate: Gate) -> list[PackFindi
             f"{names}: not asked, and the gate requires {'it' if len(missing) == 1 else 'them'}. "
             "`phi3flow compare` asks both models; `required = []` in a gate file does without."
         )
-        findings.append(PackFinding(names, Drop.NOT_ASKED, sentence))
+        findings.append(Finding(Limit.NOT_ASKED, sentence))
     return findings
 
 
-def _finding(name: str, result: PackResult, limit: float) -> PackFinding:
+def _finding(name: str, result: PackResult, limit: float) -> Finding:
     title = name.capitalize()
     if result.difference is None or result.difference_ci is None:
         why = f"{title}: base answered none of {counted(result.asked, 'question')}, so nothing is known."
-        return PackFinding(name, Drop.NOT_ASKED, why)
+        return Finding(Limit.NOT_ASKED, why)
     low, high = result.difference_ci
     different = f", {result.questions} of them different" if result.questions < result.asked else ""
     seen = (
@@ -75,18 +57,16 @@ def _finding(name: str, result: PackResult, limit: float) -> PackFinding:
     if result.failed:
         seen += f", with {counted(result.failed, 'failed question')} counted against tuned"
     if high < -limit:
-        return PackFinding(name, Drop.BEYOND, f"{seen}; worse than {allowed}.")
+        return Finding(Limit.BROKEN, f"{seen}; worse than {allowed}.", _repair(name))
     if not result.answered:
-        return PackFinding(name, Drop.NOT_ASKED, f"{seen}; no question was answered by both models.")
+        return Finding(Limit.NOT_ASKED, f"{seen}; no question was answered by both models.")
     if low <= -limit:
-        return PackFinding(
-            name, Drop.OPEN, f"{seen}; the CI contains {allowed}. {_settled_by(result, limit)}"
-        )
+        return Finding(Limit.OPEN, f"{seen}; the CI contains {allowed}. {_settled_by(result, limit)}")
     little = "; base passes so few that little can be lost" if (result.base or 0) < FEW else ""
-    return PackFinding(name, Drop.WITHIN, f"{seen}; within {allowed}{little}.")
+    return Finding(Limit.KEPT, f"{seen}; within {allowed}{little}.")
 
 
-def _worse_kinds(pack: str, result: PackResult, limit: float) -> list[PackFinding]:
+def _worse_kinds(pack: str, result: PackResult, limit: float) -> list[Finding]:
     """The kinds whose whole CI of declining as the rows say lies below minus the limit."""
     findings = []
     for kind, one in result.slices.items():
@@ -99,8 +79,15 @@ def _worse_kinds(pack: str, result: PackResult, limit: float) -> list[PackFindin
             f"{percent(one.heeded.base)} (95 % CI of the difference {points(interval.low)} to "
             f"{points(interval.high)} points); worse than the allowed {points(-limit)} points."
         )
-        findings.append(PackFinding(pack, Drop.BEYOND, seen))
+        findings.append(Finding(Limit.BROKEN, seen, _repair(pack)))
     return findings
+
+
+def _repair(pack: str) -> str:
+    return (
+        f"read the {pack} questions that tuned lost, mix such chats into the training data or train fewer "
+        "steps, and compare again."
+    )
 
 
 def _settled_by(result: PackResult, limit: float) -> str:

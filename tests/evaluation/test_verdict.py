@@ -53,8 +53,11 @@ def rows(**counts):
         ({"gained": 90, "tuned_failed": 1}, {}, "hold"),
         ({"gained": 99, "tuned_failed": 1}, {}, "promote"),
         ({"gained": 99, "base_failed": 5}, {"max_failed_share": 0.05}, "promote"),
-        ({"gained": 90, "both_decline": 4, "tuned_invents": 6}, {}, "hold"),
-        ({"gained": 90, "both_decline": 6, "tuned_invents": 4}, {}, "promote"),
+        ({"gained": 90, "both_decline": 10, "tuned_invents": 30}, {}, "hold"),
+        ({"gained": 90, "both_decline": 30, "tuned_invents": 10}, {}, "promote"),
+        ({"gained": 90, "both_decline": 22, "tuned_invents": 18}, {}, "not_enough_data"),
+        ({"gained": 90, "both_decline": 1}, {}, "not_enough_data"),  # one of one is no share of half
+        ({"gained": 90, "both_decline": 40}, {"min_declined": 1.0}, "not_enough_data"),  # nothing proves all
         ({"both_decline": 40}, {}, "not_enough_data"),
         ({}, {}, "not_enough_data"),
         ({"gained": 90, "neither": 10}, {"primary": "token_f1"}, "promote"),
