@@ -194,6 +194,6 @@ def _unknown(fields: Fields) -> RowError:
     keys = ", ".join(short(key) for key in fields.names[:8]) or "none"
     what = f"has neither 'messages' nor 'question' and 'answer' (keys: {keys})"
     asked, answered = ([name.strip() for name in fields.names] + ["", ""])[:2]
-    if asked.isprintable() and answered.isprintable() and answered and not asked.endswith(("?", ".")):
+    if asked.isprintable() and answered.isprintable() and answered:
         what += f"; name them, such as: --columns {shlex.quote(f'question={asked},answer={answered}')}"
     return RowError("row", what)

@@ -329,6 +329,10 @@ BAD_FILES = {
         b"Frage,Antwort\na,b\n",
         "a:2: row: has neither 'messages' nor 'question' and 'answer'",
     ),
+    "a table of sentences without names": (
+        b"1,Is there cheese?,Yes.\n2,Is there ham?,No.\n",
+        "a:1: header: holds sentences, not names: put a line with names before it",
+    ),
 }
 
 
@@ -357,6 +361,8 @@ LATIN = json_lines([{"question": "Käse?", "answer": "Ja… täglich."}] * 2)
             json.dumps([{"question": "Käse?", "answer": "Ja."}], ensure_ascii=False).encode("cp1252"),
         ),
         ("packed.jsonl.gz", gzip.compress(LATIN.encode("cp1252"))),
+        ("headless.csv", b"Is there K\xc3\xa4se?,Yes.\nDo you like cheese?,No.\n"),
+        ("headless.tsv.gz", gzip.compress("Is there Käse?\tYes.\nDo you like cheese?\tNo.\n".encode())),
         ("nul.jsonl", LATIN.replace("täglich", "t\0").encode()),
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # a packed file differs by the second
@@ -368,7 +374,7 @@ def test_the_hint_is_a_command_that_repairs_the_file(name, content, tmp_path, mo
         chats_of(name)
     subprocess.run(raised.value.hint, shell=True, check=True)  # noqa: S602 - the hint is a shell command
     fixed = "fixed-" + name.removesuffix(".gz")
-    assert chats_of(fixed)[0].messages[0]["content"] == "Käse?"
+    assert chats_of(fixed)[0].messages[0]["content"].endswith("Käse?")
 
 
 def test_a_zip_of_several_files_is_unzipped_by_the_hint(tmp_path, monkeypatch):

@@ -17,10 +17,13 @@ csv.field_size_limit(1 << 24)
 
 
 class Dialect:
-    """How a text separates its cells. `skip` lines stand before the header, as Excel's `sep=;`."""
+    """How a text separates its cells. `skip` lines stand before the header, as Excel's `sep=;`.
 
-    def __init__(self, delimiter: str, quote: str, skip: int) -> None:
-        self.delimiter, self.quote, self.skip = delimiter, quote, skip
+    `named`: the header has a name that tells it is one.
+    """
+
+    def __init__(self, delimiter: str, quote: str, skip: int = 0, *, named: bool = True) -> None:
+        self.delimiter, self.quote, self.skip, self.named = delimiter, quote, skip, named
         self.name = "TSV" if delimiter == "\t" else f"CSV ({_NAMES.get(delimiter, ascii(delimiter))})"
 
     def rows(self, lines: Iterator[str]) -> Any:
@@ -37,7 +40,7 @@ def dialect_of(sample: str, known: frozenset[str]) -> Dialect | None:
         return Dialect(lines[0].strip()[4], '"', 1)
     quotes = "\"'" if _SINGLE_QUOTED.search(sample) else '"'
     named = [
-        Dialect(delimiter, quote, 0)
+        Dialect(delimiter, quote)
         for quote in quotes
         for delimiter in DELIMITERS
         if not known.isdisjoint(_names(_header(lines, delimiter, quote)))
@@ -49,7 +52,9 @@ def dialect_of(sample: str, known: frozenset[str]) -> Dialect | None:
     except csv.Error:
         return None
     quote = found.quotechar or '"'
-    return Dialect(found.delimiter, quote, 0) if len(_header(lines, found.delimiter, quote)) > 1 else None
+    if len(_header(lines, found.delimiter, quote)) < 2:
+        return None
+    return Dialect(found.delimiter, quote, named=False)
 
 
 def _header(lines: Sequence[str], delimiter: str, quote: str) -> list[str]:
@@ -84,7 +89,7 @@ def read_csv(stream: TextIO, dialect: Dialect) -> Records:
         for cells in rows:
             if any(cells) and header is None:
                 header = cells
-                _require_distinct(header)
+                _require_header(header, dialect)
             elif any(cells) and header is not None:
                 yield Record(line, _csv_row(header, cells))
             line = dialect.skip + rows.line_num + 1
@@ -109,11 +114,23 @@ def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
     return {name: cell for name, cell in zip(header, cells, strict=False) if name.strip() or cell}
 
 
-def _require_distinct(header: Sequence[str]) -> None:
-    """Raise RowError for a column that stands twice."""
+def _require_header(header: Sequence[str], dialect: Dialect) -> None:
+    """Raise RowError for a row in its place, or a column that stands twice."""
+    if not dialect.named and any(map(_is_sentence, header)):
+        repair = f"{{ echo 'question{dialect.delimiter}answer'; cat; }} < {{file}} > {{fixed}}"
+        what = (
+            "holds sentences, not names: put a line with names before it, "
+            "or choose: --columns question=COLUMN,answer=COLUMN"
+        )
+        raise RowError("header", what, repair if len(header) == 2 else "")
     for i, name in enumerate(header):
         if name.strip() and name in header[:i]:
             raise RowError(short(name), "column given twice in the header")
+
+
+def _is_sentence(cell: str) -> bool:
+    words = cell.split()
+    return len(words) > 2 and words[-1].endswith(("?", ".", "!"))
 
 
 def read_xlsx(stream: IO[bytes], left_out: list[str]) -> Records:
