@@ -59,10 +59,22 @@ COMMANDS = {
     "export": Command(
         ("export", "model", "--format", "openvino"), ("openvino_model.xml", "openvino_model.bin")
     ),
+    "export-gguf": Command(("export", "model", "--format", "gguf"), ("model-f16.gguf",)),
+    "export-onnx": Command(("export", "model", "--format", "onnx"), ("model.onnx",)),
     "evaluate": Command(("evaluate", *TEST, "--connection", "slow"), ()),
+    "compare": Command(
+        (
+            *("compare", *TEST, "--base", "slow", "--tuned", "slow", "--force"),
+            *("--packs", "none", "--text-metrics", "none"),
+        ),
+        (),
+    ),
     "compare-answers": Command(
         ("compare-answers", *TEST, *ANSWERS, "--text-metrics", "none", "--force"), ("report.md",)
     ),
+    "verdict": Command(("verdict", "judged", "--force"), ("report.md",)),
+    "base": Command(("base", "--pretrained"), ("model.safetensors",)),
+    "toy-base": Command(("toy-base",), ("model.safetensors",)),
 }
 
 
@@ -134,6 +146,7 @@ def project_in(folder):
         folder / "answers.jsonl",
         [{"line": number, "answer": row["messages"][-1]["content"]} for number, row in enumerate(asked, 1)],
     )
+    finish(start(folder, COMMANDS["compare-answers"], "judged"))
     for name in ("whole", "again", "both"):
         (folder / name).mkdir()
 

@@ -5,7 +5,8 @@
 Requests arrive at random over every contract, streamed and not; some clients leave mid-answer, some send
 nonsense. Each answer is compared with the model's answer to that prompt alone. After the load the endpoint
 must answer at once. Then the load returns together with SIGTERM: every complete answer must still be right.
-Ends with one JSON object, and with exit code 1 if any check fails.
+First a few clients ask alone, and again beside others that send what is dear to answer: their 99th percentile
+may grow to three times. Ends with one JSON object, and with exit code 1 if any check fails.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from http_load import Answer, Request, post
+from hostile import pester
+from http_load import Answer, Load, Request, Target, closed_loop, post
 
 from deploy.export.openvino import export_openvino
 from phi3flow.chats.rows import load_chats
@@ -36,6 +38,9 @@ AT_ONCE = 1.0  # seconds
 MAX_TOKENS = 64
 KINDS = ("A", "B", "openai", "stream", "leaves", "nonsense")
 ANSWERED = KINDS[:4]
+INNOCENTS, HOSTILE = 4, 4  # clients
+BESIDE_SECONDS = 20.0
+SLOWER = 3.0  # times the 99th percentile alone
 
 
 class Soak:
@@ -193,6 +198,16 @@ async def capacity_of(soak: Soak, clients: int, seconds: float) -> float:
     return next(numbers) / (time.monotonic() - began)
 
 
+async def beside_hostile(soak: Soak) -> tuple[Load, Load, dict[str, int]]:
+    """What a few clients measure alone, what they measure beside hostile ones, and those ones' statuses."""
+    target = Target(PORT, KEY, lambda n: request("openai", soak.questions[n % len(soak.questions)]))
+    alone = await closed_loop(target, INNOCENTS, BESIDE_SECONDS)
+    beside, statuses = await asyncio.gather(
+        closed_loop(target, INNOCENTS, BESIDE_SECONDS), pester(PORT, KEY, HOSTILE, BESIDE_SECONDS)
+    )
+    return alone, beside, statuses
+
+
 def main() -> dict:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, default=Path("runs/bench-serve/tiny-fp32"))
@@ -206,6 +221,9 @@ def main() -> dict:
     server = start(args.model)
     try:
         asyncio.run(learn(soak))
+        alone, beside, statuses = asyncio.run(beside_hostile(soak))
+        slower = beside.p99 / alone.p99
+        print(f"99th percentile {alone.p99} ms alone, {beside.p99} ms beside hostile ones", file=sys.stderr)
         capacity = asyncio.run(capacity_of(soak, 32, 5.0))
         rate = 2 * capacity
         print(f"capacity {capacity:.0f} a second, {rate:.0f} arrivals a second", file=sys.stderr, flush=True)
@@ -218,6 +236,7 @@ def main() -> dict:
         server.kill()
     growth = watch.growth()
     answered = all(seen[f"{kind}: 200"] for kind in ANSWERED)
+    unmoved = slower <= SLOWER and beside.failed == 0 and not any(name.startswith("5") for name in statuses)
     held = not soak.wrong and growth < GROWTH_MIB and recovered < RECOVERY_SECONDS and code == 0 and answered
     for problem in soak.wrong[:20]:
         print(problem, file=sys.stderr)
@@ -226,7 +245,7 @@ def main() -> dict:
         "ours": len(soak.wrong),
         "baseline": 0,
         "ratio": None,
-        "holds": held,
+        "holds": held and unmoved,
         "seconds": args.seconds,
         "capacity_per_second": round(capacity, 1),
         "arrivals_per_second": round(rate, 1),
@@ -237,6 +256,8 @@ def main() -> dict:
             "last": round(watch.samples[-1]),
             "growth": round(growth, 1),
         },
+        "p99_ms": {"alone": alone.p99, "beside hostile": beside.p99, "ratio": round(slower, 2)},
+        "requests": {"alone": alone.requests, "beside hostile": beside.requests, "hostile": statuses},
         "recovery_seconds": round(recovered, 2),
         "exit_code": code,
     }
