@@ -60,6 +60,18 @@ def test_a_gguf_file_in_4_bits_passes_all_six_checks_through_llama_cpp(demo_run,
     assert (q4 / "model-q4_k_m.gguf").stat().st_size < stored / 4
 
 
+@pytest.mark.parametrize(
+    ("exporter", "weights"),
+    [(Gguf(), "f16"), (Gguf(), "q8_0"), (Onnx(), "int4")],
+    ids=["gguf-f16", "gguf-q8_0", "onnx-int4"],
+)
+def test_the_other_weights_pass_all_six_checks_as_well(exporter, weights, demo_run, few_rows, tmp_path):
+    made = export(
+        demo_run / "tuned", tmp_path / "out", exporter, weights=weights, held_out=HeldOut(few_rows, 0.9)
+    )
+    assert {check.name: check.result for check in made.checks} == dict.fromkeys(CHECKS, "pass")
+
+
 def test_verify_asks_such_a_folder_through_the_same_runtime(q4, few_rows, tmp_path):
     words = ("--check", few_rows, "--at-least", "0.9", "--out", tmp_path)
     assert command("verify", q4, *words) == 0
