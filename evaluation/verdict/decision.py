@@ -117,6 +117,7 @@ def decide(
     broken += [Broken(one.sentence, one.repair) for one in findings if one.limit is Limit.BROKEN]
     if broken:
         others = [reason for reason in primary.reasons if not reason.startswith(NEXT)]
+        others += [one.sentence for one in findings if one.limit is not Limit.BROKEN]
         reasons = [*(one.reason for one in broken), *others, f"{NEXT}{broken[0].next}"]
         return Verdict(Decision.HOLD, reasons, primary.rows_needed)
     told = [f"{failed} of {expected} lines failed."] if failed else []

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from secrets import compare_digest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jsonschema import Draft4Validator
+from jsonschema.exceptions import best_match
 from werkzeug import Request, Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from phi3flow.core.flow_folder import DAG
 from phi3flow.core.local_requests import refusal
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HEALTH = "/health"  # says that the server runs, and nothing else: needs no key
+SCORE = "/score"
 NO_KEY = "the flow's key is missing or wrong: send the header that `phi3flow up` shows with its curl line"
 
 
@@ -46,6 +50,54 @@ class WithKeyOnly:
         return None
 
 
+class Document:
+    """The OpenAPI document of a served flow, which Prompt flow's server shows and does not hold itself to.
+
+    Corrects what it says of inputs with a default: they may be left out, or null.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._bodies = {
+            path: Draft4Validator(each["post"]["requestBody"]["content"]["application/json"]["schema"])
+            for path, each in app.swagger["paths"].items()
+        }
+        self._optional = {name for name, each in app.flow.inputs.items() if each.default is not None}
+        asked = self._bodies[SCORE].schema
+        asked["required"] = [name for name in asked.get("required", []) if name not in self._optional]
+        for name in self._optional:
+            asked["properties"][name]["nullable"] = True
+
+    def refused(self, request: Request) -> Response | None:
+        """A 400 with the field that is wrong. Raises MethodNotAllowed."""
+        if request.path not in self._bodies:
+            return None
+        if request.method != "POST":
+            raise MethodNotAllowed(["POST"])
+        if not {*request.args.getlist("flatten")} <= {"true", "false"}:
+            return _error(400, "flatten: must be true or false")
+        try:
+            body = json.loads(request.get_data())
+        except ValueError:
+            only_text = request.path == SCORE  # Prompt flow says whether this flow takes text
+            return None if only_text else _error(400, "the body must be a JSON object")
+        problem = self._problem(self._bodies[request.path], body)
+        return _error(400, problem) if problem else None
+
+    def _problem(self, validator: Draft4Validator, body: Any) -> str | None:
+        """JSON Schema does not know OpenAPI's `nullable`: an optional input that is null counts as left out."""
+        if isinstance(body, dict):
+            body = {name: body[name] for name in body if body[name] is not None or name not in self._optional}
+        error = best_match(validator.iter_errors(body))
+        return error and ": ".join([*map(str, error.path), error.message])
+
+
+def in_promptflows_shape(error: HTTPException) -> Response:
+    """A wrong path or method, which Prompt flow's server takes for a fault of its own."""
+    answer = _error(error.code or 500, str(error))
+    answer.headers.extend([pair for pair in error.get_headers() if pair[0] == "Allow"])
+    return answer
+
+
 def _error(status: int, message: str) -> Response:
     """In the shape of Prompt flow's own errors."""
     body = {"error": {"code": "UserError", "message": message}}
@@ -57,6 +109,7 @@ def main() -> None:
     folder, port, key = Path(sys.argv[1]).resolve(), int(sys.argv[2]), Settings.load().flow_key
     if not key:
         raise SystemExit("PHI3FLOW_FLOW_KEY is not set")
+    import flask
     from promptflow._sdk._configuration import Configuration
     from promptflow.core._serving.app import create_app
 
@@ -68,6 +121,9 @@ def main() -> None:
         connection_provider=Configuration.get_instance().get_connection_provider(),
         environment_variables={},
     )
+    document = Document(app)
+    app.before_request(lambda: document.refused(flask.request))
+    app.register_error_handler(HTTPException, in_promptflows_shape)
     app.wsgi_app = WithKeyOnly(app.wsgi_app, key)
     app.run(LOOPBACK, port)
 
