@@ -84,7 +84,7 @@ class Document:
         return _error(400, problem) if problem else None
 
     def _problem(self, validator: Draft4Validator, body: Any) -> str | None:
-        """JSON Schema does not know OpenAPI's `nullable`: an optional input that is null counts as left out."""
+        """An optional input that is null counts as left out: JSON Schema has no `nullable`."""
         if isinstance(body, dict):
             body = {name: body[name] for name in body if body[name] is not None or name not in self._optional}
         error = best_match(validator.iter_errors(body))
