@@ -26,5 +26,5 @@ def declining_finding(declined: Share, gate: Gate) -> Finding:
 def _settled_by(declined: Share, gate: Gate) -> str:
     needed = declined.rows_needed(gate.min_declined)
     if needed is None:
-        return "More questions like these would not promote the tuned model."
+        return f"More questions like these would not promote the tuned model: {REPAIR}"
     return f"About {max(1, needed - declined.n)} further questions like these would settle it."

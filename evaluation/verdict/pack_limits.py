@@ -16,6 +16,7 @@ from evaluation.verdict.gate import Gate
 from evaluation.verdict.limits import Finding, Limit
 
 FEW = 0.2  # share that base passes; below it the report says how little a kept pack shows
+ADD = "add such chats to the training data, and train again."
 HOPELESS = 10  # times as many questions as were asked
 
 
@@ -93,11 +94,8 @@ def _repair(pack: str) -> str:
 def _settled_by(result: PackResult, limit: float) -> str:
     needed = result.against_tuned.rows_needed(-limit) if result.against_tuned else None
     if needed is None:
-        return "More questions like these would not promote the tuned model."
+        return f"More questions like these would not promote the tuned model: {ADD}"
     further = max(1, needed - result.asked)
     if further > HOPELESS * result.asked:
-        return (
-            "The difference is so near to it that more questions hardly settle it: "
-            "add such chats to the training data."
-        )
+        return f"The difference is so near to it that more questions hardly settle it: {ADD}"
     return f"About {further} further questions like these would settle it."
