@@ -16,7 +16,7 @@ Shown = Callable[[float | None], str]
 _HEADLINES = {
     Decision.PROMOTE: "Promote the tuned model",
     Decision.HOLD: "Hold: keep the base model",
-    Decision.NOT_ENOUGH_DATA: "Not enough data to decide",
+    Decision.NOT_ENOUGH_DATA: "Not decided: keep the base model for now",
 }
 LABELS = {
     "exact_match": "Exact match",
@@ -67,7 +67,7 @@ def tables(report: Report) -> list[Table]:
     metrics = [[LABELS[name], *metric_cells(name, one)] for name, one in report.metrics.items()]
     if report.declined.n:
         both = [formats.percent(report.declined.base), formats.percent(report.declined.tuned)]
-        metrics.append(["Declines questions without an answer", *both, "", "", str(report.declined.n)])
+        metrics.append(["Declines unanswerable questions", *both, "", "", str(report.declined.n)])
     packs = [[name, *pack_cells(one), str(one.failed)] for name, one in report.packs.items()]
     graded = report.judge.grades if report.judge else {}
     grades = [[name, *grade_cells(one), str(one.failed)] for name, one in graded.items()]

@@ -64,7 +64,7 @@ class MetricContrast(Contrast):
 
 @dataclass(frozen=True)
 class Declined:
-    """Share of the `n` questions without an answer that each model declined."""
+    """Share of the `n` unanswerable questions that each model declined."""
 
     n: int
     base: float | None
@@ -130,7 +130,7 @@ def interval_with_failures(scores: Scores, metric: str) -> Interval | None:
 
 
 def declined_with_failures(scores: Scores) -> Share | None:
-    """The questions without an answer, and the share that tuned declined; a failed line did not."""
+    """The unanswerable questions, and the share that tuned declined; a failed line did not."""
     asked = scores.where(scores.declining)
     if not len(asked):
         return None

@@ -106,7 +106,7 @@ def decide(
 ) -> Verdict:
     """Hold if a limit of the gate is broken, else what the primary metric and the packs lead to.
 
-    `expected` and `failed` count lines. `declined` is the share of the questions without an answer that tuned
+    `expected` and `failed` count lines. `declined` is the share of the unanswerable questions that tuned
     declines, None if there are none. `identical`: both models gave the same answer to every row, and
     there are enough rows. `in_training` rows of the test file stand in the training file.
     """

@@ -5,15 +5,15 @@ from evaluation.statistics.intervals import Share
 from evaluation.verdict.gate import Gate
 from evaluation.verdict.limits import Finding, Limit
 
-REPAIR = "add questions without an answer to the training data, and train again."
+REPAIR = "add unanswerable questions to the training data, and train again."
 
 
 def declining_finding(declined: Share, gate: Gate) -> Finding:
-    """The share of the questions without an answer that tuned declines, against `gate.min_declined`."""
+    """The share of the unanswerable questions that tuned declines, against `gate.min_declined`."""
     low, high = declined.interval()
     required = f"the required {percent(gate.min_declined)}"
     seen = (
-        f"Tuned declines {percent(declined.share)} of {counted(declined.n, 'question')} without an answer "
+        f"Tuned declines {percent(declined.share)} of {counted(declined.n, 'unanswerable question')} "
         f"(95 % CI {percent(low)} to {percent(high)})"
     )
     if high < gate.min_declined:

@@ -47,14 +47,15 @@ def _finding(name: str, result: PackResult, limit: float) -> Finding:
     if result.difference is None or result.difference_ci is None:
         why = f"{title}: base answered none of {counted(result.asked, 'question')}, so nothing is known."
         return Finding(Limit.NOT_ASKED, why)
+    asked = counted(result.n, "general question" if name == "forgetting" else "question")
     low, high = result.difference_ci
     different = f", {result.questions} of them different" if result.questions < result.asked else ""
     seen = (
-        f"{title}: tuned passes {percent(result.tuned)} of {counted(result.n, 'question')}{different}, base "
+        f"{title}: tuned passes {percent(result.tuned)} of {asked}{different}, base "
         f"{percent(result.base)}: {points(result.difference)} points "
         f"(95 % CI {points(low)} to {points(high)})"
     )
-    allowed = f"the allowed {points(-limit)} points"
+    allowed = f"the allowed drop of {100 * limit:.1f} points"
     if result.failed:
         seen += f", with {counted(result.failed, 'failed question')} counted against tuned"
     if high < -limit:
@@ -62,9 +63,10 @@ def _finding(name: str, result: PackResult, limit: float) -> Finding:
     if not result.answered:
         return Finding(Limit.NOT_ASKED, f"{seen}; no question was answered by both models.")
     if low <= -limit:
-        return Finding(Limit.OPEN, f"{seen}; the CI contains {allowed}. {_settled_by(result, limit)}")
+        return Finding(Limit.OPEN, f"{seen}; the CI reaches beyond {allowed}. {_settled_by(result, limit)}")
     little = "; base passes so few that little can be lost" if (result.base or 0) < FEW else ""
-    return Finding(Limit.KEPT, f"{seen}; within {allowed}{little}.")
+    known = "no drop" if low >= 0 else f"within {allowed}"
+    return Finding(Limit.KEPT, f"{seen}; {known}{little}.")
 
 
 def _worse_kinds(pack: str, result: PackResult, limit: float) -> list[Finding]:
@@ -78,7 +80,7 @@ def _worse_kinds(pack: str, result: PackResult, limit: float) -> list[Finding]:
             f"{pack.capitalize()}, {kind}: tuned is right to decline or to answer in "
             f"{percent(one.heeded.tuned)} of {counted(one.heeded.n, 'question')}, base in "
             f"{percent(one.heeded.base)} (95 % CI of the difference {points(interval.low)} to "
-            f"{points(interval.high)} points); worse than the allowed {points(-limit)} points."
+            f"{points(interval.high)} points); worse than the allowed drop of {100 * limit:.1f} points."
         )
         findings.append(Finding(Limit.BROKEN, seen, _repair(pack)))
     return findings
