@@ -1,26 +1,18 @@
 """Prompt flow's image in the cloud has Python 3.9: every resolved flow is imported and run under a real one.
 
-With stand-ins for Prompt flow's decorator and `requests`; tests/install uses the real packages.
+With stand-ins for Prompt flow's decorator and `requests`; tests/install/test_flows_on_python39.py takes the
+real ones.
 """
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from old_python import python_3_9
 
 from phi3flow.core.flow_folder import SHIPPED, resolve_flow
 
-
-def runs(python):
-    """A version manager has a `python3.9` for versions that are not chosen here, too."""
-    return subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0
-
-
-OLD = [
-    *Path.home().glob(".pyenv/versions/3.9*/bin/python"),
-    *filter(runs, filter(None, [shutil.which("python3.9")])),
-]
+PYTHON = python_3_9()
 STAND_INS = """
 import json, sys, types
 
@@ -45,7 +37,7 @@ module("requests.adapters", HTTPAdapter=object)
 module("urllib3")
 module("urllib3.exceptions", ProtocolError=Failed)
 module("promptflow")
-module("promptflow.core", tool=lambda f: f, log_metric=print)
+module("promptflow.core", tool=lambda f: f, log_metric=lambda *_: None)
 module("promptflow.connections", CustomConnection=object, OpenAIConnection=object)
 module("promptflow.exceptions", PromptflowException=Failed)
 """
@@ -62,6 +54,10 @@ print("ran")
 """,
     "compare": """
 import compare_ask_node, compare_score_node, compare_summary_node
+side = {"text": "Bill Gates"}
+scores = compare_score_node.score_sides(side, side, "Gates")
+assert 0 < scores["tuned"]["token_f1"] < 1
+assert compare_summary_node.summarise_sides([scores])["answered"] == 1.0
 print("ran")
 """,
     "tutorial": """
@@ -71,6 +67,9 @@ print("ran")
     "grade": """
 import grade_judge, grade_score_node, grade_summary_node
 assert grade_judge.read_grade("word 4", "word") == 4.0
+scores = grade_score_node.score("Bill Gates", "Gates")
+assert 0 < scores["token_f1"] < 1
+assert grade_summary_node.summarise([scores], [grade_judge.SILENT])["lines"] == 1.0
 print("ran")
 """,
 }
@@ -80,14 +79,14 @@ def test_every_flow_has_a_run_here():
     assert set(RUNS) == set(SHIPPED)
 
 
-@pytest.mark.skipif(not OLD, reason="no Python 3.9 here")
+@pytest.mark.skipif(not PYTHON, reason="no Python 3.9 here")
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_resolved_flow_runs_under_python_3_9(name: str, tmp_path: Path) -> None:
     folder = resolve_flow(name, tmp_path / name)
     code = "".join(f"import {path.stem}\n" for path in sorted(folder.glob("*.py")) if path.stem != "__init__")
     script = STAND_INS + code + RUNS[name]
     ran = subprocess.run(
-        [str(OLD[0]), "-I", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{script}"],
+        [PYTHON, "-I", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{script}"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
