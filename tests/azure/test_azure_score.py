@@ -1,12 +1,16 @@
-"""score.py under Azure ML's real inference server, in an environment with the packages of conda.yaml alone.
+"""score.py under Azure ML's real inference server, and under the emulator's stand-in for it.
 
-make azureml-server     builds it; without it these tests are skipped
+The real one is slow, with the packages of conda.yaml alone: `make azureml-server` installs it, and without it
+those tests are skipped. Every push asks the stand-in, by the same tests where they do not strain the server.
 """
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,6 +22,7 @@ import pytest
 import requests
 import torch
 import yaml
+from azure_emulator.endpoints.serving import SCORING_SERVER
 from tiny import CONTEXT, SECONDS, generated, lively_model, new_tokenizer, saved, user
 
 from deploy.export.openvino import export_openvino
@@ -26,9 +31,16 @@ from phi3flow.core.service_stack import Service, Stack
 from phi3flow.phi3_contract import Endpoint, Sampling
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "deploy" / "azure" / "container" / "score.py"
 SERVER = ROOT / ".venv-azureml" / "bin" / "azmlinfsrv"
+OPTIONS = ("--entry_script", str(SCRIPT), "--port")
+COMMANDS = {
+    "stand-in": (sys.executable, "-P", str(SCORING_SERVER), str(SCRIPT)),
+    "azmlinfsrv": (str(SERVER), *OPTIONS),
+}
+REAL = [pytest.mark.slow, pytest.mark.skipif(not SERVER.exists(), reason="make azureml-server")]
 FILES = ROOT / "deploy" / "azure" / "container" / "deployments"
-TOKENS = 9
+TOKENS, READY_SECONDS = 9, 3 * SECONDS  # torch loads slowly where the cores are taken
 HELLO = user("Who founded the fox?")
 QUESTIONS = [
     "one two three",
@@ -40,7 +52,7 @@ QUESTIONS = [
     "東京 🙂",
     "jumps",
 ]
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SERVER.exists(), reason="make azureml-server")]
+in_azures_server = pytest.mark.parametrize("server", [pytest.param("azmlinfsrv", marks=REAL)], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +67,14 @@ def model(tokenizer):
 
 @contextmanager
 def azure_server(mount, work, *command):
-    """score.py with the deployment file's variables: its URL, its process and its log."""
+    """`command` with a port: score.py with the deployment file's variables. URL, process and log."""
     variables = yaml.safe_load((FILES / "deployment-cpu.yaml").read_text())["environment_variables"]
     variables |= {"AZUREML_MODEL_DIR": str(mount), "AML_APP_ROOT": str(work), "OMP_NUM_THREADS": "1"}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    script = [
-        "--entry_script",
-        str(ROOT / "deploy" / "azure" / "container" / "score.py"),
-        "--port",
-        str(port),
-    ]
-    service = Service("azmlinfsrv", [*command, *script], port, "/", "endpoint_port", work / "log", variables)
-    with contextlib.chdir(work), Stack(service, ready_seconds=SECONDS) as stack:  # nothing is found by chance
-        yield f"http://127.0.0.1:{port}/score", psutil.Process(stack.pids["azmlinfsrv"]), work / "log"
+    service = Service("server", [*command, str(port)], port, "/", "endpoint_port", work / "log", variables)
+    with contextlib.chdir(work), Stack(service, ready_seconds=READY_SECONDS) as stack:  # no file by chance
+        yield f"http://127.0.0.1:{port}/score", psutil.Process(stack.pids["server"]), work / "log"
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +82,16 @@ def made(model, tokenizer, tmp_path_factory):
     return saved(model, tokenizer, tmp_path_factory.mktemp("made") / "tuned")
 
 
-@pytest.fixture(scope="module")
-def server(made, tmp_path_factory):
-    """An exported model, which lies below its registered version."""
+@pytest.fixture(scope="module", params=["stand-in", pytest.param("azmlinfsrv", marks=REAL)])
+def server(request, made, tmp_path_factory):
+    """The model, for Azure's server exported, which lies below its registered version."""
     work = tmp_path_factory.mktemp("azure")
-    export_openvino(made, work / "mount" / "1" / "tuned")
-    with azure_server(work / "mount", work, str(SERVER)) as started:
+    folder = work / "mount" / "1" / "tuned"
+    if request.param == "azmlinfsrv":
+        export_openvino(made, folder)
+    else:
+        shutil.copytree(made, folder)
+    with azure_server(work / "mount", work, *COMMANDS[request.param]) as started:
         yield started
 
 
@@ -129,11 +139,21 @@ def test_errors_are_the_endpoints_own(url):
     assert requests.get(url, timeout=SECONDS).status_code == 405
 
 
-def test_a_request_keeps_its_id(url):
+def test_a_request_keeps_its_id_and_the_server_adds_its_header(url):
     answer = requests.post(url, json={}, headers={"x-request-id": "mine-7"}, timeout=SECONDS)
     assert answer.headers["x-request-id"] == "mine-7"
+    assert answer.headers["x-ms-run-function-failed"] == "False"
 
 
+def test_the_stand_in_refuses_a_script_that_the_package_would_call_in_another_way(tmp_path):
+    script = tmp_path / "plain.py"
+    script.write_text("def init(): ...\ndef run(data): ...\n")
+    command = [sys.executable, "-P", str(SCORING_SERVER), str(script), "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert ended.returncode != 0 and "needs the package's @rawhttp" in ended.stderr
+
+
+@in_azures_server
 def test_streams_run_side_by_side_and_a_client_that_leaves_frees_its_slot(url, model, tokenizer):
     body = {"messages": HELLO, "max_tokens": CONTEXT // 2, "stream": True}
     for _ in range(3):  # more in all than one batch and its queue would hold for the answers' whole length
@@ -152,6 +172,7 @@ def test_streams_run_side_by_side_and_a_client_that_leaves_frees_its_slot(url, m
     assert time.monotonic() - began < SECONDS / 4
 
 
+@in_azures_server
 def test_concurrent_requests_get_each_its_own_answer(url, model, tokenizer):
     def ask(question):
         return post(url, input_data=[question], params={"max_new_tokens": TOKENS}).json()
@@ -162,6 +183,7 @@ def test_concurrent_requests_get_each_its_own_answer(url, model, tokenizer):
     assert found == expected * 8
 
 
+@in_azures_server
 def test_a_worker_whose_engine_died_is_replaced(server):
     url, process, _ = server
     [engine] = [p for p in process.children(recursive=True) if "openvino_worker" in " ".join(p.cmdline())]
@@ -178,6 +200,7 @@ def test_a_worker_whose_engine_died_is_replaced(server):
     assert set(statuses[:-1]) <= {500, 503}
 
 
+@in_azures_server
 def test_it_logs_no_text_and_ends_with_its_engine_when_it_is_told_to(server):
     _, process, log = server
     family = process.children(recursive=True)
@@ -189,6 +212,8 @@ def test_it_logs_no_text_and_ends_with_its_engine_when_it_is_told_to(server):
     assert "founded" not in log.read_text()
 
 
+@pytest.mark.slow
+@REAL[1]
 def test_a_model_that_was_not_exported_is_served_where_torch_is(made, model, tokenizer, tmp_path):
     """torch comes from this environment, after the server's own packages."""
     borrowing = (
@@ -196,7 +221,7 @@ def test_a_model_that_was_not_exported_is_served_where_torch_is(made, model, tok
         "from azureml_inference_server_http.amlserver import run; run()"
     )
     python = str(SERVER.with_name("python"))
-    with azure_server(made.parent, tmp_path, python, "-c", borrowing) as (url, process, _):
+    with azure_server(made.parent, tmp_path, python, "-c", borrowing, *OPTIONS) as (url, process, _):
         found = post(url, input_data=["Who?"], params={"max_new_tokens": TOKENS}).json()
         assert found == [generated(model, tokenizer, encode_prompt(tokenizer, user("Who?")), TOKENS)]
         process.send_signal(signal.SIGTERM)

@@ -1,14 +1,14 @@
 """A container's server for a scoring script, in the place of Azure's: `scoring_server.py SCRIPT PORT`.
 
 Calls the script's own init() and run(), as azureml-inference-server-http does, behind a WSGI server with
-threads. Of that package it has what a script with `rawhttp` uses; `make azureml-server` tests the real one.
+threads. Of that package it has what a script with `rawhttp` uses; test_azure_score.py asks both the same.
 """
 
 import importlib.util
 import sys
 import types
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flask import Flask, Request, Response, g, request
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -17,10 +17,24 @@ PACKAGE = "azureml_inference_server_http.api"
 
 
 class AMLResponse(Response):
-    """As the package's: body, status, headers."""
+    """As the package's: a comma separates a header's values; one more header says that run() succeeded."""
 
-    def __init__(self, message: Iterable[bytes], status_code: int, response_headers: dict[str, str]) -> None:
-        super().__init__(message, status_code, response_headers)
+    def __init__(
+        self, message: Iterable[bytes] | bytes, status_code: int, response_headers: dict[str, str]
+    ) -> None:
+        super().__init__(message, status_code)
+        self.headers["x-ms-run-function-failed"] = "False"
+        if "Content-Type" in response_headers:
+            self.headers.remove("Content-Type")  # Flask's own
+        for name, values in response_headers.items():
+            for value in values.split(","):
+                self.headers.add(name, value.strip())
+
+
+def rawhttp(run: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """Mark `run` as one that takes the request. The package hands any other the body's JSON."""
+    vars(run)["takes_request"] = True
+    return run
 
 
 class Handler(WSGIRequestHandler):
@@ -33,7 +47,7 @@ class Handler(WSGIRequestHandler):
 def provide_package() -> None:
     """The two modules that a scoring script imports."""
     for name, members in {
-        "aml_request": {"AMLRequest": Request, "rawhttp": lambda function: function},
+        "aml_request": {"AMLRequest": Request, "rawhttp": rawhttp},
         "aml_response": {"AMLResponse": AMLResponse},
     }.items():
         module = types.ModuleType(f"{PACKAGE}.{name}")
@@ -49,6 +63,7 @@ def main(script: str, port: int) -> None:
     assert found and found.loader, script
     entry = importlib.util.module_from_spec(found)
     found.loader.exec_module(entry)
+    assert vars(entry.run).get("takes_request"), f"{script}: run() needs the package's @rawhttp"
     entry.init()
     app = Flask("scoring")
 
