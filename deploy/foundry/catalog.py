@@ -33,13 +33,13 @@ from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput, Phi3flowError, nearest
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import commit, sha256_of
+from phi3flow.core.retirements import SERVERLESS_PHI3_ENDED
 from phi3flow.core.sides import BASE
 
 MODEL = re.compile(r"(?P<name>Phi-(?:3|3\.5|4)-mini-[\w-]*instruct):(?P<version>\d+)")
 SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
 OUTPUT = "phi3-catalog"
 OUTPUT_OF_SERVICE, FIRST_VERSION = "registered_model", "1"
-SERVERLESS_ENDED = "2025-08-30"
 CARD_LINE = (
     "python -P -m deploy.foundry.catalog_card "
     "${{inputs.tuned}} ${{inputs.base}} ${{inputs.validation}} "
@@ -74,8 +74,8 @@ class CatalogTraining:
         self.asset  # noqa: B018 - checks the model
         if not self.model.startswith("Phi-4"):
             say(
-                f"{self.model}: its serverless endpoints ended on {SERVERLESS_ENDED}, and the catalog may "
-                "drop it; Phi-4-mini-instruct takes its place"
+                f"{self.model}: its serverless endpoints ended on {SERVERLESS_PHI3_ENDED}, and the catalog "
+                "may drop it; Phi-4-mini-instruct takes its place"
             )
         if self.scheduler not in SCHEDULERS:
             raise BadInput(f"--scheduler: unknown '{self.scheduler}'", nearest(self.scheduler, SCHEDULERS))

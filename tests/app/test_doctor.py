@@ -14,6 +14,7 @@ from phi3flow.app.commands.doctor import (
     Device,
     check_chromium,
     check_device,
+    check_foundry,
     check_keyring,
     check_packages,
     check_ports,
@@ -135,6 +136,7 @@ def test_the_verb_finds_this_environment_sound_and_reports_every_check(tmp_path)
         "python",
         "packages",
         "promptflow",
+        "foundry",
         "torch",
         "bf16",
         "keyring",
@@ -157,3 +159,9 @@ def test_the_end_of_prompt_flow_is_said_with_its_date(day, status, words):
     found = check_prompt_flows_end(day)
     assert (found.status, words in found.sentence) == (status, True)
     assert "development ended on 2026-04-20" in found.sentence
+
+
+def test_what_else_microsoft_replaced_is_said_with_its_date():
+    found = check_foundry()
+    assert found.status == "ok"
+    assert "Foundry (classic)" in found.sentence and "ended on 2025-08-30" in found.sentence

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from phi3flow.core.console import Outcome
+from phi3flow.core.retirements import (
+    PROMPT_FLOW_DEVELOPMENT_ENDED,
+    PROMPT_FLOW_READ_ONLY,
+    SERVERLESS_PHI3_ENDED,
+)
 from phi3flow.core.service_stack import holder_of, is_free
 from phi3flow.core.settings import CONFIG_FILE, Settings, config_file
 
@@ -24,7 +29,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 CHECKOUT = Path(__file__).parents[3]
 IS_CHECKOUT = (CHECKOUT / "Makefile").exists()
 DISK_GB, MEMORY_GB = 5.0, 4.0
-ENDED, READ_ONLY, SOON_DAYS = date(2026, 4, 20), date(2027, 4, 20), 90
+SOON_DAYS = 90
 WHY = {
     "azure-ai-ml": "1.33 dropped a module that promptflow-azure imports",
     "promptflow": "below 1.18.2 a flow can run code it should not",
@@ -84,6 +89,7 @@ def examine(settings: Settings) -> list[Check]:
         check_packages(requirements, installed),
         check_siblings(installed),
         check_prompt_flows_end(datetime.now(UTC).date()),
+        check_foundry(),
         *(check_device(device) if device else []),
         *check_ports(settings),
         check_keyring(bool(settings.encryption_key), has_keyring()),
@@ -162,12 +168,19 @@ def check_siblings(installed: Mapping[str, str], *, checkout: bool = IS_CHECKOUT
 
 def check_prompt_flows_end(today: date) -> Check:
     """Microsoft's dates. Flows on this machine need no service and go on after them."""
-    days = (READ_ONLY - today).days
-    ended = f"Prompt flow's development ended on {ENDED}"
+    days = (PROMPT_FLOW_READ_ONLY - today).days
+    ended = f"Prompt flow's development ended on {PROMPT_FLOW_DEVELOPMENT_ENDED}"
     if days > 0:
-        sentence = f"{ended}; in Azure it is read-only from {READ_ONLY}, in {days} days"
+        sentence = f"{ended}; in Azure it is read-only from {PROMPT_FLOW_READ_ONLY}, in {days} days"
         return Check("cloud", OK if days > SOON_DAYS else WARN, sentence)
-    return Check("cloud", WARN, f"{ended}; in Azure it is read-only since {READ_ONLY}: flows run here alone")
+    sentence = f"{ended}; in Azure it is read-only since {PROMPT_FLOW_READ_ONLY}: flows run here alone"
+    return Check("cloud", WARN, sentence)
+
+
+def check_foundry() -> Check:
+    """What else Microsoft has replaced; nothing of it has to be repaired here."""
+    classic = "hubs and Prompt flow belong to Foundry (classic)"
+    return Check("foundry", OK, f"{classic}; Phi-3's serverless endpoints ended on {SERVERLESS_PHI3_ENDED}")
 
 
 def check_device(device: Device) -> list[Check]:
