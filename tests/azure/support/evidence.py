@@ -1,10 +1,11 @@
-"""The evidence for each call, written into docs/azure.md and tests/azure/README.md: `make evidence`.
+"""The evidence for each call, written into docs/azure.md and the READMEs of tests/azure: `make evidence`.
 
 A call is a route of the emulator. A recording is worth more than a specification's example, and that more
 than a page of documentation.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import NamedTuple
 from azure_emulator.front.route_table import ROUTES
 from azure_emulator.front.routing import Plane, Route, Router
 from azure_emulator.front.wire import Request
-from recorded_calls import DOCUMENTED, Call, Recording, known_deviations, load
+from recorded_calls import DOCUMENTED, FOLDER, Call, Recording, known_deviations, load
 
 ROOT = Path(__file__).parents[3]
 DOCS, README = ROOT / "docs" / "azure.md", ROOT / "tests" / "azure" / "README.md"
+FACTS = FOLDER / "README.md"
+TEST = re.compile(r"Test\w*?(test_\w+)$")  # a recording's file is named after its module, class and test
 START, END = "<!-- made by make evidence -->", "<!-- end -->"
 REFUSAL = "recorded refusal"
 RANK = ("recording", "specification", REFUSAL, "documentation", "none")
@@ -133,6 +136,42 @@ def unproven() -> str:
     return "\n".join(lines)
 
 
+def compared() -> str:
+    """How much is compared: a row for each file of facts, after the sums of recordings and examples."""
+    sums = [_sum_of(kind, [one for one in load() if one.kind == kind]) for kind in RANK[:2]]
+    rows = [
+        f"| {one.name} | {_source(one)} | {len(one.calls)} | {_facts(one)} | {_deviations(one)} |"
+        for one in load()
+    ]
+    head = ["| facts | read in | calls | compared | deviations |", "|---|---|---|---|---|"]
+    return "\n".join([*sums, "", *head, *rows])
+
+
+def _sum_of(kind: str, found: list[Recording]) -> str:
+    calls, facts, deviations = (
+        sum(map(count, found)) for count in (lambda one: len(one.calls), _facts, _deviations)
+    )
+    return (
+        f"- {kind}: {len(found)} files, {calls} calls; {facts} statuses, names, values and headers compared; "
+        f"deviations: {deviations}"
+    )
+
+
+def _facts(recording: Recording) -> int:
+    return sum(call.facts for call in recording.calls)
+
+
+def _deviations(recording: Recording) -> int:
+    known = known_deviations()
+    return sum(len(known.get(f"{recording.name}/{call.name}", {})) for call in recording.calls)
+
+
+def _source(recording: Recording) -> str:
+    """The recorded test, or the example's place in its folder."""
+    test = TEST.search(Path(recording.path).stem)
+    return test[1] if test else recording.path.partition("/examples/")[2].removesuffix(".json")
+
+
 def with_block(text: str, block: str) -> str:
     """The text with what lies between the two marks replaced."""
     head, _, rest = text.partition(START)
@@ -144,6 +183,7 @@ def made() -> Iterable[tuple[Path, str]]:
     """Each page with its block as it should be."""
     yield DOCS, with_block(DOCS.read_text(encoding="utf-8"), table())
     yield README, with_block(README.read_text(encoding="utf-8"), unproven())
+    yield FACTS, with_block(FACTS.read_text(encoding="utf-8"), compared())
 
 
 if __name__ == "__main__":

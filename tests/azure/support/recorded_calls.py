@@ -41,6 +41,13 @@ class Call:
     note: str = ""
 
     @property
+    def facts(self) -> int:
+        """How much of the answer is compared: the status, and each name, value and header."""
+        names = sum(map(len, (self.properties or {}).values()))
+        values = len(self.values) + sum(map(len, self.rows)) + (self.additional is not None)
+        return 1 + names + values + len(self.headers) + bool(self.error_code)
+
+    @property
     def polls(self) -> bool:
         return self.path == "{operation}"
 

@@ -42,11 +42,20 @@ JOB = {
         "computeId": "{workspace}/computes/cluster",
     }
 }
+WORKSPACES = "{group_id}/providers/Microsoft.MachineLearningServices/workspaces"
+FOUNDRY = {
+    "location": REGION,
+    "identity": {"type": "SystemAssigned"},
+    "properties": {"storageAccount": "{storage}"},
+}
 TINY = "azureml://datastores/workspaceblobstore/paths/tiny/model.bin"
 GIVEN: dict[str, tuple[str, Any]] = {
     "environment image": ("{workspace}/environments/image/versions/1", {"properties": {"image": "python"}}),
     "code scoring": ("{workspace}/codes/scoring/versions/1", {"properties": {"codeUri": "{blobs}/scoring"}}),
-    "model tiny": ("{workspace}/models/tiny/versions/1", {"properties": {"modelUri": TINY}}),
+    "model tiny": (
+        "{workspace}/models/tiny/versions/1",
+        {"properties": {"modelUri": TINY, "modelType": "custom_model"}},
+    ),
     "cluster": (
         "{workspace}/computes/cluster",
         {"location": REGION, "properties": {"computeType": "AmlCompute", "properties": CLUSTER}},
@@ -55,10 +64,23 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "deployment blue": ("{workspace}/onlineEndpoints/recorded-plain/deployments/blue", DEPLOYMENT),
     "job running": ("{workspace}/jobs/running", JOB),
     "workspace short-lived": (
-        "{group_id}/providers/Microsoft.MachineLearningServices/workspaces/short-lived",
+        f"{WORKSPACES}/short-lived",
         {"location": REGION, "properties": {"storageAccount": "{storage}"}},
     ),
     "deleted vault gone": ("{group_id}/providers/Microsoft.KeyVault/vaults/gone", {"location": REGION}),
+    "data rows": (
+        "{workspace}/data/rows/versions/1",
+        {"properties": {"dataType": "uri_file", "dataUri": TINY}},
+    ),
+    "connection recorded": (
+        "{workspace}/connections/recorded",
+        {"properties": {"authType": "ApiKey", "category": "CustomKeys", "target": "t", "credentials": {}}},
+    ),
+    "hub recorded-hub": (f"{WORKSPACES}/recorded-hub", {**FOUNDRY, "kind": "hub"}),
+    "project recorded-project": (
+        f"{WORKSPACES}/recorded-project",
+        {**FOUNDRY, "kind": "project", "properties": {"hubResourceId": f"{WORKSPACES}/recorded-hub"}},
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from azure_emulator.front.routing import Handler, Plane, Route
 from azure_emulator.front.wire import Document, Reply, Request, not_found
 
 POLL_MILLISECONDS = "50"  # a Retry-After of 0 makes the SDK sleep 30 s
+RESULT = "&type=location"
 LOCATION = f"/subscriptions/{SUBSCRIPTION}/providers/{{provider}}/locations/{{location}}"
 DEPLOYMENT = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Resources/deployments"
 
@@ -134,7 +135,8 @@ class Operations:
         """
         place = LOCATION.format(provider=service.provider, location=location or "global")
         called = f"{service.prefix}:{marker}:{name}" if service.prefix else name
-        result = _address(f"{place}/{service.result}/{called}") if service.result else ""
+        asks = RESULT if service.result == service.status else ""
+        result = _address(f"{place}/{service.result}/{called}") + asks if service.result else ""
         headers = {
             "Azure-AsyncOperation": _address(f"{place}/{service.status}/{called}"),
             "Location": _address(made) if made and service.made_at else result,
@@ -144,14 +146,17 @@ class Operations:
         return {header: value for header, value in headers.items() if value}
 
     def status(self, request: Request, service: Service) -> Reply:
+        if f"&type={request.query.get('type')}" == RESULT:
+            return self.result(request)
         record = self._record(request)
         headers = {"x-ms-retry-after-ms": POLL_MILLISECONDS} if record["status"] == "InProgress" else {}
         return Reply(200, service.answer(request["operation"], request.path, record), headers)
 
     def deployment_status(self, request: Request) -> Reply:
-        """ARM's deployments say nothing but the status, and why they failed."""
+        """ARM's deployments say nothing but the status, in a word of their own, and why they failed."""
         record = self._record(request)
-        told = {"status": record["status"], **({"error": record["error"]} if "error" in record else {})}
+        status = "Running" if record["status"] == "InProgress" else record["status"]
+        told = {"status": status, **({"error": record["error"]} if "error" in record else {})}
         return Reply(200, told, {"x-ms-retry-after-ms": POLL_MILLISECONDS})
 
     def result(self, request: Request) -> Reply:
@@ -193,7 +198,7 @@ ROUTES = [
             lambda c, r: c.operations.result(r),
         )
         for one in STATUSES
-        if one.result
+        if one.result not in {"", one.status}
     ),
     Route(
         "GET",

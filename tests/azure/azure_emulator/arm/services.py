@@ -17,7 +17,8 @@ NEVER = "0001-01-01T00:00:00+00:00"
 class Service:
     """`result` is empty where a deletion names no Location; with `made_at`, a PUT names its resource there.
 
-    `prefix` opens the operation's name, before the workspace's id.
+    `prefix` opens the operation's name, before the workspace's id. Where `result` is `status` again,
+    `type=location` in the query asks for the result.
     """
 
     provider: str
@@ -43,7 +44,7 @@ class Service:
 
 
 COMPUTE = Service(ML, "computeOperationsStatus")
-WORKSPACES = Service(ML, "workspaceOperationsStatus", "workspaceOperationResults")
+WORKSPACES = Service(ML, "workspaceOperationsStatus", "workspaceOperationsStatus")
 _FRONT = {
     "status": "mfeOperationsStatus",
     "result": "mfeOperationResults",

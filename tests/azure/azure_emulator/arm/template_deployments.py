@@ -93,21 +93,26 @@ def _make_workspace(cloud: Cloud, group: str, values: dict[str, Any]) -> list[st
 
 
 def operations(cloud: Cloud, request: Request) -> Reply:
-    """One for each resource that the deployment made; the SDK prints them."""
+    """One for each resource that the deployment made, the workspace last; the SDK prints them."""
     deployment = cloud.store.require(arm.at(request, request.path.removesuffix("/operations")).path)
-    return Reply(200, {"value": [_operation(deployment, made) for made in deployment["properties"]["made"]]})
+    properties = deployment["properties"]
+    made = properties["made"]
+    last = "Running" if properties["provisioningState"] == "Accepted" else properties["provisioningState"]
+    states = [*["Succeeded"] * (len(made) - 1), last]
+    told = [_operation(deployment, one, state) for one, state in zip(made, states[: len(made)], strict=True)]
+    return Reply(200, {"value": told})
 
 
-def _operation(deployment: Document, resource_id: str) -> Document:
+def _operation(deployment: Document, resource_id: str, state: str) -> Document:
     kind = kind_of(resource_id)
     name = resource_id.rsplit("/", 1)[1]
-    state = deployment["properties"]["provisioningState"]
     properties = {
         "provisioningOperation": "Create",
-        "provisioningState": "Running" if state == "Accepted" else state,
+        "provisioningState": state,
         "timestamp": deployment["properties"]["timestamp"],
         "duration": "PT1S",
-        "statusCode": "OK",
+        "trackingId": str(uuid.uuid5(uuid.NAMESPACE_URL, resource_id)),
+        "statusCode": {"Running": "Accepted", "Succeeded": "OK"}.get(state, "Conflict"),
         "targetResource": {"id": resource_id, "resourceType": kind, "resourceName": name},
     }
     return {"id": f"{deployment['id']}/operations/{name}", "operationId": name, "properties": properties}

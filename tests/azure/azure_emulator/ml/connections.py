@@ -80,9 +80,10 @@ EVERY = {
     "isDefault": True,
     "metadata": {},
 }
+NEWER = ("peRequirement", "peStatus", "error", "isDefault")
 
 
-def _shape(connection: Document, _: str) -> None:
+def _shape(connection: Document, version: str) -> None:
     told(connection, *BY_USER)
     fill(connection, {"tags": None, "location": None})
     properties = connection["properties"]
@@ -90,6 +91,8 @@ def _shape(connection: Document, _: str) -> None:
     fill(properties, {**EVERY, "createdByWorkspaceArmId": arm.workspace_of(connection["id"])})
     if properties["category"] == "AzureOpenAI":
         fill(properties["metadata"], {"DeploymentApiVersion": "2023-10-01-preview"})
+    for name in NEWER if version < "2024" else ():
+        del properties[name]
 
 
 SHAPES = {KIND: _shape}

@@ -58,11 +58,23 @@ def _with_the_hubs_parts(cloud: Cloud, body: Document) -> Document:
     return {**body, "properties": {**properties, **shared}}
 
 
+def _projects(cloud: Cloud, hub_id: str) -> list[Document]:
+    found = cloud.store.below("", kind=KIND)
+    return [one for one in found if str(one["properties"].get("hubResourceId")).lower() == hub_id.lower()]
+
+
+def get(cloud: Cloud, request: Request) -> Reply:
+    """A hub names its projects."""
+    workspace = cloud.store.require(request.path)
+    if projects := _projects(cloud, request.path):
+        workspace["properties"]["associatedWorkspaces"] = [one["id"] for one in projects]
+    return Reply(200, workspace)
+
+
 def delete(cloud: Cloud, request: Request) -> Reply:
     """A hub goes after its projects."""
-    for other in cloud.store.below("", kind=KIND):
-        if str(other["properties"].get("hubResourceId")).lower() == request.path.lower():
-            raise azure_error(409, "Conflict", f"The hub still has the project {other['name']}.")
+    for project in _projects(cloud, request.path):
+        raise azure_error(409, "Conflict", f"The hub still has the project {project['name']}.")
     reply = arm.deletion(WORKSPACES)(cloud, request)
     if request.query.get("forceToPurge", "").lower() == "true":
         cloud.store.remove(DELETED, request.path.lower())
@@ -90,7 +102,7 @@ def patch(cloud: Cloud, request: Request) -> Reply:
     workspace["properties"] |= {**(body.get("properties") or {}), "provisioningState": "Updating"}
     cloud.store.put(workspace)
     operation = cloud.operations.begin(Ending(request.path))
-    return arm.begun(cloud, request, operation, created=False, service=WORKSPACES)
+    return arm.accepted(cloud, operation, WORKSPACES, workspace)
 
 
 def list_all(cloud: Cloud, request: Request) -> Reply:
@@ -102,7 +114,13 @@ def list_keys(cloud: Cloud, request: Request) -> Reply:
     workspace = cloud.store.require(arm.workspace_id(request))
     account = workspace["properties"]["storageAccount"]
     key = account_key(cloud, account.rsplit("/", 1)[1])
-    return Reply(200, {"userStorageKey": key, "userStorageResourceId": account})
+    registry = {"location": workspace["location"], "username": None, "passwords": []}  # it has no admin user
+    other = {
+        "appInsightsInstrumentationKey": None,
+        "containerRegistryCredentials": registry,
+        "notebookAccessKeys": {"primaryAccessKey": None, "secondaryAccessKey": None},
+    }
+    return Reply(200, {"userStorageKey": key, "userStorageResourceId": account, **other})
 
 
 def discovery(cloud: Cloud, request: Request) -> Reply:
@@ -129,10 +147,19 @@ EVERY = {
     "sdkTelemetryAppInsightsKey": tokens.TENANT,
     "systemDatastoresAuthMode": "identity",
 }
+NEWER = ("allowRoleAssignmentOnRG", "systemDatastoresAuthMode", "enableServiceSideCMKEncryption")
+UNUSED = dict.fromkeys(("resourceId", "authType", "endpoint", "failureReason")) | {
+    "provisioningState": "NotStarted"
+}
+OF_FOUNDRY = {
+    "enableDataIsolation": True,
+    "azureOpenAI": {**UNUSED, "location": None, "proxyResourceId": None, "deployedModels": []},
+    "azureCognitiveSearch": UNUSED,
+    "azureAIContentSafety": UNUSED,
+}
 
 
-def _shape(workspace: Document, _: str) -> None:
-    """A hub or a project has more that no recording was read of; it gets what every workspace has."""
+def _shape(workspace: Document, version: str) -> None:
     told(workspace, *BY_USER)
     if (workspace.get("identity") or {}).get("principalId"):
         workspace["identity"]["tenantId"] = tokens.TENANT
@@ -141,16 +168,29 @@ def _shape(workspace: Document, _: str) -> None:
     notebooks = {"resourceId": properties["workspaceId"].replace("-", ""), "fqdn": fqdn}
     notebooks |= {"isPrivateLinkEnabled": False, "notebookPreparationError": None}
     own = {"creationTime": workspace["systemData"]["createdAt"], "friendlyName": workspace["name"]}
+    fill(workspace, {"tags": {}, "etag": None, "sku": {"name": "Basic", "tier": "Basic"}, "kind": "Default"})
+    workspace["kind"] = workspace["kind"].capitalize()
+    _shape_foundry(workspace)
     fill(properties, {**EVERY, **own, "notebookInfo": notebooks})
-    basic = {"sku": {"name": "Basic", "tier": "Basic"}, "kind": "Default"}
-    fill(workspace, {"tags": {}, "etag": None, **basic})
+    for name in NEWER if version < "2024" else ():
+        del properties[name]
+
+
+def _shape_foundry(workspace: Document) -> None:
+    """What a hub and a project have beside what every workspace has."""
+    if workspace["kind"] == "Default":
+        return
+    fill(workspace["properties"], OF_FOUNDRY)
+    if workspace["kind"] == "Hub":
+        group = workspace["id"].partition("/providers/")[0]
+        fill(workspace["properties"], {"workspaceHubConfig": {"defaultWorkspaceResourceGroup": group}})
 
 
 SHAPES = {KIND: _shape}
 ROUTES = [
     managed("GET", f"{GROUP}/providers/{KIND}", list_all),
     managed("GET", f"{SUBSCRIPTION}/providers/{KIND}", list_all),
-    managed("GET", WORKSPACE, arm.get),
+    managed("GET", WORKSPACE, get),
     managed("PUT", WORKSPACE, put),
     managed("PATCH", WORKSPACE, patch),
     managed("DELETE", WORKSPACE, delete),
