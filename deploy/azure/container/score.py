@@ -100,8 +100,8 @@ def model_folder(mount: Path) -> Path:
 def _read(stream: IO[bytes]) -> bytes:
     """The body, or as much of it as the application needs to refuse it as too large."""
     raw = bytearray()
-    while chunk := stream.read(MAX_BODY_BYTES + 1 - len(raw)):
-        raw += chunk
+    while len(raw) <= MAX_BODY_BYTES and (chunk := stream.read(MAX_BODY_BYTES + 1 - len(raw))):
+        raw += chunk  # werkzeug takes a read of nothing for a client that left
     return bytes(raw)
 
 
