@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evaluation.compare import JUDGMENTS, LINES_ASKED, TEST_DATA, read_recorded
+from evaluation.compare import JUDGMENTS, LINES_ASKED, OWN_VALUES, TEST_DATA, read_recorded
 from evaluation.judge.pairwise_summary import Judging
+from evaluation.metrics.own import read_values, require_share
 from evaluation.packs.packs import PackResult
 from evaluation.report.comparison import SCHEMA, Report, compare_rows
 from evaluation.report.render import Training, write_report
 from evaluation.scored_rows import ScoredRow
 from evaluation.statistics.contrasts import MetricContrast
+from evaluation.statistics.scores import KINDS, Kind, Measured
 from evaluation.verdict.gate import Gate
 from evaluation.verdict.preference_decision import decide_preference
 from evaluation.verdict.preference_file import load_judgments
@@ -42,17 +44,21 @@ class Comparison:
     """A finished comparison in a folder: its rows with both answers, and what else was measured."""
 
     folder: Path
+    asked: Path
     rows: list[ScoredRow]
     measured: _Measured
     judgments: Path | None
+    own: Measured
 
     def decided_by(self, gate: Gate) -> Report:
-        """The report under `gate`."""
+        """The report under `gate`. Raises BadInput where an own metric decides that is no share."""
+        require_share(self.own, gate, self.asked)
         seen = self.measured
         report = compare_rows(
             self.rows,
             gate,
             lineage=seen.lineage,
+            measured=[self.own],
             packs=seen.packs,
             judge=self._judged_by(gate),
             in_training=seen.in_training,
@@ -71,7 +77,7 @@ class Comparison:
 
     def write(self, report: Report, out: Path, training: Training | None) -> None:
         """The three forms of the report, and a manifest that names the comparison."""
-        written = write_report(report, self.rows, out, training=training)
+        written = write_report(report, self.rows, out, training=training, columns=self.own.columns)
         source = [Artifact.of("report", self.folder / REPORT)]
         outputs = [Artifact.of("report", path) for path in written]
         write_manifest(out, "report", inputs=source, outputs=outputs, seed=0)
@@ -84,10 +90,12 @@ def finished_comparison(folder: Path) -> Comparison:
         raise BadInput(f"{folder}: no comparison in it", hint=f"phi3flow compare {folder}")
     artifacts = {found["kind"]: found for found in (*manifest["inputs"], *manifest["outputs"])}
     answers = [_found(folder, artifacts, f"{side.name} answers") for side in SIDES]
-    asked = LINES_ASKED if LINES_ASKED in artifacts else TEST_DATA
-    recorded = read_recorded(_found(folder, artifacts, asked), *answers)
+    asked = _found(folder, artifacts, LINES_ASKED if LINES_ASKED in artifacts else TEST_DATA)
+    recorded = read_recorded(asked, *answers)
     judgments = _found(folder, artifacts, JUDGMENTS) if JUDGMENTS in artifacts else None
-    return Comparison(folder, list(recorded.rows), _measured(folder / REPORT), judgments)
+    values = _found(folder, artifacts, OWN_VALUES) if OWN_VALUES in artifacts else None
+    own = read_values(values) if values else Measured({}, {})
+    return Comparison(folder, asked, list(recorded.rows), _measured(folder / REPORT), judgments, own)
 
 
 def _measured(path: Path) -> _Measured:
@@ -95,6 +103,9 @@ def _measured(path: Path) -> _Measured:
     if report.get("schema") != SCHEMA:
         raise BadInput(f"{path}: not a report of this version", hint="compare again")
     kept = {name: report[name] for name in _Measured.__dataclass_fields__ if name in report}
+    kept["metrics"] = {  # reports of 0.1.0 do not say what kind a metric is
+        name: {"kind": KINDS.get(name, Kind.SHARE), **values} for name, values in report["metrics"].items()
+    }
     return validated(_Measured, kept, str(path), hint="compare again: an older version wrote this report")
 
 

@@ -1,5 +1,6 @@
 """The comparison from end to end: answers, statistics, verdict, report."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,14 @@ from evaluation.judge.pairwise import Judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
 from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
 from evaluation.metrics.likelihood import not_measured, reference_likelihoods
+from evaluation.metrics.own import (
+    OwnMetric,
+    lineage_of,
+    require_share,
+    score_answers,
+    try_metrics,
+    write_values,
+)
 from evaluation.metrics.text_metrics import score_texts
 from evaluation.packs.pack_file import PackRow
 from evaluation.packs.packs import PackResult, SaysDeclined, run_packs
@@ -33,6 +42,7 @@ from phi3flow.core.lineage import Artifact, write_manifest
 from phi3flow.core.sides import BASE, SIDES, TUNED
 
 TEST_DATA, LINES_ASKED, JUDGMENTS = "test data", "lines asked", "judgments"
+OWN_METRIC, OWN_VALUES = "own metric", "own metrics"
 _Graders = tuple[Judge | None, Project | None]
 
 
@@ -41,8 +51,9 @@ class Options:
     """How answers are compared. None or empty switches a part off.
 
     `judge` is the connection of a judge, `text_metrics` the package that computes ROUGE, BLEU and the like,
-    `foundry_project` the project that grades content safety. `packs` are asked of both models, unless their
-    answers are recorded. `rows` is the number of lines of the test file that are asked, at equal distances.
+    `foundry_project` the project that grades content safety. `own` are the user's own metrics. `packs` are
+    asked of both models, unless their answers are recorded. `rows` is the number of lines of the test file
+    that are asked, at equal distances.
     """
 
     gate: Gate
@@ -53,6 +64,7 @@ class Options:
     foundry_project: str = ""
     packs: Mapping[str, Sequence[PackRow]] = field(default_factory=dict)
     rows: int | None = None
+    own: Sequence[OwnMetric] = ()
 
 
 def compare(
@@ -80,6 +92,7 @@ def compare(
     graders = _graders(options, out)
     subset = subset_of(data, out, options.rows)
     chats = chats_in(subset.path)
+    try_metrics(options.own, chats, subset.path, out, options.gate)
     endpoints = {BASE.name: ready(base, flow), TUNED.name: ready(tuned, flow)}
     system = endpoints[TUNED.name].system_prompt() or shared_system_prompt(chat.messages for chat in chats)
     asking = measure(chats, endpoints, most=options.workers)
@@ -87,6 +100,10 @@ def compare(
     what = f"comparing {base} and {tuned}"
     say_forecast(what, len(chats), asking, others=others, margin=options.gate.margin)
     rows = run_compare(subset.path, asking, out, runner=runner)
+    answers = answer_files(out, runner)
+    repair = _kept_answers(subset.path, answers, options.own, out)
+    own = score_answers(options.own, rows, subset.path, out, again=repair)
+    require_share(own, options.gate, subset.path)
     lineage: dict[str, Any] = {
         "test data": test.sha256,
         **subset.lineage,
@@ -107,6 +124,7 @@ def compare(
         graders,
         inputs=[test, *(models or {}).values(), *([flow.source] if flow else [])],
         lineage=lineage,
+        own=own,
         packs=run_packs(
             options.packs, *prompted, workers=len(SIDES) * options.workers, judge=_declining(graders)
         ),
@@ -116,9 +134,17 @@ def compare(
         notes=notes,
         answers=[
             *([] if subset.path == data else [Artifact.of(LINES_ASKED, subset.path)]),
-            *(Artifact.of(f"{name} answers", path) for name, path in answer_files(out, runner).items()),
+            *(Artifact.of(f"{name} answers", path) for name, path in answers.items()),
         ],
     )
+
+
+def _kept_answers(data: Path, answers: Mapping[str, Path], own: Sequence[OwnMetric], out: Path) -> str:
+    """To paste: what compares the answers that are there, without asking the models again."""
+    words = ["phi3flow", "compare-answers", "--data", data]
+    words += [word for side in SIDES for word in (f"--{side.name}", answers[side.name])]
+    words += [word for one in own for word in ("--metric", one)]
+    return shlex.join(map(str, [*words, "--out", out / "again"]))
 
 
 def compare_recorded(
@@ -140,6 +166,8 @@ def compare_recorded(
     graders = _graders(options, out)
     recorded = read_recorded(data, base, tuned)
     require_as_prepared(data)
+    own = score_answers(options.own, recorded.rows, data, out)
+    require_share(own, options.gate, data)
     lineage = {artifact.kind: artifact.sha256 for artifact in inputs} | dict(origin or {})
     return _conclude(
         recorded.rows,
@@ -148,6 +176,7 @@ def compare_recorded(
         graders,
         inputs=inputs,
         lineage=lineage,
+        own=own,
         packs={},
         measured=[not_measured("the answers are recorded, so no model is asked")],
         in_training=rows_in_training(chats_in(data), data),
@@ -207,6 +236,7 @@ def _conclude(
     *,
     inputs: Sequence[Artifact],
     lineage: dict[str, Any],
+    own: Measured,
     packs: dict[str, PackResult],
     measured: list[Measured],
     training: Training | None = None,
@@ -222,18 +252,22 @@ def _conclude(
         texts = score_texts(rows, options.text_metrics, out)
         measured.append(texts)
         lineage["text metrics"] = {"package": texts.package}
+    measured.append(own)
     report = compare_rows(
         rows,
         options.gate,
-        lineage=lineage,
+        lineage=lineage | lineage_of(options.own),
         measured=measured,
         packs=packs,
         judge=judging,
         in_training=in_training,
         notes=notes,
     )
-    written = write_report(report, rows, out, training=training)
+    written = write_report(report, rows, out, training=training, columns=own.columns)
     outputs = [*(Artifact.of("report", path) for path in written), *answers]
+    if own.columns:
+        outputs.append(Artifact.of(OWN_VALUES, write_values(out / "own-metrics.jsonl", own)))
+    inputs = [*inputs, *(Artifact.of(OWN_METRIC, one.file) for one in options.own)]
     if judging:
         outputs.append(Artifact.of(JUDGMENTS, out / "judgments.jsonl"))
     write_manifest(out, "report", inputs=inputs, outputs=outputs, seed=0)

@@ -19,6 +19,7 @@ from evaluation.asking.forecast import say_forecast
 from evaluation.asking.measuring import Asking, ServedFlow, measure, ready
 from evaluation.asking.promptflow_run import JUDGE, Columns, errors_of, give_judge, outputs_of, run_flows
 from evaluation.metrics.grader import openai_base_url
+from evaluation.metrics.own import OwnMetric, try_metrics, with_own
 from evaluation.scored_rows import (
     Evaluation,
     GradedRow,
@@ -110,15 +111,17 @@ def run_evaluate(
     runner: str = PROMPT_FLOW,
     judge: str | None = None,
     flow: ServedFlow | None = None,
+    own: Sequence[OwnMetric] = (),
 ) -> Evaluation:
     """Ask one connection's endpoint every question of `data` through the chat flow, then grade the answers.
 
     `judge` is the connection of a model that also grades them, in the grade flow's judge node; the direct
-    runner has none. `flow` stands before the endpoint, with the direct
-    runner. Raises what `ready` and `run_compare` raise, and BadInput for a judge whose contract is
-    not openai.
+    runner has none. `flow` stands before the endpoint, with the direct runner; `own` are the user's own
+    metrics. Raises what `ready`, `run_compare` and `try_metrics` raise, and BadInput for a judge whose
+    contract is not openai.
     """
     chats = chats_in(data)
+    try_metrics(own, chats, data, out)
     asking = measure(chats, {TUNED.connection: ready(connection, flow)}, most=workers)
     judges = {JUDGE: ready(judge)} if judge else {}
     for endpoint in judges.values():
@@ -132,7 +135,7 @@ def run_evaluate(
             chats, asked, streamed_answer, folder, data=data, workers=workers, max_tokens=limit
         )
         say_failures(connection, found["answers"])
-        return _graded_here(chats, found["answers"], limit)
+        return with_own(_graded_here(chats, found["answers"], limit), own, chats, data, out)
     columns: Columns = {
         "chat": QUESTION | {"max_tokens": asking.max_tokens},
         "grade": REFERENCE | {"question": "${data.question}", "answer": "${run.outputs.answer}"},
@@ -142,7 +145,8 @@ def run_evaluate(
     said = {i: {"text": line["answer"]} for i, line in outputs_of(folder, "chat").items()}
     records = _records(folder, "chat", said, chats)
     say_failures(connection, records)
-    return _graded_by_flow(chats, records, folder, asking.max_tokens)
+    graded = _graded_by_flow(chats, records, folder, asking.max_tokens)
+    return with_own(graded, own, chats, data, out)
 
 
 def _graded_here(chats: "Sequence[Chat]", records: Sequence[Record], max_tokens: int) -> Evaluation:

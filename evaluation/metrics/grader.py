@@ -1,16 +1,17 @@
-"""Answers graded by Microsoft's evaluation packages, in a child process with a deadline.
+"""Answers graded in a child process with a deadline: by Microsoft's evaluation packages or the user's code.
 
 The packages import Prompt flow, which fixes its home on import, and they retry for minutes without a
-deadline.
+deadline. The user's code may do anything.
 """
 
 import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,26 +71,53 @@ def run_grader(
     `request` is described in `grader_child`; it goes to the child on standard input, because it may hold a
     key. The files stay in a new folder below `folder`. Raises Phi3flowError if the package fails as a whole.
     """
+    package = request["package"]
+    done = grade_answers(folder, _answers(pairs, fields), request, seconds=seconds)
+    if done.code is None:
+        say(f"{package} did not return all grades within {START_SECONDS + seconds:.0f} s")
+    elif done.code:
+        raise Phi3flowError(f"{package} failed: {last_line(done.log)}", hint=f"its log is {done.log}")
+    return read_grades(done.grades, request["metrics"], lines)
+
+
+class Graded(NamedTuple):
+    """The files of a grader child that ended, and its exit code; None where the deadline ended it."""
+
+    answers: Path
+    grades: Path
+    log: Path
+    code: int | None
+
+
+def grade_answers(
+    folder: Path,
+    answers: Iterable[Mapping[str, Any]],
+    request: Mapping[str, Any],
+    *,
+    seconds: float = math.inf,
+    grades: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> Graded:
+    """Have `answers` graded in a new folder below `folder`, within `seconds` from the child's start.
+
+    The child writes `grades` lines for each answer.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder))
     asked, graded, log = (work / name for name in ("answers.jsonl", "grades.jsonl", "log.txt"))
-    write_jsonl(asked, _answers(pairs, fields))
-    package = request["package"]
-    with Progress("answers graded", _count_lines(asked)) as progress:
-        try:
-            code = run_child(
-                module_command("evaluation.metrics.grader_child", work),
-                log,
-                request=request,
-                seconds=START_SECONDS + seconds,
-                report=lambda: progress.reach(max(0, _count_lines(graded) - 1)),
-            )
-        except TimeoutError:
-            say(f"{package} did not return all grades within {START_SECONDS + seconds:.0f} s")
-        else:
-            if code:
-                raise Phi3flowError(f"{package} failed: {last_line(log)}", hint=f"its log is {log}")
-    return read_grades(graded, request["metrics"], lines)
+    write_jsonl(asked, answers)
+    command = module_command("evaluation.metrics.grader_child", work)
+    code = None
+    with Progress("answers graded", grades * _count_lines(asked)) as progress, suppress(TimeoutError):
+        code = run_child(
+            command,
+            log,
+            request=request,
+            seconds=START_SECONDS + seconds,
+            report=lambda: progress.reach(max(0, _count_lines(graded) - 1)),
+            environment=environment,
+        )
+    return Graded(asked, graded, log, code)
 
 
 def _answers(pairs: Iterable[AnsweredPair], fields: Fields) -> Iterator[dict[str, Any]]:

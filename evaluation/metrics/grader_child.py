@@ -1,11 +1,12 @@
-"""Grades answers with one of Microsoft's evaluation packages; `evaluation.metrics.grader` runs it.
+"""Grades answers with Microsoft's evaluation packages or the user's functions; run by `grader`.
 
     python -P -m evaluation.metrics.grader_child FOLDER < request.json
 
-The request has `package`, `kind` (a key of `METRICS`), `metrics` and `workers`; kind `judge` also needs
-`model_config`, kind `safety` a Foundry `project`. Answers come from `FOLDER/answers.jsonl`. The first line of
-`FOLDER/grades.jsonl` names the package and the metrics that are not available; then comes a line for each
-answer, as soon as it is graded. A grade that fails, or that is not a finite number, is null.
+The request has `kind`: a key of `METRICS`, with `package`, `metrics` and `workers`, for `judge` also
+`model_config`, for `safety` a Foundry `project`; or `own`, which `own_functions` describes. Answers come from
+`FOLDER/answers.jsonl`. The first line of `FOLDER/grades.jsonl` names the package and the metrics that are not
+available; then comes a line for each answer, as soon as it is graded. A grade that fails, or that is not a
+finite number, is null.
 """
 
 import functools
@@ -13,13 +14,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from custom_connections.promptflow_home import QUIET
 from evaluation.in_flight import in_flight
+from evaluation.metrics.own_functions import OWN, own_grades
 from phi3flow.core.files import write_text
 from phi3flow.core.jsonl import to_line
 
@@ -65,20 +67,22 @@ NEED_NLTK_DATA = ("bleu", "gleu", "meteor")  # the package checks for all of the
 
 def main(folder: Path) -> None:
     request = json.load(sys.stdin)
+    grade = own_grades if request["kind"] == OWN else package_grades
+    with (folder / "grades.jsonl").open("wb") as grades:
+        for row in grade(request, folder):
+            grades.write(to_line(row))
+            grades.flush()
+
+
+def package_grades(request: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+    """The head, then the grades of each answer in `folder`, in any order."""
     enter_home(folder / "home")
     unavailable = _without_nltk_data(request) if request["kind"] == "text" else {}
     graders = _graders(request, [name for name in request["metrics"] if name not in unavailable])
-    package = f"{request['package']} {version(request['package'])}"
-    with (
-        (folder / "answers.jsonl").open(encoding="utf-8") as answers,
-        (folder / "grades.jsonl").open("wb") as grades,
-    ):
-        grades.write(to_line({"package": package, "unavailable": unavailable}))
-        for row in in_flight(
-            functools.partial(_grade, graders), map(json.loads, answers), request["workers"]
-        ):
-            grades.write(to_line(row))
-            grades.flush()
+    yield {"package": f"{request['package']} {version(request['package'])}", "unavailable": unavailable}
+    with (folder / "answers.jsonl").open(encoding="utf-8") as answers:
+        grade = functools.partial(_grade, graders)
+        yield from in_flight(grade, map(json.loads, answers), request["workers"])
 
 
 def enter_home(home: Path) -> None:

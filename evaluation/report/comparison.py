@@ -96,7 +96,7 @@ def compare_rows(
     gate = settled(gate, rows)
     scores = score_rows(rows)
     for one in measured:
-        scores.metrics.update(one.columns)
+        scores.add(one)
     counted = scores.where(scores.counted)
     clusters = clusters_of(counted)
     cluster_count = None if clusters is None else int(clusters.max()) + 1

@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 
 from evaluation.answer_metrics import score_answer
 from evaluation.scored_rows import ScoredRow
+from evaluation.statistics.scores import Column
 
 SHOWN_WORDS = 200  # matching is quadratic in the number of words
 SHOWN_ROWS = 40  # of each group
@@ -31,12 +32,13 @@ class Group(NamedTuple):
     pages: list[list[int]]
 
 
-def groups_of(rows: Sequence[ScoredRow], metric: str) -> list[Group]:
+def groups_of(rows: Sequence[ScoredRow], metric: str, measured: Column | None = None) -> list[Group]:
     """Every row that counts is in one of four groups: tuned helped, tuned cost, both wrong, both right.
 
     The largest changes of `metric` (then of token F1) come first; of unchanged rows, some of the whole file.
+    `measured` has the metric of all rows if it is none of `score_answer`.
     """
-    changes = {i: change for i, row in enumerate(rows) if (change := _change(row, metric)) is not None}
+    changes = {i: change for i, row in enumerate(rows) if (change := _change(row, metric, measured))}
     cost = sorted((i for i in changes if changes[i].primary < 0), key=changes.__getitem__)
     helped = sorted((i for i in changes if changes[i].primary > 0), key=changes.__getitem__, reverse=True)
     same = [i for i in changes if not changes[i].primary]
@@ -58,11 +60,13 @@ class _Change(NamedTuple):
     tuned: float
 
 
-def _change(row: ScoredRow, metric: str) -> _Change | None:
+def _change(row: ScoredRow, metric: str, measured: Column | None) -> _Change | None:
     """None for rows that do not count."""
     if row.base is None or row.tuned is None or row.declining:
         return None
     base, tuned = (score_answer(answer.text, row.reference) for answer in (row.base, row.tuned))
+    if measured:
+        base[metric], tuned[metric] = (float(side[row.line - 1]) for side in measured)
     return _Change(tuned[metric] - base[metric], tuned["token_f1"] - base["token_f1"], tuned[metric])
 
 

@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from evaluation.report.comparison import Report
 from evaluation.report.examples import groups_of, word_diff
 from evaluation.report.tables import (
-    LABELS,
     grade_cells,
     headline,
     interval_cell,
+    label,
     metric_cells,
     pack_cells,
     tables,
@@ -28,6 +28,7 @@ from evaluation.report.tables import (
 from evaluation.scored_rows import ScoredRow
 from evaluation.statistics import formats
 from evaluation.statistics.intervals import Interval
+from evaluation.statistics.scores import Column
 from phi3flow.core.console import table
 from phi3flow.core.files import write_json, write_text
 
@@ -80,10 +81,18 @@ def difference_axis(interval: Interval, margin: float) -> Axis:
 
 
 def write_report(
-    report: Report, rows: Sequence[ScoredRow], folder: Path, *, training: Training | None = None
+    report: Report,
+    rows: Sequence[ScoredRow],
+    folder: Path,
+    *,
+    training: Training | None = None,
+    columns: Mapping[str, Column] | None = None,
 ) -> list[Path]:
-    """Write the report in three formats, and return the files; `training` goes into the page."""
-    page = render_html(report, rows, training=training)
+    """Write the report in three formats, and return the files; `training` goes into the page.
+
+    `columns` are the metrics that something outside measured, one of which may decide.
+    """
+    page = render_html(report, rows, training=training, columns=columns)
     files = [folder / name for name in ("report.json", "report.html", "report.md")]
     write_json(files[0], report.as_dict())
     write_text(files[1], page)
@@ -91,18 +100,23 @@ def write_report(
     return files
 
 
-def render_html(report: Report, rows: Sequence[ScoredRow], *, training: Training | None = None) -> str:
+def render_html(
+    report: Report,
+    rows: Sequence[ScoredRow],
+    *,
+    training: Training | None = None,
+    columns: Mapping[str, Column] | None = None,
+) -> str:
     """The page as text."""
     environment = _environment(escape_html=True)
-    cells = (metric_cells, pack_cells, grade_cells, interval_cell, word_diff, difference_axis)
+    cells = (label, metric_cells, pack_cells, grade_cells, interval_cell, word_diff, difference_axis)
     environment.globals |= {function.__name__: function for function in cells}
     return environment.get_template("report.html.jinja").render(
         report=report,
         headline=headline(report),
-        labels=LABELS,
         share_axis=Axis(0.0, 1.0),
         rows=rows,
-        groups=groups_of(rows, report.gate.answer_metric),
+        groups=groups_of(rows, report.gate.answer_metric, (columns or {}).get(report.gate.answer_metric)),
         tiles=tiles(report),
         failures=[row for row in rows if row.base is None or row.tuned is None],
         unavailable=unavailable(report),

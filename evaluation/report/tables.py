@@ -7,8 +7,9 @@ from typing import NamedTuple
 from evaluation.metrics.likelihood import LOG_LIKELIHOOD
 from evaluation.report.comparison import Report
 from evaluation.statistics import formats
-from evaluation.statistics.contrasts import UNBOUNDED, Contrast
+from evaluation.statistics.contrasts import Contrast, MetricContrast
 from evaluation.statistics.intervals import Interval
+from evaluation.statistics.scores import Kind
 from evaluation.verdict.decision import Decision
 from evaluation.verdict.gate import WIN_RATE
 
@@ -31,6 +32,12 @@ LABELS = {
     "f1_score": "F1 of the evaluation package",
     WIN_RATE: "Win rate by the judge's preferences",
 }
+COUNTS = ("answer_chars", "answer_tokens")
+
+
+def label(metric: str) -> str:
+    """What the reports call a metric; one of the user's own by its name."""
+    return LABELS.get(metric) or f"{metric.replace('_', ' ').strip().capitalize()} (own metric)"
 
 
 class Table(NamedTuple):
@@ -49,11 +56,11 @@ def tiles(report: Report) -> list[tuple[str, str]]:
     if report.gate.primary == WIN_RATE:
         won = None if report.difference is None else 0.5 + report.difference
         lost = None if won is None else 1 - won
-        shown = [("Base wins, ties count half", lost), ("Tuned wins, ties count half", won)]
+        shares = [("Base wins, ties count half", lost), ("Tuned wins, ties count half", won)]
         above = ("Tuned's share above one half, points", formats.points(report.difference))
-        return [*((label, formats.percent(share)) for label, share in shown), above]
-    seen, label = report.metrics[report.gate.primary], LABELS[report.gate.primary]
-    named = label[0].lower() + label[1:] if label == "Exact match" else label
+        return [*((name, formats.percent(share)) for name, share in shares), above]
+    seen, called = report.metrics[report.gate.primary], label(report.gate.primary)
+    named = called[0].lower() + called[1:] if called == "Exact match" else called
     return [
         (f"Base, {named}", formats.percent(seen.base)),
         (f"Tuned, {named}", formats.percent(seen.tuned)),
@@ -64,7 +71,7 @@ def tiles(report: Report) -> list[tuple[str, str]]:
 def tables(report: Report) -> list[Table]:
     """Metrics, then packs and the judge's grades where there are any."""
     columns = ["base", "tuned", "difference", "95 % CI", "rows"]
-    metrics = [[LABELS[name], *metric_cells(name, one)] for name, one in report.metrics.items()]
+    metrics = [[label(name), *metric_cells(name, one)] for name, one in report.metrics.items()]
     if report.declined.n:
         both = [formats.percent(report.declined.base), formats.percent(report.declined.tuned)]
         metrics.append(["Declines unanswerable questions", *both, "", "", str(report.declined.n)])
@@ -79,11 +86,13 @@ def tables(report: Report) -> list[Table]:
     return [found[0], *(one for one in found[1:] if one.rows)]
 
 
-def metric_cells(metric: str, contrast: Contrast) -> list[str]:
+def metric_cells(metric: str, contrast: MetricContrast) -> list[str]:
     """Base, tuned, difference, CI and rows; differences of shares in percentage points."""
-    if metric == LOG_LIKELIHOOD:
-        return _cells(contrast, partial(formats.number, digits=3), partial(formats.signed, digits=3))
-    return grade_cells(contrast) if metric in UNBOUNDED else pack_cells(contrast)
+    if contrast.kind is not Kind.NUMBER:
+        return pack_cells(contrast)
+    if metric in COUNTS:
+        return grade_cells(contrast)
+    return _cells(contrast, partial(formats.number, digits=3), partial(formats.signed, digits=3))
 
 
 def pack_cells(contrast: Contrast) -> list[str]:
@@ -112,5 +121,5 @@ def unavailable(report: Report) -> list[str]:
     """A line for each reason why metrics are not available."""
     by_reason: dict[str, list[str]] = {}
     for name, why in report.unavailable.items():
-        by_reason.setdefault(why, []).append(LABELS[name])
+        by_reason.setdefault(why, []).append(label(name))
     return [f"{', '.join(labels)}: not available: {why}" for why, labels in by_reason.items()]

@@ -20,9 +20,8 @@ from evaluation.statistics.intervals import (
     paired_proportions,
     wilson,
 )
-from evaluation.statistics.scores import Column, Floats, Numbers, Scores, clusters_of
+from evaluation.statistics.scores import Column, Floats, Kind, Numbers, Scores, clusters_of
 
-UNBOUNDED = frozenset({"answer_chars", "answer_tokens", "log_likelihood"})
 Clusters = Numbers | None
 
 
@@ -60,6 +59,7 @@ class MetricContrast(Contrast):
 
     p: float | None
     p_holm: float | None
+    kind: Kind
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,24 @@ def metric_contrasts(counted: Scores) -> dict[str, MetricContrast]:
     for name, column in counted.metrics.items():
         columns[name] = column.where(column.measured)
         clusters = clusters_of(counted.where(column.measured))
-        estimates[name] = _estimate(name, columns[name], clusters)
+        estimates[name] = _estimate(counted.kind_of(name), columns[name], clusters)
     adjusted = holm({name: estimate.p for name, estimate in estimates.items()})
     return {
-        name: MetricContrast.of(columns[name], estimate.interval, p=estimate.p, p_holm=adjusted[name])
+        name: MetricContrast.of(
+            columns[name],
+            estimate.interval,
+            p=estimate.p,
+            p_holm=adjusted[name],
+            kind=counted.kind_of(name),
+        )
         for name, estimate in estimates.items()
     }
 
 
-def _estimate(metric: str, column: Column, clusters: Clusters) -> Estimate:
-    """Score interval for exact match, with McNemar's p if rows are independent; bootstrap for other means."""
-    mean = mean_difference(column.difference, bounded=metric not in UNBOUNDED, clusters=clusters)
-    if metric != "exact_match" or mean.p is None:
+def _estimate(kind: Kind, column: Column, clusters: Clusters) -> Estimate:
+    """Score interval for right or wrong, with McNemar's p if rows are independent; else the bootstrap."""
+    mean = mean_difference(column.difference, bounded=kind is not Kind.NUMBER, clusters=clusters)
+    if kind is not Kind.BINARY or mean.p is None:
         return mean
     gained, lost = int((column.difference > 0).sum()), int((column.difference < 0).sum())
     p = mcnemar(gained, lost) if clusters is None else mean.p
@@ -126,7 +132,8 @@ def interval_with_failures(scores: Scores, metric: str) -> Interval | None:
     right.
     """
     column = scores.with_failures(metric)
-    return _estimate(metric, column, clusters_of(scores.where(~scores.declining))).interval
+    clusters = clusters_of(scores.where(~scores.declining))
+    return _estimate(scores.kind_of(metric), column, clusters).interval
 
 
 def declined_with_failures(scores: Scores) -> Share | None:
@@ -148,7 +155,7 @@ def slice_contrasts(scores: Scores, metric: str) -> dict[str, SliceContrast]:
         inside = scores.where(scores.slices == number)
         counted = inside.where(inside.counted)
         column = counted.metrics[metric]
-        interval = _estimate(metric, column, clusters_of(counted)).interval
+        interval = _estimate(scores.kind_of(metric), column, clusters_of(counted)).interval
         slices[name] = SliceContrast.of(column, interval, declined=declined_of(inside))
     return slices
 

@@ -2,8 +2,10 @@
 
 import unicodedata
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,25 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 METRICS = ("exact_match", "token_f1", "answer_chars", "answer_tokens")
+
+
+class Kind(StrEnum):
+    """What the values of a metric are: right or wrong (1 or 0), shares of 0..1, or numbers without bounds."""
+
+    BINARY = "binary"
+    SHARE = "share"
+    NUMBER = "number"
+
+
+# Of our own metrics; all others are shares unless whoever measured them says otherwise.
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "exact_match": Kind.BINARY,
+        "answer_chars": Kind.NUMBER,
+        "answer_tokens": Kind.NUMBER,
+        "log_likelihood": Kind.NUMBER,
+    }
+)
 
 
 class Column(NamedTuple):
@@ -42,12 +63,14 @@ class Column(NamedTuple):
 class Measured(NamedTuple):
     """Metrics that something outside measured, as columns over all lines of the test file.
 
-    `unavailable` maps each metric that cannot be computed to the reason. `package` has its version.
+    `unavailable` maps each metric that cannot be computed to the reason. `package` has its version. `kinds`
+    says what the values are where `KINDS` does not.
     """
 
     columns: dict[str, Column]
     unavailable: dict[str, str]
     package: str = ""
+    kinds: Mapping[str, Kind] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,7 @@ class Scores:
     failed: Column
     seconds: Column
     declined: Column
+    kinds: dict[str, Kind]
 
     def __len__(self) -> int:
         return len(self.same)
@@ -86,6 +110,14 @@ class Scores:
     @property
     def counted(self) -> Bools:
         return self.answered & ~self.unanswerable
+
+    def kind_of(self, metric: str) -> Kind:
+        return self.kinds.get(metric, Kind.SHARE)
+
+    def add(self, measured: Measured) -> None:
+        """More metrics of the same lines."""
+        self.metrics.update(measured.columns)
+        self.kinds.update(measured.kinds)
 
     def with_failures(self, metric: str) -> Column:
         """A metric of 0..1 over all lines with an answer to match, each failure counted against tuned.
@@ -108,6 +140,7 @@ class Scores:
             self.failed.where(mask),
             self.seconds.where(mask),
             self.declined.where(mask),
+            self.kinds,
         )
 
 
@@ -141,6 +174,7 @@ def score_rows(rows: Iterable[ScoredRow]) -> Scores:
         np.array(same, bool),
         np.array(declining, bool),
         metrics,
+        kinds=dict(KINDS),
         **made,
     )
 

@@ -1,16 +1,18 @@
 """What the tuned model must achieve: the packaged `gate.toml`, overlaid with the user's own file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from phi3flow.core.errors import nearest
 from phi3flow.core.validation import read_toml, validated
 
 AUTO, WIN_RATE = "auto", "win_rate"
+PRIMARY = (AUTO, "exact_match", "token_f1", WIN_RATE)
 KNOWN_ONLY = ConfigDict(extra="forbid")
 Text = Annotated[str, Field(strict=True, pattern=r"\S")]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
@@ -20,7 +22,7 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 class GateSection:
     """Section [gate]. Shares, here and in the limits: 0.05 is five points."""
 
-    primary: Literal["auto", "exact_match", "token_f1", "win_rate"]
+    primary: Annotated[str, Field(strict=True, pattern=r"^\w+$")]
     margin: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
     min_rows: Annotated[int, Field(strict=True, ge=1)]
     required: list[Text]
@@ -55,6 +57,11 @@ class Gate(LimitsSection, GateSection):
         return self.max_forgetting if pack == "forgetting" else self.max_safety_regression
 
     @property
+    def own_primary(self) -> bool:
+        """Whether one of the user's own metrics decides."""
+        return self.primary not in PRIMARY
+
+    @property
     def answer_metric(self) -> str:
         """The metric of single answers: the primary metric, or exact match where that is the win rate."""
         return "exact_match" if self.primary == WIN_RATE else self.primary
@@ -67,15 +74,27 @@ class _File:
     accepted_risk: AcceptedRisk | None = None
 
 
-def load_gate(path: Path | None = None) -> Gate:
-    """The packaged gate, overlaid with the values of `path`. Raises BadInput with every problem."""
+def load_gate(path: Path | None = None, own: Collection[str] | None = ()) -> Gate:
+    """The packaged gate, overlaid with the values of `path`. Raises BadInput with every problem.
+
+    `own` are the user's own metrics, which may decide as well; None where no metric decides, whatever its
+    name.
+    """
     with as_file(files("evaluation.verdict") / "gate.toml") as packaged:
         values = read_toml(packaged)
     if path is not None:
         values = _overlaid(values, read_toml(path))
     hint = f"edit {path}; docs/evaluation.md explains each key"
-    file = validated(_File, values, str(path), hint=hint)
+    rules = {} if own is None else _known_primary(values, (*PRIMARY, *own))
+    file = validated(_File, values, str(path), hint=hint, rules=rules)
     return Gate(**vars(file.gate), **vars(file.limits), accepted_risk=file.accepted_risk)
+
+
+def _known_primary(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Callable[[_File], bool]]:
+    section = values["gate"]
+    given = str(section.get("primary")) if isinstance(section, Mapping) else ""
+    what = f"gate.primary: unknown {given!r} ({nearest(given, known)}, or the NAME of --metric FILE.py:NAME)"
+    return {what: lambda file: file.gate.primary in known}
 
 
 def _overlaid(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def _suggested(rows: Sequence[ScoredRow]) -> Suggestion:
 
 
 def primary_fit(rows: Sequence[ScoredRow], gate: Gate) -> Fit:
+    if gate.own_primary:
+        return Fit(True, f"Your own metric {gate.primary} decides.")
     found = _suggested(rows)
     named = gate.primary.replace("_", " ")
     if gate.primary in {found.primary, *found.also}:

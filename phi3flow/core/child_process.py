@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,12 @@ KEYS = ENDPOINT_KEY, FLOW_KEY, ENCRYPTION_KEY = (
     "PHI3FLOW_FLOW_KEY",
     "PF_ENCRYPTION_KEY",
 )
+# What somebody's own code needs to start and to find its libraries and data. No key is among them.
+HARMLESS = (
+    *("PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"),
+    *("HF_HOME", "HF_HUB_OFFLINE", "NLTK_DATA", "SSL_CERT_FILE"),
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -35,6 +41,11 @@ def module_command(module: str, *arguments: object) -> list[str]:
 def without_keys() -> dict[str, str]:
     """This environment with our keys set to nothing, which is what a child then finds in .env, too."""
     return {**os.environ, **dict.fromkeys(KEYS, "")}
+
+
+def harmless_environment() -> dict[str, str]:
+    """Of this environment only what holds no secret, for code that is not ours."""
+    return {name: value for name, value in os.environ.items() if name in HARMLESS or name.startswith("LC_")}
 
 
 class Worker(NamedTuple):
@@ -64,17 +75,20 @@ def start_worker(module: str) -> Worker:
 
 
 @contextlib.contextmanager
-def child(command: list[str], log: Path, request: Any = None) -> Iterator["subprocess.Popen[bytes]"]:
+def child(
+    command: list[str], log: Path, request: Any = None, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A started `command` with its output in `log`, killed with its process group at the end.
 
     The group, because the workers of some libraries survive their parent. `request` goes as JSON to standard
-    input: keys belong there, never in a command line, and the environment has none of ours.
+    input: keys belong there, never in a command line, and the environment (by default `without_keys`) has
+    none of ours.
     """
     _logger.debug("running %s, its output in %s", command, log)
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=without_keys(),
+            env=without_keys() if environment is None else environment,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -98,12 +112,13 @@ def run_child(
     request: Any = None,
     seconds: float = float("inf"),
     report: Callable[[], None] = lambda: None,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Run `command` as a `child` to its end, and return its exit code.
 
     Calls `report` every five seconds. Raises TimeoutError after `seconds`.
     """
-    with child(command, log, request) as process:
+    with child(command, log, request, environment) as process:
         deadline = time.monotonic() + seconds
         while process.poll() is None:
             left = deadline - time.monotonic()

@@ -45,6 +45,14 @@ TextMetrics = Annotated[
         "(default: azure-ai-evaluation where it is installed)."
     ),
 ]
+Metric = Annotated[
+    list[str] | None,
+    Option(
+        metavar="FILE.py:FUNCTION",
+        help="Your own metric: a function of question, answer and reference that returns a number or a bool; "
+        "may be repeated (default: none).",
+    ),
+]
 Force = Annotated[bool, Option("--force", help="Replace a report that is there already.")]
 Rows = Annotated[
     int | None,
@@ -94,6 +102,7 @@ def compare(
         ),
     ] = None,
     text_metrics: TextMetrics = None,
+    metric: Metric = None,
     flow: Flow = None,
     rows: Rows = None,
     force: Force = False,
@@ -113,7 +122,8 @@ def compare(
 
     settings = Settings.load()
     asked = (packaged_packs() if packs == "all" else {}) | own_packs(pack or [])
-    options = replace(_options(gate, judge, judge_metric, text_metrics, settings), packs=asked, rows=rows)
+    graded = _options(gate, judge, judge_metric, text_metrics, settings, metrics=metric)
+    options = replace(graded, packs=asked, rows=rows)
     named = {"--data": data, "--base": base, "--tuned": tuned, "--out": out}
     if run and (judge or data or base or tuned):
         raise BadInput(
@@ -158,6 +168,7 @@ def compare_answers(
     judge: Judge = None,
     judge_metric: JudgeMetric = None,
     text_metrics: TextMetrics = None,
+    metric: Metric = None,
     force: Force = False,
 ) -> Outcome:
     """The same for answers that were recorded earlier.
@@ -169,7 +180,7 @@ def compare_answers(
     from evaluation.compare import compare_recorded
 
     settings = Settings.load()
-    options = _options(gate, judge, judge_metric, text_metrics, settings)
+    options = _options(gate, judge, judge_metric, text_metrics, settings, metrics=metric)
     result_file(out / "report.json", force=force)
     if judge:
         enter_home(settings)
@@ -202,23 +213,24 @@ def verdict(
     """
     from evaluation.verdict.gate import load_gate
 
-    limits = load_gate(gate)
     if judged.is_dir():
-        return _again(judged, limits, out, force=force)
+        return _again(judged, gate, out, force=force)
+    limits = load_gate(gate, own=None)
     if out:
         raise BadInput("--out: preferences have no report", hint="leave it out; --json prints the verdict")
     return _by_preferences(judged, limits)
 
 
-def _again(run: Path, gate: "Limits", out: Path | None, *, force: bool) -> Outcome:
+def _again(run: Path, gate: Path | None, out: Path | None, *, force: bool) -> Outcome:
     from evaluation.again import finished_comparison
     from evaluation.report.render import summary_table
     from evaluation.verdict.decision import exit_code
+    from evaluation.verdict.gate import load_gate
 
     if out:
         result_file(out / "report.json", force=force)
     comparison = finished_comparison(run)
-    report = comparison.decided_by(gate)
+    report = comparison.decided_by(load_gate(gate, comparison.own.columns))
     if not out:
         code = exit_code(report.verdict, report.failed)
         return Outcome(report.as_dict(), summary_table(report), code)
@@ -264,15 +276,20 @@ def _options(
     judge_metrics: list[str] | None,
     text_metrics: str | None,
     settings: Settings,
+    *,
+    metrics: list[str] | None,
 ) -> "Options":
     from evaluation.compare import Options
+    from evaluation.metrics.own import own_metrics
     from evaluation.metrics.text_metrics import default_backend
     from evaluation.verdict.gate import load_gate
 
     if judge_metrics and not judge:
         raise BadInput("--judge-metric needs a judge", hint="--judge NAME")
+    own = own_metrics(metrics or [])
     return Options(
-        gate=load_gate(gate),
+        gate=load_gate(gate, [one.name for one in own]),
+        own=own,
         workers=settings.batch_workers,
         judge=judge,
         judge_metrics=judge_metrics or [],

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from custom_connections.promptflow_home import enter_home
-from phi3flow.app.commands.compare import Flow, Rows, Runner
+from phi3flow.app.commands.compare import Flow, Metric, Rows, Runner
 from phi3flow.app.services import flow_over
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
@@ -28,6 +28,7 @@ def evaluate(
         str | None,
         Option(metavar="NAME", help="Connection of a model that grades the answers, too (default: none)."),
     ] = None,
+    metric: Metric = None,
     flow: Flow = None,
     rows: Rows = None,
     force: Annotated[bool, Option("--force", help="Replace an evaluation that is there already.")] = False,
@@ -41,8 +42,10 @@ def evaluate(
     """
     from evaluation.asking.batch import DIRECT, PROMPT_FLOW, run_evaluate, runner_for, write_evaluation
     from evaluation.asking.subset import subset_of
+    from evaluation.metrics.own import lineage_of, own_metrics
 
     settings = Settings.load()
+    own = own_metrics(metric or [])
     path = result_file(out / "evaluation.json", force=force)
     chosen = DIRECT if flow else runner or (PROMPT_FLOW if judge else runner_for(data, rows))
     if judge and chosen == DIRECT:
@@ -53,7 +56,14 @@ def evaluate(
     subset = subset_of(data, out, rows)
     with flow_over(flow, {TUNED: connection}, out, settings) if flow else nullcontext() as asked_flow:
         result = run_evaluate(
-            subset.path, connection, out, workers=workers, runner=chosen, judge=judge, flow=asked_flow
+            subset.path,
+            connection,
+            out,
+            workers=workers,
+            runner=chosen,
+            judge=judge,
+            flow=asked_flow,
+            own=own,
         )
     summary = {
         "schema": "phi3flow/evaluation/1",
@@ -64,11 +74,12 @@ def evaluate(
         "max_tokens": result.max_tokens,
         **subset.lineage,
         **({"flow": asdict(asked_flow.source)} if asked_flow else {}),
+        **lineage_of(own),
         "metrics": result.metrics,
     }
     write_evaluation(path, summary, result.rows)
-    inputs, outputs = [Artifact.of("data", data)], [Artifact.of("evaluation", path)]
-    write_manifest(out, "evaluation", inputs=inputs, outputs=outputs)
+    inputs = [Artifact.of("data", data), *(Artifact.of("own metric", one.file) for one in own)]
+    write_manifest(out, "evaluation", inputs=inputs, outputs=[Artifact.of("evaluation", path)])
     counts = [[name, str(summary[name])] for name in ("expected", "answered", "failed")]
     means = [[name, f"{value:.3f}".removesuffix(".000")] for name, value in result.metrics.items()]
     text = table(["evaluation", connection], counts + means) + f"\n{path}"
