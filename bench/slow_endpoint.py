@@ -27,7 +27,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data):
         self.buffer += data
         head, end, rest = self.buffer.partition(b"\r\n\r\n")
-        if end and len(rest) >= int(LENGTH.search(head)[1]):
+        length = LENGTH.search(head)  # none in a GET
+        if end and len(rest) >= int(length[1] if length else 0):
             self.buffer = b""
             asyncio.get_running_loop().call_later(self.seconds, self.transport.write, REPLY)
 
