@@ -120,7 +120,7 @@ def killed(project, name, command, kills):
     last = finish(start(project, command, f"again/{name}"))
     if last.code != whole.code or digests(project / "again" / name, command) != expected:
         wrong.append(f"after the kills: exit code {last.code}: {last.said[-500:]}")
-    left = {path.name for path in (project / "again").iterdir()} - {name}
+    left = {path.name for path in (project / "again").iterdir()} - COMMANDS.keys()
     if left:
         wrong.append(f"left: {sorted(left)}")
     return wrong, seconds
