@@ -60,7 +60,21 @@ COMMANDS = {
         ("export", "model", "--format", "openvino"), ("openvino_model.xml", "openvino_model.bin")
     ),
     "export-gguf": Command(("export", "model", "--format", "gguf"), ("model-f16.gguf",)),
-    "export-onnx": Command(("export", "model", "--format", "onnx"), ("model.onnx",)),
+    "export-onnx": Command(
+        (
+            "export",
+            "model",
+            "--format",
+            "onnx",
+            "--weights",
+            "int4",
+            "--check",
+            "data/test.jsonl",
+            "--at-least",
+            "0",
+        ),
+        ("model.onnx",),
+    ),
     "evaluate": Command(("evaluate", *TEST, "--connection", "slow"), ()),
     "compare": Command(
         (
