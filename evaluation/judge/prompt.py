@@ -21,13 +21,14 @@ reference answer is given, it is correct. A longer answer is not better for its 
 answers means nothing. If neither is better, it is a tie.
 Reply with one line and nothing else: {nonce} first, {nonce} second or {nonce} tie."""
 
+# No pattern looks at a long text again and again: an answer may be a million line breaks.
 _ROLE = r"(?:system|user|human|assistant)"
 _ROLE_MARKS = re.compile(
     rf"""<\|[^|<>\n]{{1,40}}\|> | \[/?INST\] | <</?SYS>> | </?s>
       | </?(?:{_ROLE}|answer|instructions?)>
-      | ^\s*\#{{1,4}}\s*(?:{_ROLE}|instruction|response)\b
-      | ^\s*{_ROLE}\s*[:>]
-      | ^\s*(?:BEGIN|END)\b""",
+      | ^[^\S\n]*\#{{1,4}}\s*(?:{_ROLE}|instruction|response)\b
+      | ^[^\S\n]*{_ROLE}\s*[:>]
+      | ^[^\S\n]*(?:BEGIN|END)\b""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 
@@ -50,7 +51,7 @@ _ADDRESSES_JUDGE = re.compile(
             rf"(?:{_ANSWER}|assistant) (?:[ab12]|one|two) {_WINS}",
             rf"(?:this|my|the (?:first|second)) {_ANSWER} {_WINS}",
             r"\[\[ ?(?:a|b|c|1|2|tie) ?\]\]",
-            r"(?:^|\n)\W*(?:verdict|winner|better|judge?ment)\W*[:=]\W*"
+            r"(?:^|\n)[^\w\n]*+(?:verdict|winner|better|judge?ment)[^\w:=]*+[:=]\W*+"
             r"(?:a|b|1|2|first|second|tie|this|mine|base|tuned)\b",
             rf"as (?:an?|the) (?:impartial )?{_JUDGE}",
         ]

@@ -20,7 +20,7 @@ import typer
 from phi3flow import __version__
 from phi3flow.app.plain_help import Command, Group, restore_argument_help
 from phi3flow.app.renamed import up_to_date
-from phi3flow.core.console import INTERRUPTED, Outcome, complain, configure, is_json, is_quiet, say
+from phi3flow.core.console import INTERRUPTED, Outcome, complain, configure, is_json, is_quiet, say, visible
 from phi3flow.core.errors import BadInput, Phi3flowError
 
 
@@ -238,7 +238,7 @@ def _run(words: list[str]) -> int:
     if is_json():
         print(json.dumps(result.data, ensure_ascii=False, default=str))
     elif result.text:
-        print(result.text)
+        print(visible(result.text))  # names of fields, slices and files are anybody's
     return result.exit_code
 
 

@@ -10,9 +10,6 @@ from phi3flow.core.jsonl import RowError
 Messages = list[dict[str, Any]]
 # Marks that a template puts after an answer, and that stand in data which somebody has rendered.
 END_MARKS = ("<|end|>", "<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<eos>")
-_AT_END = re.compile(r"(?:\s*(?:" + "|".join(map(re.escape, END_MARKS)) + r"))+\s*$")
-
-
 _MARK = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
 MARKS_INSIDE = "template marks inside texts, kept as plain text"
 
@@ -69,7 +66,7 @@ def _one_system(messages: Messages) -> _Step:
 def _without_end_marks(messages: Messages) -> _Step:
     repairs, cleaned = [], []
     for i, turn in enumerate(messages):
-        content = _AT_END.sub("", turn["content"]) if turn["role"] == "assistant" else turn["content"]
+        content = _before_end_marks(turn["content"]) if turn["role"] == "assistant" else turn["content"]
         if content != turn["content"]:
             what = "ends with a mark that the chat template adds itself"
             repairs.append(Repair("template marks at the end of answers removed", _content(i), what))
@@ -77,6 +74,18 @@ def _without_end_marks(messages: Messages) -> _Step:
             raise RowError(_content(i), "is nothing but template marks")
         cleaned.append(turn | {"content": content})
     return _Step(cleaned, repairs)
+
+
+def _before_end_marks(text: str) -> str:
+    """Looks at each character once, where a pattern would look at long white space again and again."""
+    end, kept = len(text), len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        mark = next((mark for mark in END_MARKS if text.endswith(mark, 0, end)), None)
+        if mark is None:
+            return text[:end] if kept < len(text) else text
+        end = kept = end - len(mark)
 
 
 def _joined(messages: Messages) -> _Step:

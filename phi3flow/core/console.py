@@ -40,12 +40,12 @@ def is_json() -> bool:
 def say(message: str) -> None:
     """One line of progress on stderr; nothing with `-q`."""
     if not _quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(visible(message), file=sys.stderr, flush=True)
 
 
 def complain(message: str) -> None:
     """One line on stderr that must be read, quiet or not: an error, or a choice that changes results."""
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 def visible(text: str) -> str:

@@ -6,6 +6,7 @@ does.
 """
 
 import hashlib
+import os
 import shlex
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from phi3flow.core.files import read_json, write_json
 
 MANIFEST = "manifest.json"
 SCHEMA = "phi3flow/manifest/1"
+_NO_PROGRAMS = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,26 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def commit() -> str | None:
-    """Git commit of the current folder, with '+' if files have changed; None outside git."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or None
+    """Git commit of the current folder, with '+' if files have changed; None outside git, or without it.
+
+    The settings of a repository name programs that git runs to see whether files have changed. A folder that
+    somebody downloaded may name any, so none is run.
+    """
+    named = _git("config", "--null", "--name-only", "--get-regexp", r"^filter\.").split("\0")[:-1]
+    filters = {name: "false" if name.endswith(".required") else "" for name in named}
+    describe = ("describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
+    return _git(*describe, settings=_NO_PROGRAMS | filters).strip() or None
+
+
+def _git(*arguments: str, settings: Mapping[str, str] = _NO_PROGRAMS) -> str:
+    """What git prints under these settings; nothing where it fails or is not installed."""
+    variables = {"GIT_CONFIG_COUNT": str(len(settings)), "GIT_NO_LAZY_FETCH": "1"}
+    for i, (name, value) in enumerate(settings.items()):
+        variables |= {f"GIT_CONFIG_KEY_{i}": name, f"GIT_CONFIG_VALUE_{i}": value}
+    try:
+        done = subprocess.run(
+            ["git", *arguments], env=os.environ | variables, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout

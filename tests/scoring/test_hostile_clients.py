@@ -282,3 +282,12 @@ def test_metrics_count_what_happened(served):
     assert grew("phi3flow_time_to_first_token_seconds_count") >= 1
     assert (after["phi3flow_requests_running"], after["phi3flow_requests_waiting"]) == (0, 0)
     assert requests.get(f"http://{address[0]}:{address[1]}/metrics", timeout=SECONDS).status_code == 401
+
+
+def test_a_path_forges_no_line_of_the_log(served, caplog):
+    address, _ = served
+    caplog.set_level("INFO", "phi3flow.scoring")
+    with raw(address, "GET /a%0Ab%1B[2J HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as stream:
+        assert b"404" in stream.recv(1000)
+    logged = [record.getMessage() for record in caplog.records]
+    assert any(" /a%0Ab%1B[2J 404 " in line for line in logged), logged

@@ -92,7 +92,8 @@ class RequestId:
                 level = logging.ERROR if message["status"] == 500 else logging.INFO
                 took = time.monotonic() - began
                 self._on_status(message["status"])
-                log.log(level, "%s %s %d %.3fs", request_id, scope["path"], message["status"], took)
+                path = scope["raw_path"].decode("ascii", "backslashreplace")  # as sent: a line end is %0A
+                log.log(level, "%s %s %d %.3fs", request_id, path, message["status"], took)
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -32,10 +32,10 @@ _COURTESIES = """
 def folded_words(text: str) -> list[str]:
     """The words that are left; where nothing else stands there, punctuation or the greeting itself."""
     words = _plain_words(text)
-    start, end = 0, len(words)
-    while start < end and (found := _courtesy(words[start:end], at_end=False)):
+    start, end, longest = 0, len(words), max(map(len, _courtesies()))
+    while start < end and (found := _courtesy(words[start : min(end, start + longest)], at_end=False)):
         start += found
-    while start < end and (found := _courtesy(words[start:end], at_end=True)):
+    while start < end and (found := _courtesy(words[max(start, end - longest) : end], at_end=True)):
         end -= found
     return words[start:end] or words
 
@@ -65,7 +65,7 @@ def _latin(character: str) -> str:
 def _courtesy(words: Sequence[str], *, at_end: bool) -> int:
     """How many words a greeting or sign-off takes at the start, or at the end; 0 for none."""
     known = _courtesies()
-    for length in range(min(max(map(len, known)), len(words)), 0, -1):
+    for length in range(len(words), 0, -1):
         if tuple(words[-length:] if at_end else words[:length]) in known:
             return length
     return 0

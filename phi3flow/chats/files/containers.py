@@ -8,7 +8,7 @@ from typing import IO, NamedTuple
 
 from phi3flow.chats.files import json_files, tables
 from phi3flow.chats.files.record import Record, Records
-from phi3flow.chats.files.unpacking import BROKEN, ZIP, Packing, peek, unpacked
+from phi3flow.chats.files.unpacking import BROKEN, ZIP, Packing, peek, unpacked, whole
 from phi3flow.core.errors import BadInput, first_line
 from phi3flow.core.jsonl import RowError
 from phi3flow.core.text_files import open_text, start_of_text
@@ -96,7 +96,7 @@ def _format_of(path: Path, start: bytes, columns: frozenset[str], left_out: list
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
     """A stream whose end can be sought, which unpacked data has not."""
-    return stream if isinstance(stream, io.BufferedReader) else io.BytesIO(stream.read())
+    return stream if isinstance(stream, io.BufferedReader) else io.BytesIO(whole(stream))
 
 
 def _text_format(path: Path, start: bytes, columns: frozenset[str]) -> _Format:

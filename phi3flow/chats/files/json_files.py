@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from phi3flow.chats.files.record import Record, Records
+from phi3flow.chats.files.unpacking import whole
 from phi3flow.chats.turns import is_turn
 from phi3flow.core.jsonl import (
     RowError,
@@ -66,9 +67,9 @@ def read_values(stream: TextIO) -> Records:
     """An array of objects, objects over several lines, or one object that holds the list of rows.
 
     `place` is the line where the row starts. The first malformed row ends the reading: nothing after it can
-    be told apart.
+    be told apart. Raises ValueError for a text of more than 1 GiB.
     """
-    text = stream.read()
+    text = whole(stream)
     line, counted = 1, 0
     for at, item, value in _values(text):
         line += text.count("\n", counted, at)

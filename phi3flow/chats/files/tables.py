@@ -4,16 +4,22 @@ import csv
 import datetime
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import IO, Any, TextIO
+from zipfile import ZipFile
 
 from phi3flow.chats.fields import plain
 from phi3flow.chats.files.record import Record, Records
+from phi3flow.chats.files.unpacking import MOST_BYTES, TOO_LONG
 from phi3flow.core.jsonl import RowError, require_utf8, short
 
 DELIMITERS = ",;\t|"
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SINGLE_QUOTED = re.compile(r"(?:^|[,;\t|])'[^'\n]*'(?:[,;\t|]|$)", re.MULTILINE)
-csv.field_size_limit(1 << 24)
+MAX_CELL = 1 << 24  # characters, also of a line
+SNIFFED = 1 << 12  # characters: csv.Sniffer's time grows with the square
+MAX_SHEET_ROWS = 1 << 20  # Excel's own
+csv.field_size_limit(MAX_CELL)
 
 
 class Dialect:
@@ -48,7 +54,7 @@ def dialect_of(sample: str, known: frozenset[str]) -> Dialect | None:
     if named:
         return next((dialect for dialect in named if _fits(dialect, lines)), named[0])
     try:
-        found = csv.Sniffer().sniff(sample, DELIMITERS)
+        found = csv.Sniffer().sniff(sample[:SNIFFED], DELIMITERS)
     except csv.Error:
         return None
     quote = found.quotechar or '"'
@@ -82,7 +88,7 @@ def read_csv(stream: TextIO, dialect: Dialect) -> Records:
     """Rows of a text table; `place` is the line where the row starts. Blank lines are skipped."""
     for _ in range(dialect.skip):
         stream.readline()
-    rows = dialect.rows(iter(stream.readline, ""))
+    rows = dialect.rows(_lines(stream))
     header: list[str] | None = None
     line = dialect.skip + 1
     try:
@@ -97,6 +103,14 @@ def read_csv(stream: TextIO, dialect: Dialect) -> Records:
         yield Record(line, error)
     except csv.Error as error:
         yield Record(line, RowError("row", f"cannot be read as {dialect.name}: {error}"))
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Raises csv.Error for a line that is longer than any cell may be: a packed one may be endless."""
+    for line in iter(partial(stream.readline, MAX_CELL + 1), ""):
+        if len(line) > MAX_CELL:
+            raise csv.Error(f"a line of more than {MAX_CELL} characters")
+        yield line
 
 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
@@ -123,9 +137,11 @@ def _require_header(header: Sequence[str], dialect: Dialect) -> None:
             "or choose: --columns question=COLUMN,answer=COLUMN"
         )
         raise RowError("header", what, repair if len(header) == 2 else "")
-    for i, name in enumerate(header):
-        if name.strip() and name in header[:i]:
+    seen: set[str] = set()
+    for name in header:
+        if name.strip() and name in seen:
             raise RowError(short(name), "column given twice in the header")
+        seen.add(name)
 
 
 def _is_sentence(cell: str) -> bool:
@@ -136,9 +152,13 @@ def _is_sentence(cell: str) -> bool:
 def read_xlsx(stream: IO[bytes], left_out: list[str]) -> Records:
     """The first sheet with cells, and others with the same header; `place` is `SHEET!ROW` as in Excel.
 
-    The names of other sheets with cells are added to `left_out`.
+    The names of other sheets with cells are added to `left_out`. Raises ValueError for a workbook that unpacks
+    to too much.
     """
     from openpyxl import load_workbook
+
+    if sum(member.file_size for member in ZipFile(stream).infolist()) > MOST_BYTES:
+        raise ValueError(TOO_LONG)
 
     columns: list[str] | None = None
     for sheet in load_workbook(stream, read_only=True, data_only=True).worksheets:
@@ -155,7 +175,10 @@ def read_xlsx(stream: IO[bytes], left_out: list[str]) -> Records:
 
 
 def _rows_with_cells(sheet: Any) -> Iterator[tuple[int, list[str | RowError]]]:
+    """Raises ValueError behind Excel's last row: openpyxl counts up to whatever number a file gives a row."""
     for number, cells in enumerate(sheet.iter_rows(), 1):
+        if number > MAX_SHEET_ROWS:
+            raise ValueError(f"a sheet of more than {MAX_SHEET_ROWS} rows")
         texts = [_cell_text(cell) for cell in cells]
         while texts and texts[-1] == "":
             texts.pop()

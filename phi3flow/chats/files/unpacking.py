@@ -16,6 +16,9 @@ from phi3flow.core.errors import BadInput, first_line, translating
 from phi3flow.core.jsonl import short
 
 ZIP = b"PK\x03\x04"
+MOST_PACKINGS = 3  # one in another
+MOST_BYTES = 1 << 30  # of what has to be held whole; JSON Lines and CSV are read row by row
+TOO_LONG = "more than 1 GiB in one piece: write it as JSON Lines"
 # What reading raises where a file is broken; pyarrow's errors and Unicode's are ValueError.
 BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, ParseError, ValueError, KeyError)
 
@@ -45,7 +48,7 @@ def _only_member(raw: IO[bytes]) -> IO[bytes]:
 
 
 _PACKINGS = {
-    b"\x1f\x8b": Packing("gzip", lambda raw: gzip.GzipFile(fileobj=raw), "gzip -dc"),
+    b"\x1f\x8b": Packing("gzip", lambda raw: gzip.GzipFile(fileobj=raw, mode="rb"), "gzip -dc"),
     b"BZh": Packing("bzip2", bz2.BZ2File, "bzip2 -dc"),
     b"\xfd7zXZ\0": Packing("xz", lzma.LZMAFile, "xz -dc"),
     ZIP: Packing("zip", _only_member, "unzip -p"),
@@ -62,6 +65,10 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], list[Packing]]]:
     with ExitStack() as stack:
         stream: IO[bytes] = stack.enter_context(path.open("rb"))
         while packing := _packing_of(stream):
+            if len(packings) == MOST_PACKINGS:
+                raise BadInput(
+                    f"{path}: is packed more than {MOST_PACKINGS} times", hint="unpack it, and name what is in it"
+                )
             with _refusing(path):
                 stream = stack.enter_context(packing.open(stream))
             packings.append(packing)
@@ -76,6 +83,14 @@ def peek(stream: IO[bytes], size: int) -> bytes:
     except BROKEN:
         return b""
     return start
+
+
+def whole(stream: Any) -> Any:
+    """All that is left of a stream, of bytes or of text. Raises ValueError beyond MOST_BYTES."""
+    content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(TOO_LONG)
+    return content
 
 
 def _packing_of(stream: IO[bytes]) -> Packing | None:
