@@ -88,6 +88,9 @@ def finished_comparison(folder: Path) -> Comparison:
     manifest = read_manifest(folder) or {}
     if manifest.get("kind") != "report" or not (folder / REPORT).is_file():
         raise BadInput(f"{folder}: no comparison in it", hint=f"phi3flow compare {folder}")
+    written = {Path(found["path"]).name: found["sha256"] for found in manifest["outputs"]}
+    if written.get(REPORT) != sha256_of(folder / REPORT):
+        raise _changed(folder / REPORT)
     artifacts = {found["kind"]: found for found in (*manifest["inputs"], *manifest["outputs"])}
     answers = [_found(folder, artifacts, f"{side.name} answers") for side in SIDES]
     asked = _found(folder, artifacts, LINES_ASKED if LINES_ASKED in artifacts else TEST_DATA)
@@ -120,4 +123,8 @@ def _found(folder: Path, artifacts: Mapping[str, Mapping[str, str]], kind: str) 
     for path in (written, *beside):
         if path.is_file() and sha256_of(path) == artifacts[kind]["sha256"]:
             return path
-    raise BadInput(f"{written}: gone or changed since it was compared", hint="put it back, or compare again")
+    raise _changed(written)
+
+
+def _changed(path: Path) -> BadInput:
+    return BadInput(f"{path}: gone or changed since it was compared", hint="put it back, or compare again")

@@ -28,7 +28,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 from urllib3.exceptions import ProtocolError
@@ -46,7 +46,9 @@ ERROR_BYTES = 4096  # how much of an error's body is read
 REASON_CHARACTERS = 300  # of the reason that an endpoint gives for a refusal
 FLOW_FAILURE = "Execution failure in"  # how Prompt flow begins to tell of an exception in a node
 SHAPE_WORDS = ("input_data", "ield required")  # in a refusal of a body that has another contract's fields
-SECRET_FIELD = re.compile(r"(?i)(?:[\w.-]*(?:key|token|secret|password|pwd)|sig|signature|code)=")
+SECRET_FIELD = re.compile(
+    r"(?i)(?:[\w.-]*(?:key|token|secret|password|pwd|auth|credentials?)|sig|signature|code|pass|sas|jwt)="
+)
 HALF_CHARACTER = "the answer holds half a surrogate pair"  # valid in JSON, and no text
 READ_BYTES = 16  # bytes per read; the deadline is checked after each
 
@@ -678,7 +680,7 @@ def _without_secrets(url: str) -> str:
     except ValueError:
         raise Rejected("the endpoint is not an http(s) URL", "give the full scoring URL") from None
     fields = parts.query.split("&")
-    public = [field for field in fields if not SECRET_FIELD.match(field)]
+    public = [field for field in fields if not SECRET_FIELD.match(unquote(field))]
     if public == fields and "@" not in parts.netloc:
         return ""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(public)).geturl()

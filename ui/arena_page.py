@@ -16,7 +16,7 @@ from phi3flow.phi3_contract import Sampling
 from ui.answers.served_flow import default_system_prompt
 from ui.chat.model_settings import show_system_prompt
 from ui.chat.turn_view import follow, show_answer
-from ui.rendering import plain_html
+from ui.rendering import label, plain_html
 from ui.store.records import COMPLETE, Conversation, Turn
 from ui.store.samples import asked_sample, offer_samples
 from ui.store.votes import append_vote, score_of, vote_on
@@ -109,7 +109,7 @@ def _score(workspace: Workspace) -> None:
     try:
         score = score_of(path)
     except BadInput as error:
-        st.error(f"The votes cannot be counted: {error}")
+        st.error(f"The votes cannot be counted: {label(str(error))}")
         return
     if score and score.win_rate is not None and score.win_rate_ci:
         low, high = score.win_rate_ci

@@ -165,7 +165,7 @@ def score_rows(rows: Iterable[ScoredRow]) -> Scores:
     made = {name: Column(*(np.array(side, dtype=float) for side in both)) for name, both in columns.items()}
     metrics = {name: made.pop(name) for name in METRICS}
     groups = questions.groups()
-    clusters = _clusters(groups, np.array(labels, dtype=np.int64))
+    clusters = united(groups, np.array(labels, dtype=np.int64))
     return Scores(
         slice_numbers,
         np.array(slices),
@@ -194,10 +194,10 @@ def row_clusters(prompts: Iterable[Sequence[Message]], labels: Iterable[str | No
     """A cluster number for each row: rows with the same question or label are in one cluster."""
     known: dict[str, int] = {}
     numbers = [-1 if label is None else known.setdefault(label, len(known)) for label in labels]
-    return _clusters(question_groups(prompts), np.array(numbers, dtype=np.int64))
+    return united(question_groups(prompts), np.array(numbers, dtype=np.int64))
 
 
-def _clusters(questions: Numbers, labels: Numbers) -> Numbers:
+def united(questions: Numbers, labels: Numbers) -> Numbers:
     """Lines with the same question or the same label, -1 for none, are in one cluster."""
     labelled = labels >= 0
     if not labelled.any():

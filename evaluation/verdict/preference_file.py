@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from evaluation.statistics.scores import united
 from evaluation.statistics.win_rate import Preference
 from phi3flow.chats.alike.same_questions import question_groups
 from phi3flow.core.errors import BadInput, nearest
@@ -57,7 +60,7 @@ def load_judgments(path: Path) -> Judgments:
     bad.require_none(SHAPE)
     if not first_line:
         raise BadInput(f"{path}: no rows in it", hint=f"one JSON object a line: {SHAPE}")
-    return Judgments(_of_one_prompt(rows, prompts), dict(failures.most_common()))
+    return Judgments(_dependent(rows, prompts), dict(failures.most_common()))
 
 
 def _preference(name: str, row: dict[str, Any]) -> Preference:
@@ -80,13 +83,17 @@ def _prompt(row: dict[str, Any]) -> list[Message]:
     return prompt
 
 
-def _of_one_prompt(rows: list[Preference], prompts: list[list[Message]]) -> list[Preference]:
-    """Rows without a cluster that have the same prompt get one."""
-    groups = question_groups(prompts).tolist()
-    sizes = Counter(group for group, prompt in zip(groups, prompts, strict=True) if prompt)
+def _dependent(rows: list[Preference], prompts: list[list[Message]]) -> list[Preference]:
+    """Rows of the same prompt or the same cluster get one cluster, as the rows of a test file do."""
+    alone = np.array([not prompt for prompt in prompts], dtype=bool)
+    questions = np.where(alone, len(rows) + np.arange(len(rows)), question_groups(prompts))
+    known: dict[str, int] = {}
+    labels = [-1 if row.cluster is None else known.setdefault(row.cluster, len(known)) for row in rows]
+    clusters = united(questions, np.array(labels, dtype=np.int64)).tolist()
+    sizes = Counter(clusters)
     return [
-        replace(row, cluster=f"prompt {group}") if prompt and not row.cluster and sizes[group] > 1 else row
-        for row, group, prompt in zip(rows, groups, prompts, strict=True)
+        replace(row, cluster=f"cluster {cluster}") if sizes[cluster] > 1 else row
+        for row, cluster in zip(rows, clusters, strict=True)
     ]
 
 

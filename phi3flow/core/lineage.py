@@ -108,9 +108,22 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = read_json(path)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not JSON: {error}", hint=f"make {folder} again") from None
-    if not isinstance(manifest, dict):
+    if not _is_manifest(manifest):
         raise BadInput(f"{path}: not a manifest", hint=f"make {folder} again")
     return manifest
+
+
+def _is_manifest(found: Any) -> bool:
+    """Whether it is an object whose inputs and outputs, if it has any, are artifacts."""
+    if not isinstance(found, dict):
+        return False
+    lists = [found.get(name, []) for name in ("inputs", "outputs")]
+    return all(isinstance(one, list) and all(map(_is_artifact, one)) for one in lists)
+
+
+def _is_artifact(found: Any) -> bool:
+    names = Artifact.__dataclass_fields__
+    return isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names)
 
 
 def commit() -> str | None:

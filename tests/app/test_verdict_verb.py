@@ -127,3 +127,13 @@ def test_a_file_without_rows_is_bad_input(run, content):
     code, _, err = run(content)
     assert code == 2
     assert "judgments.jsonl" in err
+
+
+def test_one_question_by_many_people_is_one_row(run):
+    """Each vote has a cluster of its own, its voter; the prompt still ties them together."""
+    prompt = [{"role": "user", "content": "Who founded Microsoft?"}]
+    votes = [one | {"prompt": prompt, "cluster": f"person {one['id']}"} for one in better(60, 0)]
+    code, out, _ = run(votes)
+    assert code == 4 and "1 independent" in json.loads(out)["reasons"][0]
+    others = [one | {"prompt": [{"role": "user", "content": f"Who is number {one['id']}?"}]} for one in votes]
+    assert run(others)[0] == 0

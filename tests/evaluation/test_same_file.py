@@ -206,3 +206,32 @@ def test_a_moved_run_is_decided_again_and_a_changed_one_is_not(tmp_path, capsys)
     assert "gone or changed since it was compared" in capsys.readouterr().err
     assert main(["verdict", str(tmp_path)]) == 2
     assert "no comparison in it" in capsys.readouterr().err
+
+
+def test_test_rows_that_were_trained_on_hold_in_a_split_of_ones_own(tmp_path):
+    (tmp_path / "data").mkdir()
+    test = tmp_path / "data" / "test.jsonl"
+    write_jsonl(test, chats(60))
+    assert decided(tmp_path, test).verdict == "promote"
+    write_jsonl(test.with_name("train.jsonl"), chats(100, start=50))
+    report = decided(tmp_path, test)
+    assert (report.verdict, report.in_training) == ("hold", 10)
+
+
+def test_a_report_that_was_written_by_hand_is_not_decided_again(tmp_path, capsys):
+    """Its packs and what is said of the training data stand nowhere else."""
+    compare_answers(tmp_path / "run", base_right=0, tuned_right=40)
+    written = tmp_path / "run" / "report.json"
+    report = json.loads(written.read_text())
+    written.write_text(json.dumps(report | {"in_training": 0, "notes": []}))
+    assert main(["verdict", str(tmp_path / "run")]) == 2
+    assert "report.json: gone or changed since it was compared" in capsys.readouterr().err
+
+
+def test_a_comparison_is_not_replaced_by_its_own_verdict(tmp_path, capsys):
+    run = tmp_path / "run"
+    compare_answers(run, base_right=0, tuned_right=40)
+    before = (run / "report.json").read_bytes(), (run / "manifest.json").read_bytes()
+    assert main(["verdict", str(run), "--out", str(run), "--force"]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+    assert before == ((run / "report.json").read_bytes(), (run / "manifest.json").read_bytes())

@@ -17,20 +17,20 @@ from phi3flow.chats.repairs import repaired
 from phi3flow.chats.rows import open_chats, read_chats
 from phi3flow.core.errors import BadInput
 
-SECONDS = 20  # each takes less than one; without its limit, minutes to days
+SECONDS = 20  # of a core; each takes a few at most, and without its limit minutes to days
 ROW = b'{"question": "Hi?", "answer": "Hello."}\n'
 
 
 @pytest.fixture(autouse=True)
 def soon():
     def late(*_):
-        raise TimeoutError(f"not done after {SECONDS} s")
+        raise TimeoutError(f"not done after {SECONDS} s of a core")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
 
 
 def report_of(tmp_path, content):

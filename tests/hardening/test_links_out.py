@@ -6,6 +6,7 @@ from tiny import lively_model, new_tokenizer, saved
 from deploy.export.openvino import export_openvino
 from phi3flow.core.errors import BadInput
 from phi3flow.core.flow_folder import resolve_flow, resolve_folder
+from training.models.loading import licence_files
 
 SECRET = "planted-secret"
 
@@ -109,3 +110,22 @@ def test_the_hubs_cache_is_made_of_links(tmp_path):
     (tmp_path / "models--x" / "blobs" / "1").write_text("{}")
     (snapshot / "tokenizer.json").symlink_to("../../blobs/1")
     assert copied(snapshot, TOKENIZER) == [snapshot / "tokenizer.json"]
+
+
+def test_a_licence_that_is_a_link_out_of_the_model_is_not_copied(outside, tmp_path):
+    """`train` carries it into the folder that is then shared."""
+    model = tmp_path / "base"
+    model.mkdir()
+    (model / "LICENSE").symlink_to(outside)
+    with pytest.raises(BadInput, match="LICENSE: a link that leads out"):
+        licence_files(str(model), None)
+
+
+def test_a_licence_in_the_hubs_cache_is_a_link_to_its_blobs(tmp_path):
+    snapshot = tmp_path / "models--x" / "snapshots" / "1f"
+    blobs = tmp_path / "models--x" / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "0a").write_text("MIT")
+    (snapshot / "LICENSE").symlink_to(blobs / "0a")
+    assert [file.read_text() for file in licence_files(str(snapshot), None)] == ["MIT"]

@@ -143,7 +143,17 @@ def test_a_broken_file_of_a_model_is_one_sentence(damaged, name, loading, conten
         loading(str(damaged))
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"{", b"[]", b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *[b"\xff\xfe\x00", b"{", b"[]", b"[" * 100_000, b"\xff"],
+        *[
+            b'{"inputs": null}',
+            b'{"inputs": [1]}',
+            b'{"outputs": [{"kind": "data", "path": "a", "sha256": 1}]}',
+        ],
+    ],
+)
 def test_a_broken_manifest_is_one_sentence(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(BadInput, match=r"manifest\.json: not "):

@@ -11,6 +11,7 @@ from headless import KEY, phi3flow
 from custom_connections.promptflow_home import new_encryption_key
 from phi3flow.core.child_process import KEYS, run_child
 from phi3flow.core.files import for_owner_alone, write_text
+from phi3flow.core.jsonl import write_jsonl
 from phi3flow.phi3_contract import Endpoint, Rejected
 from ui.store.conversations import Conversations
 from ui.store.votes import append_vote
@@ -22,6 +23,8 @@ WITH_SECRETS = [
     f"https://127.0.0.1:9/v1?api-key={SECRET}",
     f"https://127.0.0.1:9/v1?version=2&code={SECRET}",
     f"https://127.0.0.1:9/v1?sig={SECRET}&version=2",
+    f"https://127.0.0.1:9/v1?api%5Fkey={SECRET}",
+    f"https://127.0.0.1:9/v1?auth={SECRET}",
 ]
 
 
@@ -71,6 +74,16 @@ def test_6_prepared_chats_are_for_their_owner_alone(tmp_path, ordinary_umask):
     assert {"data/train.jsonl", "data/val.jsonl", "data/test.jsonl"} < modes.keys()
     assert {mode for path, mode in modes.items() if (tmp_path / "run" / path).is_dir()} == {0o700}
     assert {mode for path, mode in modes.items() if (tmp_path / "run" / path).is_file()} == {0o600}
+
+
+def test_6_a_comparisons_questions_and_answers_are_too(tmp_path, ordinary_umask):
+    write_jsonl(tmp_path / "test.jsonl", ({"question": f"What is {n}?", "answer": "One."} for n in range(3)))
+    write_jsonl(tmp_path / "answers.jsonl", ({"line": n, "answer": "Two."} for n in range(1, 4)))
+    files = {"--data": "test", "--base": "answers", "--tuned": "answers"}
+    words = [word for option, name in files.items() for word in (option, f"{name}.jsonl")]
+    done = phi3flow(tmp_path, "compare-answers", *words, "--text-metrics", "none", "--out", "out")
+    assert (tmp_path / "out" / "report.html").is_file(), done.stderr
+    assert {mode & 0o077 for mode in modes_below(tmp_path / "out").values()} == {0}
 
 
 def test_6_conversations_and_votes_become_so_even_where_they_were_open(tmp_path, ordinary_umask):

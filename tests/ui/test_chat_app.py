@@ -199,6 +199,8 @@ def test_the_arena_hides_names_until_the_vote_and_writes_it_down(run, flow, monk
         assert "tuned-" not in sent and "base-" not in sent, "no key tells the sides apart"
         captions = " ".join(caption.value for caption in page.caption)
         assert "base" not in captions and "tuned" not in captions
+        beside = opened("app.py", c=page.query_params["round"][0])
+        assert len(texts(beside)) == 0, "the chat page would name the models"
         left = "base" if "base says" in texts(page)[1] else "tuned"
         press(page, f"{names[0]} is better")
         assert page.subheader[0].value == f"{names[0]} is {left}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from phi3flow.chats.template_check import keep_system
 from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest, translating
+from phi3flow.core.files import leads_out
 from training.models.whole_weights import require_whole
 
 if TYPE_CHECKING:
@@ -94,9 +95,22 @@ def weights_folder(model: str, revision: str | None) -> Path:
 
 
 def licence_files(model: str, revision: str | None) -> list[Path]:
-    """What a model that is trained from `model` has to carry, too."""
+    """What a model that is trained from `model` has to carry, too. Raises what `require_own` raises."""
     folder = weights_folder(model, revision)
-    return [folder / name for name in LICENCES if (folder / name).is_file()]
+    return [require_own(folder / name, folder) for name in LICENCES if (folder / name).is_file()]
+
+
+def require_own(file: Path, model: Path) -> Path:
+    """Return a file of a model's folder that is to be copied.
+
+    Raises BadInput for a link that leads out of the folder; those of the hub's cache lead to its blobs.
+    """
+    folder = model.resolve()
+    if leads_out(file, folder.parents[1] if folder.parent.name == "snapshots" else folder):
+        raise BadInput(
+            f"{file}: a link that leads out of the model's folder", hint="put the file itself there"
+        )
+    return file
 
 
 def served_context(config: "PreTrainedConfig") -> int:

@@ -9,11 +9,15 @@ OPEN = "c"  # query parameter, for a reload or a bookmark; session key, for an a
 
 
 def opened(workspace: Workspace) -> Conversation | None:
-    """The conversation in the page's address, or the one that this session had open."""
+    """The conversation in the page's address, or the one that this session had open.
+
+    None for a round of the arena: the chat page would tell before the vote who answered.
+    """
     name = st.query_params.get(OPEN) or st.session_state.get(OPEN)
     found = workspace.conversations.get(name) if name else None
-    open_conversation(found)
-    return found
+    chat = found if found and found.kind == "chat" else None
+    open_conversation(chat)
+    return chat
 
 
 def open_conversation(conversation: Conversation | None) -> None:

@@ -13,6 +13,7 @@ from phi3flow.app.served_form import served_forms
 from phi3flow.app.services import flow_over, served
 from phi3flow.core.console import Outcome
 from phi3flow.core.errors import BadInput
+from phi3flow.core.files import for_owner_alone
 from phi3flow.core.folder_lock import one_writer, writing
 from phi3flow.core.lineage import result_file
 from phi3flow.core.settings import Settings
@@ -69,6 +70,7 @@ Flow = Annotated[
 Runner = Annotated[Literal["pf", "direct"] | None, Option(hidden=True)]  # tests hold one against the other
 
 
+@for_owner_alone()  # questions and answers
 def compare(
     run: Annotated[
         Path | None,
@@ -157,6 +159,7 @@ def compare(
     return compared(report, out)
 
 
+@for_owner_alone()
 @one_writer
 def compare_answers(
     *,
@@ -187,6 +190,7 @@ def compare_answers(
     return compared(compare_recorded(data, base, tuned, out, options), out)
 
 
+@for_owner_alone()
 def verdict(
     judged: Annotated[
         Path,
@@ -227,6 +231,8 @@ def _again(run: Path, gate: Path | None, out: Path | None, *, force: bool) -> Ou
     from evaluation.verdict.decision import exit_code
     from evaluation.verdict.gate import load_gate
 
+    if out and out.resolve() == run.resolve():
+        raise BadInput(f"--out {out}: the comparison itself is there", hint="choose another folder")
     if out:
         result_file(out / "report.json", force=force)
     comparison = finished_comparison(run)

@@ -12,12 +12,14 @@ from phi3flow.app.commands.compare import Flow, Metric, Rows, Runner
 from phi3flow.app.services import flow_over
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
+from phi3flow.core.files import for_owner_alone
 from phi3flow.core.folder_lock import one_writer
 from phi3flow.core.lineage import Artifact, result_file, write_manifest
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import TUNED
 
 
+@for_owner_alone()  # questions and answers
 @one_writer
 def evaluate(
     *,

@@ -152,8 +152,8 @@ def _is_sentence(cell: str) -> bool:
 def read_xlsx(stream: IO[bytes], left_out: list[str]) -> Records:
     """The first sheet with cells, and others with the same header; `place` is `SHEET!ROW` as in Excel.
 
-    The names of other sheets with cells are added to `left_out`. Raises ValueError for a workbook that unpacks
-    to too much.
+    The names of other sheets with cells are added to `left_out`. Raises ValueError for a workbook that is too
+    large when it is unpacked.
     """
     from openpyxl import load_workbook
 

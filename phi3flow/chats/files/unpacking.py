@@ -67,7 +67,8 @@ def unpacked(path: Path) -> Iterator[tuple[IO[bytes], list[Packing]]]:
         while packing := _packing_of(stream):
             if len(packings) == MOST_PACKINGS:
                 raise BadInput(
-                    f"{path}: is packed more than {MOST_PACKINGS} times", hint="unpack it, and name what is in it"
+                    f"{path}: is packed more than {MOST_PACKINGS} times",
+                    hint="unpack it, and name what is in it",
                 )
             with _refusing(path):
                 stream = stack.enter_context(packing.open(stream))
