@@ -9,14 +9,35 @@ import shutil
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.files import leads_out
+from phi3flow.core.validation import problems_of
 
 FLOWS = ("chat", "compare", "grade")
 SHIPPED = (*FLOWS, "tutorial")  # the last for clients of Microsoft's tutorials alone
 DAG = "flow.dag.yaml"
 _HIDDEN = shutil.ignore_patterns("__pycache__", ".*")
+
+
+class _Inputs(BaseModel):
+    connection: str | None = None
+
+
+class _Node(BaseModel):
+    inputs: _Inputs | None = None
+
+
+class _Dag(BaseModel):
+    """As much of a flow file as is read here; Prompt flow checks the rest."""
+
+    nodes: list[_Node] = Field(description="what the flow does")
+    inputs: dict[str, dict[str, Any] | None] | None = None
+    outputs: dict[str, Any] | None = None
+    additional_includes: list[Annotated[str, Field(min_length=1)]] | None = None
 
 
 def resolve_flow(name: str, target: Path, *, connection: str | None = None, system: str = "") -> Path:
@@ -105,6 +126,7 @@ def _check_links(folder: Path, source: Path, project: Path) -> None:
 
 def _check_dag(source: Path) -> None:
     if (source / DAG).is_file():
+        _check_content(source / DAG)
         return
     others = [
         path.name for path in sorted(source.glob("*.y*ml")) if "dag" in path.name or "flow" in path.name
@@ -117,6 +139,24 @@ def _check_dag(source: Path) -> None:
     raise BadInput(
         f"{source}: not a flow folder: {DAG} is missing", hint=f"known flows: {', '.join(SHIPPED)}"
     )
+
+
+def _check_content(path: Path) -> None:
+    """Raise BadInput for a file that is not YAML, or whose parts are not what is read of them here."""
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        dag = YAML(typ="safe").load(path) or {}
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        told = " ".join(str(error).split())
+        raise BadInput(f"{path}: not valid YAML: {told}", hint=f"edit {path}") from None
+    if not isinstance(dag, dict):
+        raise BadInput(f"{path}: must have names and values, such as nodes", hint=f"edit {path}")
+    try:
+        _Dag.model_validate(dag)
+    except ValidationError as error:
+        problems = (f"{path}: {problem}" for problem in problems_of(_Dag, error))
+        raise BadInput("\n".join(problems), hint=f"edit {path}") from None
 
 
 def _rewrite_dag(path: Path, connection: str | None, system: str) -> list[str]:

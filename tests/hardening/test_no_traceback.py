@@ -17,6 +17,7 @@ from evaluation.scored_rows import chats_in
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main, trouble_of_the_machine
 from phi3flow.core.errors import BadInput
+from phi3flow.core.flow_folder import resolve_chat_flow
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import read_manifest
 from training.models.loading import load_model, load_tokenizer
@@ -158,6 +159,28 @@ def test_a_broken_manifest_is_one_sentence(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(BadInput, match=r"manifest\.json: not "):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{{{",
+        "[]",
+        "nodes: 1",
+        "nodes: [1]",
+        "nodes: null",
+        "x: \0",
+        "nodes: []\nnodes: []",
+        "!!python/x 1",
+        "[" * 9999,
+    ]
+    + [f"nodes: []\nadditional_includes: {wrong}" for wrong in ("5", "[1]", "['']")]
+    + ["inputs: [question]\nnodes: []", "nodes: [{inputs: [1]}]", "nodes: [{inputs: {connection: [a]}}]"],
+)
+def test_a_broken_flow_is_one_sentence(tmp_path, content):
+    (tmp_path / "flow.dag.yaml").write_text(content)
+    with pytest.raises(BadInput, match=r"flow\.dag\.yaml: "):
+        resolve_chat_flow(tmp_path, tmp_path / "resolved")
 
 
 @pytest.mark.parametrize(
