@@ -88,10 +88,11 @@ def finished_comparison(folder: Path) -> Comparison:
     manifest = read_manifest(folder) or {}
     if manifest.get("kind") != "report" or not (folder / REPORT).is_file():
         raise BadInput(f"{folder}: no comparison in it", hint=f"phi3flow compare {folder}")
-    written = {Path(found["path"]).name: found["sha256"] for found in manifest["outputs"]}
+    inputs, outputs = (manifest.get(name, []) for name in ("inputs", "outputs"))
+    written = {Path(found["path"]).name: found["sha256"] for found in outputs}
     if written.get(REPORT) != sha256_of(folder / REPORT):
         raise _changed(folder / REPORT)
-    artifacts = {found["kind"]: found for found in (*manifest["inputs"], *manifest["outputs"])}
+    artifacts = {found["kind"]: found for found in (*inputs, *outputs)}
     answers = [_found(folder, artifacts, f"{side.name} answers") for side in SIDES]
     asked = _found(folder, artifacts, LINES_ASKED if LINES_ASKED in artifacts else TEST_DATA)
     recorded = read_recorded(asked, *answers)

@@ -1,6 +1,7 @@
 """Is the test file the one that `prepare` wrote, and does none of it stand in the training file beside it?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,22 @@ def rows_in_training(chats: "Iterable[Chat]", data: Path) -> int:
 
     Whoever divided them: a split of one's own has no manifest.
     """
-    from phi3flow.chats.rows import iterate_chats
-
     train = data.with_name(TRAIN)
     if not train.is_file():
         return 0
-    trained = {hash(_asked(chat)) for chat in iterate_chats(train)}
+    trained = {hash(_asked(chat)) for chat in _readable(train)}
     return sum(hash(_asked(chat)) in trained for chat in chats)
+
+
+def _readable(train: Path) -> "Iterator[Chat]":
+    """Rows that cannot be read were not trained on, either."""
+    from phi3flow.chats.intake import Intake
+    from phi3flow.chats.rows import open_chats, read_chats
+
+    intake = Intake()
+    with suppress(BadInput):  # no file of chats at all
+        for source in open_chats(str(train)):
+            yield from read_chats(source, intake)
 
 
 def _asked(chat: "Chat") -> str:
@@ -47,4 +57,4 @@ def _prepared(folder: Path) -> dict[str, str]:
     manifest = read_manifest(folder) or {}
     if manifest.get("kind") != "data":
         return {}
-    return {Path(found["path"]).name: found["sha256"] for found in manifest["outputs"]}
+    return {Path(found["path"]).name: found["sha256"] for found in manifest.get("outputs", [])}

@@ -216,6 +216,9 @@ def test_test_rows_that_were_trained_on_hold_in_a_split_of_ones_own(tmp_path):
     write_jsonl(test.with_name("train.jsonl"), chats(100, start=50))
     report = decided(tmp_path, test)
     assert (report.verdict, report.in_training) == ("hold", 10)
+    for other in ("Notes on the training.\n", '{"chosen": "a", "rejected": "b"}\n'):
+        test.with_name("train.jsonl").write_text(other)
+        assert decided(tmp_path, test).verdict == "promote", "nobody trains on what is no chat"
 
 
 def test_a_report_that_was_written_by_hand_is_not_decided_again(tmp_path, capsys):
