@@ -160,8 +160,7 @@ def base_command(base: Path) -> str:
 
 def recipe_for(base: Path) -> str:
     """The shipped recipe for a base model, by its sizes; for a folder without one, that of `base_command`."""
-    file = base / "config.json"
-    sizes = read_json(file) if file.is_file() else {}
+    sizes = _sizes(base / "config.json")
     width = sizes.get("hidden_size", SMALL)
     if width < SMALL:
         return "tiny-cpu"
@@ -169,8 +168,20 @@ def recipe_for(base: Path) -> str:
         return "small-cpu"
     if sizes.get("vocab_size", 0) > PHI_3_VOCABULARY:
         return "phi4-mini-lora"
-    stretched = sizes["max_position_embeddings"] > sizes.get("original_max_position_embeddings", math.inf)
+    stretched = sizes.get("max_position_embeddings", 0) > sizes.get(
+        "original_max_position_embeddings", math.inf
+    )
     return "phi3.5-mini-lora" if stretched else "phi3-mini-4k-lora"
+
+
+def _sizes(config: Path) -> dict[str, int]:
+    """Its whole numbers; none of a file that is missing or broken, which the loading of the model names."""
+    try:
+        found = read_json(config)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    numbers = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in numbers if isinstance(value, int)}
 
 
 def _command_that_makes(run: Path, name: str) -> str:

@@ -16,6 +16,7 @@ from evaluation.asking.answer_file import open_answers
 from evaluation.scored_rows import chats_in
 from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main, trouble_of_the_machine
+from phi3flow.app.run_folder import recipe_for
 from phi3flow.core.errors import BadInput
 from phi3flow.core.flow_folder import resolve_chat_flow
 from phi3flow.core.jsonl import write_jsonl
@@ -210,3 +211,15 @@ def test_a_bug_keeps_its_traceback(bug):
     """One sentence would hide where it is."""
     with pytest.raises(type(bug)):
         trouble_of_the_machine(bug)
+
+
+@pytest.mark.parametrize(
+    ("config", "recipe"),
+    [
+        *[(broken, "small-cpu") for broken in ("{", "[]", "[" * 100_000, '{"hidden_size": "a"}')],
+        ('{"hidden_size": 4000, "max_position_embeddings": "x"}', "phi3-mini-4k-lora"),
+    ],
+)
+def test_a_broken_base_beside_the_data_is_no_traceback_of_prepare(tmp_path, config, recipe):
+    (tmp_path / "config.json").write_text(config)
+    assert recipe_for(tmp_path) == recipe
