@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 AZUREML := .venv-azureml/.installed
+AGENTS := .venv-agents/.installed
 SCHEMATHESIS := .venv-schemathesis/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
+.PHONY: help install demo up test agents test-agents test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-ui azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,17 @@ $(SCHEMATHESIS): $(INSTALLED)
 	$(BIN)/python -m venv --clear .venv-schemathesis
 	.venv-schemathesis/bin/pip install --quiet --prefer-binary schemathesis==4.32.5
 	touch $@
+
+agents: $(AGENTS)      ## install Microsoft Agent Framework into .venv-agents/: the flows' second host
+
+$(AGENTS): agents/requirements.txt agents/constraints.txt
+	$(PYTHON) -m venv --clear .venv-agents
+	.venv-agents/bin/pip install --quiet --prefer-binary --constraint agents/constraints.txt --requirement agents/requirements.txt
+	.venv-agents/bin/pip install --quiet --no-deps --editable .
+	touch $@
+
+test-agents: $(INSTALLED) $(AGENTS)  ## compare the flows' two hosts, answer by answer
+	for file in tests/agents/test_*.py; do PHI3FLOW_REQUIRE_AGENTS=1 $(BIN)/pytest $(ARGS) $$file || exit 1; done
 
 check: $(INSTALLED)    ## check format, lint, types, the layers of docs/architecture.md, and workflows
 	$(BIN)/ruff format --check .
@@ -121,7 +133,7 @@ bench-azure-faults: $(INSTALLED)  ## make every Azure call fail once, in four wa
 	PYTHONPATH=tests/azure:tests/azure/support $(BIN)/python bench/azure_faults.py $(ARGS)
 
 clean:           ## remove .venv/, .venv-*/ and caches; keeps runs/ and .phi3flow/
-	rm -rf .venv .venv-azureml .venv-schemathesis build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-agents .venv-azureml .venv-schemathesis build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . \( -name runs -o -name .git \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-runs:      ## ask, then remove runs/ and .phi3flow/: data, trained models, conversations, connections

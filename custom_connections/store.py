@@ -5,6 +5,7 @@
 
 from contextlib import AbstractContextManager
 from importlib.resources import files
+from typing import Any
 
 from phi3flow.core.errors import BadInput, Phi3flowError, translating
 from phi3flow.core.sides import SIDES
@@ -62,6 +63,22 @@ def load_endpoint(name: str) -> Endpoint:
     with _store_errors(name):
         connection = PFClient().connections.get(name)
     return Endpoint.from_connection(connection.configs, connection.secrets)
+
+
+def connection_data(name: str) -> dict[str, Any]:
+    """A stored connection of any type for a process without Prompt flow: `{type, configs, secrets}`.
+
+    Raises Phi3flowError as `load_endpoint` does.
+    """
+    from promptflow.client import PFClient
+
+    with _store_errors(name):
+        found = PFClient().connections.get(name)
+    return {
+        "type": type(found).__name__,
+        "configs": dict(found.configs or {}),
+        "secrets": dict(found.secrets or {}),
+    }
 
 
 def _store_errors(name: str) -> AbstractContextManager[None]:

@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = ("training", "deploy", "custom_connections", "flows", "evaluation", "ui")
+PACKAGES = ("training", "deploy", "custom_connections", "flows", "evaluation", "ui", "agents")
 BAD_INPUT = 2
 
 

@@ -60,6 +60,9 @@ VERBS = {
     "chat": Verb("Chat", "Ask the chat flow one question, or talk to it in the terminal."),
     "azure": Verb("Cloud", "Train, deploy and roll out in Azure Machine Learning."),
     "foundry": Verb("Cloud", "Run the flows, and batch runs of them, in Azure AI Foundry."),
+    "migrate": Verb(
+        "Cloud", "Leave Prompt flow: prove first that the flows answer the same on Microsoft Agent Framework."
+    ),
     "demo": Verb("Start", "Run the whole loop on this machine: data, base, training, serving, verdict."),
     "init": Verb("Start", "Write a commented phi3flow.toml in this folder."),
     "env": Verb(
@@ -180,7 +183,10 @@ def command_of(name: str) -> click.Command:
     app = typer.Typer(
         cls=Group, help=module.__doc__, no_args_is_help=True, rich_markup_mode=None, add_completion=False
     )
-    functions = getattr(module, "STEPS", None) or {name: getattr(module, name.replace("-", "_"))}
+    steps = getattr(module, "STEPS", None)
+    if steps:  # a group, even if it has one subcommand
+        app.callback()(lambda: None)
+    functions = steps or {name: getattr(module, name.replace("-", "_"))}
     for each, function in functions.items():
         app.command(each, cls=Command)(function)
     made = typer.main.get_command(app)

@@ -4,104 +4,14 @@
 of each request's Host, Origin and key. The key comes from PHI3FLOW_FLOW_KEY.
 """
 
-import json
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from secrets import compare_digest
-from typing import TYPE_CHECKING, Any
-
-from jsonschema import Draft4Validator
-from jsonschema.exceptions import best_match
-from werkzeug import Request, Response
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from phi3flow.core.flow_folder import DAG
-from phi3flow.core.local_requests import refusal
+from phi3flow.core.flow_front import guard
 from phi3flow.core.service_stack import LOOPBACK
 from phi3flow.core.settings import Settings
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-HEALTH = "/health"  # says that the server runs, and nothing else: needs no key
-SCORE = "/score"
-NO_KEY = "the flow's key is missing or wrong: send the header that `phi3flow up` shows with its curl line"
-
-
-class WithKeyOnly:
-    """A WSGI app for requests of this machine that bring the key; others get 401 or 403 and a sentence."""
-
-    def __init__(self, app: "WSGIApplication", key: str) -> None:
-        self._app, self._authorization = app, f"Bearer {key}".encode()
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        request = Request(environ)
-        answer = self._refused(request) or self._app
-        return answer(environ, start_response)
-
-    def _refused(self, request: Request) -> Response | None:
-        if problem := refusal(request.headers.get("Host", ""), request.headers.get("Origin")):
-            return _error(403, problem)
-        given = request.headers.get("Authorization", "").encode("utf-8", "replace")
-        if request.path != HEALTH and not compare_digest(given, self._authorization):
-            return _error(401, NO_KEY)
-        return None
-
-
-class Document:
-    """The OpenAPI document of a served flow, which Prompt flow's server shows and does not hold itself to.
-
-    Corrects what it says of inputs with a default: they may be left out, or null.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._bodies = {
-            path: Draft4Validator(each["post"]["requestBody"]["content"]["application/json"]["schema"])
-            for path, each in app.swagger["paths"].items()
-        }
-        self._optional = {name for name, each in app.flow.inputs.items() if each.default is not None}
-        asked = self._bodies[SCORE].schema
-        asked["required"] = [name for name in asked.get("required", []) if name not in self._optional]
-        for name in self._optional:
-            asked["properties"][name]["nullable"] = True
-
-    def refused(self, request: Request) -> Response | None:
-        """A 400 with the field that is wrong. Raises MethodNotAllowed."""
-        if request.path not in self._bodies:
-            return None
-        if request.method != "POST":
-            raise MethodNotAllowed(["POST"])
-        if not {*request.args.getlist("flatten")} <= {"true", "false"}:
-            return _error(400, "flatten: must be true or false")
-        try:
-            body = json.loads(request.get_data())
-        except ValueError:
-            only_text = request.path == SCORE  # Prompt flow says whether this flow takes text
-            return None if only_text else _error(400, "the body must be a JSON object")
-        problem = self._problem(self._bodies[request.path], body)
-        return _error(400, problem) if problem else None
-
-    def _problem(self, validator: Draft4Validator, body: Any) -> str | None:
-        """An optional input that is null counts as left out: JSON Schema has no `nullable`."""
-        if isinstance(body, dict):
-            body = {name: body[name] for name in body if body[name] is not None or name not in self._optional}
-        error = best_match(validator.iter_errors(body))
-        return error and ": ".join([*map(str, error.path), error.message])
-
-
-def in_promptflows_shape(error: HTTPException) -> Response:
-    """A wrong path or method, which Prompt flow's server takes for a fault of its own."""
-    answer = _error(error.code or 500, str(error))
-    answer.headers.extend([pair for pair in error.get_headers() if pair[0] == "Allow"])
-    return answer
-
-
-def _error(status: int, message: str) -> Response:
-    """In the shape of Prompt flow's own errors."""
-    body = {"error": {"code": "UserError", "message": message}}
-    return Response(json.dumps(body), status, mimetype="application/json")
 
 
 def main() -> None:
@@ -109,7 +19,6 @@ def main() -> None:
     folder, port, key = Path(sys.argv[1]).resolve(), int(sys.argv[2]), Settings.load().flow_key
     if not key:
         raise SystemExit("PHI3FLOW_FLOW_KEY is not set")
-    import flask
     from promptflow._sdk._configuration import Configuration
     from promptflow.core._serving.app import create_app
 
@@ -121,10 +30,7 @@ def main() -> None:
         connection_provider=Configuration.get_instance().get_connection_provider(),
         environment_variables={},
     )
-    document = Document(app)
-    app.before_request(lambda: document.refused(flask.request))
-    app.register_error_handler(HTTPException, in_promptflows_shape)
-    app.wsgi_app = WithKeyOnly(app.wsgi_app, key)
+    guard(app, key)
     app.run(LOOPBACK, port)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from custom_connections.promptflow_home import enter_home, new_encryption_key
 from custom_connections.store import load_endpoint, store_connection
+from phi3flow.app.flow_hosts import over_agents, over_promptflow
 from phi3flow.core.child_process import ENCRYPTION_KEY, ENDPOINT_KEY, FLOW_KEY, module_command
 from phi3flow.core.flow_folder import resolve_chat_flow
 from phi3flow.core.lineage import Artifact
@@ -93,16 +94,21 @@ def served(models: Mapping[str, Path], folder: Path, settings: Settings) -> Iter
 
 
 def served_flow(folder: Path, side: Side, settings: Settings, log: Path) -> Service:
-    """A resolved flow, for callers with `flow_key`, in the Prompt flow home that this process has entered."""
+    """A resolved flow, for callers with `flow_key`, in the Prompt flow home that this process has entered.
+
+    `flow_host` says what serves it. Raises Phi3flowError for an environment or a connection that is missing.
+    """
     port = getattr(settings, side.flow_port)
+    host = over_agents if settings.flow_host == "agents" else over_promptflow
+    command, environment = host(folder, port, settings)
     return Service(
         name=f"chat flow of {folder.name}",
-        command=module_command("phi3flow.app.flow_server", folder, port),
+        command=command,
         port=port,
         ready_path="/health",
         setting=side.flow_port,
         log=log,
-        environment={ENDPOINT_KEY: "", FLOW_KEY: settings.flow_key},  # the connection holds the former
+        environment={ENDPOINT_KEY: "", FLOW_KEY: settings.flow_key, **environment},
     )
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,6 +42,12 @@ class Settings(BaseModel):
     base_port: int = Field(5002, description="scoring endpoint of the base model")
     flow_port: int = Field(8080, description="pf flow serve, tuned model")
     base_flow_port: int = Field(8081, description="pf flow serve, base model")
+    flow_host: Literal["promptflow", "agents"] = Field(
+        "promptflow", description="what serves the flows: promptflow, or agents (Microsoft Agent Framework)"
+    )
+    agents_environment: Path = Field(
+        Path(".venv-agents"), description="Python environment of Agent Framework, which `make agents` builds"
+    )
     ui_port: int = Field(8501, description="the Streamlit chat")
     batch_workers: int = Field(16, description="most requests in flight during a batch run")
     track: bool = Field(True, description="log finished training runs to MLflow")

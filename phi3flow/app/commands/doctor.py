@@ -30,6 +30,7 @@ CHECKOUT = Path(__file__).parents[3]
 IS_CHECKOUT = (CHECKOUT / "Makefile").exists()
 DISK_GB, MEMORY_GB = 5.0, 4.0
 SOON_DAYS = 90
+LEAVE = "phi3flow migrate check RUN; docs/leaving-prompt-flow.md"
 WHY = {
     "azure-ai-ml": "1.33 dropped a module that promptflow-azure imports",
     "promptflow": "below 1.18.2 a flow can run code it should not",
@@ -172,9 +173,9 @@ def check_prompt_flows_end(today: date) -> Check:
     ended = f"Prompt flow's development ended on {PROMPT_FLOW_DEVELOPMENT_ENDED}"
     if days > 0:
         sentence = f"{ended}; in Azure it is read-only from {PROMPT_FLOW_READ_ONLY}, in {days} days"
-        return Check("cloud", OK if days > SOON_DAYS else WARN, sentence)
+        return Check("cloud", OK if days > SOON_DAYS else WARN, sentence, "" if days > SOON_DAYS else LEAVE)
     sentence = f"{ended}; in Azure it is read-only since {PROMPT_FLOW_READ_ONLY}: flows run here alone"
-    return Check("cloud", WARN, sentence)
+    return Check("cloud", WARN, sentence, LEAVE)
 
 
 def check_foundry() -> Check:

@@ -9,6 +9,7 @@ from typer import Argument, Option
 from custom_connections.promptflow_home import enter_home
 from custom_connections.store import store_connection
 from phi3flow.app.flow_callers import callers_know, curl_line
+from phi3flow.app.flow_hosts import HOSTS
 from phi3flow.app.run_folder import require_model
 from phi3flow.app.served_form import served_form
 from phi3flow.app.services import (
@@ -62,7 +63,8 @@ def up(
         str,
         Option(
             metavar="ADDRESS",
-            help=f"{LOOPBACK}, or {ANYWHERE} for other machines, which needs a login: docs/chat.md.",
+            help=f"{LOOPBACK}, or {ANYWHERE} for other machines, which needs a login: docs/chat.md. "
+            "Or what serves the flow: promptflow or agents (default: the setting flow_host).",
         ),
     ] = LOOPBACK,
 ) -> Outcome:
@@ -75,6 +77,8 @@ def up(
     One Ctrl-C stops everything (exit code 130); so does a service that ends by itself (1).
     """
     settings = Settings.load()
+    if host in HOSTS:
+        settings, host = settings.model_copy(update={"flow_host": host}), LOOPBACK
     _check_host(host)
     if connection or (flow and run is None):
         if arena:
@@ -96,13 +100,13 @@ def _up_run(folder: Path, sides: Sequence[Side], flow: Path | None, host: str, s
         own = with_own_keys(settings, flows / "home")
         for side in sides:
             _resolve(flow, flows / side.name, side.connection, system)
+        enter_home(own)
+        for side in sides:
+            store_connection(side.connection, endpoint_of(side, own))
         services = [each for side in sides for each in _services(folder, side, flows, own)]
         log, arena = logs / "page.log", BASE in sides
         services.append(chat_page(folder, own, log, arena=arena, host=host, others=others))
         require_free_ports(services)
-        enter_home(own)
-        for side in sides:
-            store_connection(side.connection, endpoint_of(side, own))
         with callers_know(own.flow_key, sides, settings):
             return _until_interrupted(services, _ready(sides, settings, endpoints=True))
 

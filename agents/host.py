@@ -1,0 +1,48 @@
+"""A flow folder served by Agent Framework: `python -m agents.host FOLDER PORT`, on loopback, with a key.
+
+What `phi3flow.app.flow_server` is for Prompt flow. The key comes from PHI3FLOW_FLOW_KEY, the connections from
+PHI3FLOW_CONNECTIONS.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from flask import Flask
+
+from agents.app import create_app
+from agents.connections import from_environment
+from agents.failures import Failed
+from agents.flow_file import read_flow
+from phi3flow.core.errors import Phi3flowError
+from phi3flow.core.flow_front import guard
+from phi3flow.core.service_stack import LOOPBACK
+from phi3flow.core.settings import Settings
+
+UNMOVED = "phi3flow migrate check --flow DIR says what of a flow cannot be moved"
+
+
+def served_app(folder: Path) -> Flask:
+    """The app for a flow folder, behind its key; this process works in the folder from now on.
+
+    Exits with a sentence for a key, a connection or a part of the flow that is missing.
+    """
+    key = Settings.load().flow_key
+    if not key:
+        raise SystemExit("PHI3FLOW_FLOW_KEY is not set")
+    os.chdir(folder)
+    try:
+        app = create_app(read_flow(folder), from_environment())
+    except (Failed, Phi3flowError) as error:
+        raise SystemExit(f"error: {error}\nhint: {getattr(error, 'hint', '') or UNMOVED}") from None
+    guard(app, key)
+    return app
+
+
+def main() -> None:
+    """Serve FOLDER on PORT until it is stopped."""
+    served_app(Path(sys.argv[1]).resolve()).run(LOOPBACK, int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Agent Framework's host beyond the answers of our flows: own flows, many at once, leaving readers, keys."""
+
+import json
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+from both_hosts import ENVIRONMENT, ROOT, Request, both_hosts, needs_agents, new_home, without_times
+from scripted_endpoint import KEY, scripted_endpoint
+
+from custom_connections.store import store_connection
+from phi3flow.core.flow_folder import resolve_flow
+from phi3flow.phi3_contract import Endpoint
+
+pytestmark = needs_agents
+OWN_DAG = """
+inputs:
+  number: {type: int, default: 2}
+  flag: {type: bool, default: false}
+  what: {type: object}
+outputs:
+  doubled: {type: int, reference: "${double.output.value}"}
+  deep: {type: string, reference: "${double.output.list[1].name}"}
+  both: {type: object, reference: "${join.output}"}
+  said: {type: object, reference: "${inputs.what}"}
+  fixed: {type: string, reference: always}
+nodes:
+- name: double
+  type: python
+  source: {type: code, path: double.py}
+  inputs: {number: "${inputs.number}", factor: "2"}
+- name: later
+  type: python
+  source: {type: code, path: later.py}
+  inputs: {flag: "${inputs.flag}", what: "${inputs.what}", note: ""}
+- name: join
+  type: python
+  source: {type: code, path: join.py}
+  inputs: {a: "${double.output.value}", b: "${later.output}"}
+- name: total
+  type: python
+  source: {type: code, path: total.py}
+  inputs: {all: "${join.output}"}
+  aggregation: true
+"""
+OWN_FILES = {
+    "double.py": """
+from promptflow.core import tool
+@tool
+def double(number: int, factor: int) -> dict:
+    if number == 13:
+        raise ValueError("thirteen")
+    return {"value": number * factor, "list": [{}, {"name": str(number)}] if number else []}
+""",
+    "later.py": """
+import asyncio
+from promptflow import tool
+from promptflow.exceptions import SystemErrorException, UserErrorException
+@tool
+async def later(flag: bool, what: object, note: str = "default") -> str:
+    await asyncio.sleep(0.001)
+    if what == {"say": "user"}:
+        raise UserErrorException("your fault")
+    if what == {"say": "system"}:
+        raise SystemErrorException("our fault")
+    return f"{flag} {note}"
+""",
+    "join.py": "from promptflow.core import tool\n@tool\ndef join(a, b):\n    return [a, b]\n",
+    "total.py": "from promptflow.core import tool\n@tool\ndef total(all: list):\n    return len(all)\n",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return new_home(tmp_path_factory.mktemp("project") / "home")
+
+
+@pytest.fixture(scope="module")
+def endpoint(home):
+    with scripted_endpoint() as server, home.entered():
+        store_connection("phi3-tuned", Endpoint(server.url(), KEY, "openai", timeout=30))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chat(home, endpoint):
+    with both_hosts(resolve_flow("chat", home.folder.parent / "chat"), home) as hosts:
+        yield hosts["agents"]
+
+
+def test_a_persons_own_flow_answers_the_same(home):
+    folder = home.folder.parent / "own"
+    folder.mkdir()
+    (folder / "flow.dag.yaml").write_text(OWN_DAG)
+    for name, text in OWN_FILES.items():
+        (folder / name).write_text(text)
+    whats = [{"a": 1}, {}, {"a": {"b": "c"}}, {"say": "user"}, {"say": "system"}, None, ["x"], "text"]
+    bodies = [{"what": what} for what in whats]
+    bodies += [{"what": {"a": 1}, "number": number} for number in (0, 13, "7", "x", 2.9)]
+    bodies += [{"what": {"a": 1}, "flag": flag} for flag in (True, "TRUE", "no", 1)]
+    asked = [Request(json.dumps(body).encode()) for body in bodies]
+    asked += [Request(method="GET", path="/swagger.json")]
+    with both_hosts(folder, home) as hosts:
+        told = {name: [without_times(host.get(each)) for each in asked] for name, host in hosts.items()}
+    assert [got.status for got in told["promptflow"]][:5] == [200, 200, 200, 400, 500]
+    assert told["agents"] == told["promptflow"]
+
+
+def test_many_at_once_get_their_own_answers(chat):
+    def ask(number):
+        turns = [{"inputs": {"question": f"q{number}"}, "outputs": {"answer": f"a{number}"}}]
+        body = json.dumps({"question": f"number {number}", "chat_history": turns}).encode()
+        return json.loads(chat.get(Request(body)).body)["answer"].strip()
+
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(ask, range(256)))
+    assert answers == [f"user: q{n} assistant: a{n} user: number {n}" for n in range(256)]
+
+
+def test_a_reader_who_leaves_ends_the_answer_behind_the_flow(chat, endpoint):
+    url, body = f"http://127.0.0.1:{chat.port}/score", {"question": "endless"}
+    headers = {"Authorization": f"Bearer {chat.key}", "Accept": "text/event-stream"}
+    with requests.post(url, json=body, headers=headers, stream=True, timeout=30) as answer:
+        assert next(answer.iter_lines()) == b'data: {"answer": "word0 "}'
+    deadline = time.monotonic() + 10
+    while "endless" not in endpoint.left and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert endpoint.left == ["endless"]
+    assert json.loads(chat.get(Request(b'{"question": "hi"}')).body) == {"answer": "user: hi "}
+
+
+def test_it_answers_nobody_without_the_key(chat):
+    refused = chat._replace(key="wrong").get(Request(b'{"question": "hi"}'))
+    assert (refused.status, b"key is missing or wrong" in refused.body) == (401, True)
+    elsewhere = chat.get(Request(b"{}", headers=(("Host", "evil.example"),)))
+    assert elsewhere.status == 403
+
+
+@pytest.mark.parametrize(
+    ("connections", "said"),
+    [("not json", "PHI3FLOW_CONNECTIONS is not JSON"), ("{}", "there is no connection 'phi3-tuned'")],
+)
+def test_a_connection_that_is_missing_is_named_and_no_value_shown(home, connections, said):
+    folder = home.folder.parent / "alone"
+    if not folder.exists():
+        resolve_flow("chat", folder)
+    ran = subprocess.run(
+        [ENVIRONMENT / "bin" / "python", "-P", "-m", "agents.host", folder, "1"],
+        env={"PATH": os.environ["PATH"], "PHI3FLOW_FLOW_KEY": "k", "PHI3FLOW_CONNECTIONS": connections},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1 and said in ran.stderr
+    assert "Traceback" not in ran.stderr and "not json" not in ran.stderr.replace("not JSON", "")
