@@ -21,6 +21,7 @@ from phi3flow.core.sides import TUNED
 DAG = """
 inputs:
   question: {type: string}
+  chat_history: {type: list, default: []}  # a request need not have it
 outputs:
   answer: {type: string, reference: "${say.output}"}
 nodes:
