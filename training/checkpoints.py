@@ -88,6 +88,11 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
+def ranks_of(checkpoint: Path) -> int:
+    """How many ranks wrote their random state into it."""
+    return max(1, len(list(checkpoint.glob("rng_state_*.pth"))))
+
+
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
 

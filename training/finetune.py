@@ -19,12 +19,21 @@ from phi3flow.core.files import read_json, write_json
 from phi3flow.core.lineage import Artifact, read_manifest, write_manifest
 from training.loop.start import CHECKPOINTS, Result, Run
 from training.models.loading import looks_like_id, weights_folder, what_exists
-from training.ranks import broadcast, destroy, init, is_main_process, print0
+from training.ranks import (
+    broadcast,
+    destroy,
+    explaining_a_lost_rank,
+    init,
+    is_main_process,
+    print0,
+    world_size,
+)
 from training.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 CODE = ("training", "phi3flow/chats")
 LIBRARIES = ("torch", "transformers", "trl")
+WHERE = {"sharding"}  # fields that say how the processes share the work; they may change within a run
 IDENTITY = ".run.json"  # hidden: not part of the folder's hash
 
 
@@ -55,19 +64,21 @@ def finetune(
         inputs.append(Artifact.of("model", Path(start)))
     identity = {
         "inputs": [artifact.sha256 for artifact in inputs],
-        "recipe": asdict(recipe),
+        "recipe": {name: value for name, value in asdict(recipe).items() if name not in WHERE},
         "model": None if folder else start,
         "seed": seed,
     }
     run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
-    init()
+    init(sharding=recipe.sharding is not None)
     if is_main_process() and not out.exists() and (read_manifest(run.work) or {}).get("identity") == identity:
         _publish(run, out)
     if (finished := broadcast(_finished(out, identity) if is_main_process() else None)) is not None:
         destroy()
         print0(f"  {out} is already trained with this recipe on this data: nothing to do")
         return finished
-    result = _train_in(run, identity)
+    require_processes(recipe, world_size())
+    with explaining_a_lost_rank():
+        result = _train_in(run, identity)
     if is_main_process():
         details: dict[str, Any] = {"recipe": asdict(recipe), "identity": identity, "result": asdict(result)}
         details |= {"code": training_code(), SYSTEM_PROMPT: result.system_prompt}
@@ -77,6 +88,16 @@ def finetune(
         write_manifest(run.work, "model", inputs=inputs, outputs=[made], seed=seed, details=details)
         _publish(run, out)
     return TrainedModel(out, result)
+
+
+def require_processes(recipe: Recipe, processes: int) -> None:
+    """Raise BadInput for a recipe with sharding and a single process."""
+    if recipe.sharding and processes == 1:
+        raise BadInput(
+            f'sharding = "{recipe.sharding}" splits the model over several processes, and this is one',
+            hint="torchrun --nproc-per-node N --no-python phi3flow train ... (azure train --nodes N), or "
+            "leave sharding out of the recipe, also to continue",
+        )
 
 
 def training_code() -> str:

@@ -8,21 +8,29 @@ accelerate's `PartialState` does the work. A single process never imports it.
 """
 
 import os
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from phi3flow.core.console import say
+from phi3flow.core.errors import Phi3flowError, first_line, translating
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 T = TypeVar("T")
+SHARDING = {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}  # as accelerate launch
 TIMEOUT = timedelta(minutes=30)  # the others wait while rank 0 answers the probes
+
+
+def world_size() -> int:
+    """How many processes train this model."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def several() -> bool:
     """Whether more than one process trains this model."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return world_size() > 1
 
 
 def rank() -> int:
@@ -40,9 +48,14 @@ def print0(message: str) -> None:
         say(message)
 
 
-def init() -> None:
-    """Connect the ranks: NCCL between GPUs, gloo between CPUs. Waits for all of them."""
+def init(*, sharding: bool = False) -> None:
+    """Connect the ranks: NCCL between GPUs, gloo between CPUs. Waits for all of them.
+
+    With `sharding` accelerate connects GPUs with gloo, too, for the CPU's part of checkpoints.
+    """
     if several():
+        if sharding:
+            os.environ.update(SHARDING)
         _state()
 
 
@@ -67,6 +80,22 @@ def wait_for_everyone() -> None:
     """Return once every rank has called it."""
     if several():
         _state().wait_for_everyone()
+
+
+def explaining_a_lost_rank() -> AbstractContextManager[None]:
+    """Turn the error of a connection to a process that has ended into a Phi3flowError."""
+
+    def explained(error: Exception) -> Exception:
+        from torch.distributed import DistError
+
+        if not several() or not (isinstance(error, DistError) or "gloo" in str(error)):
+            return error
+        return Phi3flowError(
+            f"another process of this run has ended: {first_line(error)}",
+            hint="see its own output; the same command continues from the last checkpoint",
+        )
+
+    return translating({RuntimeError: explained})
 
 
 def _state() -> "PartialState":

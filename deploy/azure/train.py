@@ -166,11 +166,14 @@ def check_here(asked: Training) -> None:
     if not find_spec("transformers"):
         say("  chats are not checked here: pip install 'phi3flow[train]'")
         return
+    from training.finetune import require_processes
     from training.inspection import check_lengths
     from training.recipes.recipe import load_recipe
 
+    recipe = load_recipe(asked.recipe)
+    require_processes(recipe, asked.nodes)
     try:
-        told = check_lengths(asked.data, load_recipe(asked.recipe), asked.model)
+        told = check_lengths(asked.data, recipe, asked.model)
     except BadInput:
         raise
     except Phi3flowError as error:

@@ -286,6 +286,13 @@ def test_a_base_that_the_job_could_not_load_is_refused_before_it_is_submitted(tm
             check_here(asked)
 
 
+def test_a_split_model_needs_several_nodes(tmp_path):
+    asked = Training(tmp_path, "phi3.5-mini-full-fsdp", None, 0, 1, profile_for("gpu"))
+    with pytest.raises(BadInput, match="splits the model over several processes, and this is one") as caught:
+        check_here(asked)
+    assert "azure train --nodes N" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

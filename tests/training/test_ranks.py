@@ -1,24 +1,18 @@
 """Two ranks train one model: two CPU processes, each with its own disk or sharing one."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from chromium import free_ports
 from counting import chat
 from safetensors.torch import load_file
+from two_ranks import RANKS, SECONDS, finished, start
 
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import sha256_of
 from training.finetune import finetune
 from training.recipes.recipe import load_recipe
 
-RANKS = 2
-SECONDS = 120
 RECIPE = """
 steps = 20
 batch_size = 4
@@ -49,31 +43,6 @@ def project(tmp_path_factory):
     (folder / "ranks.toml").write_text(RECIPE.format(accumulation=""))
     (folder / "alone.toml").write_text(RECIPE.format(accumulation=f"gradient_accumulation = {RANKS}"))
     return folder
-
-
-def start(project, folders):
-    """`phi3flow train --out tuned` on every rank, in its folder."""
-    (port,) = free_ports(1)
-    shared = {"WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    words = ["train", "--data", project / "data", "--recipe", project / "ranks.toml", "--out", "tuned"]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "phi3flow", *words, "--json"],
-            cwd=folder,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, folder in enumerate(folders)
-    ]
-
-
-def finished(processes):
-    """What each rank wrote to stdout and to stderr."""
-    ended = [process.communicate(timeout=SECONDS) for process in processes]
-    assert [process.returncode for process in processes] == [0] * RANKS, [said for _, said in ended]
-    return [json.loads(printed) for printed, _ in ended], [said for _, said in ended]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from training.estimate.footprint import ModelSize, largest_batch, memory_need
 from training.estimate.free_space import size
 from training.estimate.machine import Machine
-from training.ranks import several
+from training.ranks import several, world_size
 from training.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def settled(recipe: Recipe, model: ModelSize, rows: "Dataset", machine: Machine)
             recipe = replace(recipe, **{field: value})
             why.extend([reason] if reason else [])
 
+    if recipe.sharding:
+        why.append(
+            f"weights, gradients and optimiser split over {world_size()} processes ({recipe.sharding})"
+        )
     choose("attention", _attention(recipe, model, machine))
     choose("compile", _compile(recipe, batches(recipe, len(rows)), machine))
     choose("gradient_checkpointing", _checkpointing(recipe, model, rows, machine))

@@ -14,7 +14,7 @@ from training.checkpoints import KEPT
 from training.data.encode import IGNORED
 from training.estimate.free_space import free_disk, size
 from training.estimate.machine import Machine, this_machine
-from training.ranks import print0, several
+from training.ranks import print0, several, world_size
 from training.recipes.recipe import Lora, Recipe
 
 if TYPE_CHECKING:
@@ -147,22 +147,40 @@ def memory_need(recipe: Recipe, model: ModelSize, batch: Batch, machine: Machine
     trained = model.adapters if recipe.lora else model.parameters
     copied = (model.linear if recipe.weights == "fp32" else 0) + model.adapters
     copied //= model.config.num_hidden_layers if checkpointed else 1
-    gradients = trained * FP32 * (2 if several() else 1)  # several ranks average copies
+    ranks = world_size() if recipe.sharding else 1
+    gradients = trained * FP32 // ranks * (2 if several() and ranks == 1 else 1)  # else ranks average copies
     logits = _logits(model, batch, arithmetic, gpu=machine.gpu)
     kept, recomputed = _activations(recipe, model, batch, arithmetic)
     if machine.gpu:
         recomputed = max(0, recomputed - logits)
         gradients = gradients if recipe.gradient_accumulation > 1 else max(0, gradients - kept - logits)
     parts = {
-        "weights": _weights(recipe, model) + model.adapters * FP32,
+        "weights": _weights(recipe, model) // ranks + model.adapters * FP32,
         "gradients": gradients,
-        "optimiser": trained * ADAMW,
+        "optimiser": trained * ADAMW // ranks,
         "bf16 copies": copied * BF16 if arithmetic == BF16 else 0,  # autograd keeps autocast's copies
         "activations": kept + recomputed,
         "logits": logits,
         "workspace": CUDA_CONTEXT if machine.gpu else WORKSPACE,
     }
+    if recipe.sharding:
+        parts |= _gathered(model, parts, arithmetic)
     return Need(machine.memory, parts, machine.free, _repair(recipe, parts))
+
+
+def _gathered(model: ModelSize, parts: Mapping[str, int], arithmetic: int) -> dict[str, int]:
+    """What sharding adds on each rank, in place of autocast's copies.
+
+    FSDP2 gathers a layer while it computes another, and the head and the embeddings as units of their own;
+    of one of these it has the gradients, and their sum in fp32 before they are split. Before and after the
+    steps rank 0 answers the probes with the whole model.
+    """
+    layer = model.linear // model.config.num_hidden_layers
+    ends = model.parameters - model.linear
+    units = (2 * layer + ends) * arithmetic + max(layer, ends) * (arithmetic + FP32)
+    split = sum(parts.values()) - parts["bf16 copies"] + units
+    whole = model.parameters * FP32 + parts["workspace"]
+    return {"bf16 copies": 0, "gathered layers": units, "whole model for the probes": max(0, whole - split)}
 
 
 def disk_need(recipe: Recipe, model: ModelSize, work: Path) -> Need:
@@ -266,6 +284,8 @@ def _repair(recipe: Recipe, parts: Mapping[str, int]) -> str:
         return f"lower batch_size (and raise gradient_accumulation){checkpointing} in the recipe"
     if recipe.scratch:
         return "give [scratch] fewer layers or a smaller hidden_size"
+    if recipe.sharding:
+        return "start more processes"
     if recipe.lora is None:
         return 'train adapters: [lora] and weights = "bf16" in the recipe'
     if recipe.weights == "fp32":

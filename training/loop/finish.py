@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from training.loop.trainer import AssistantTrainer
     from training.models.probes import Answer
 
 
@@ -30,11 +29,11 @@ class WeightChange(NamedTuple):
     tensors: float
 
 
-def merged(run: Run, trainer: "AssistantTrainer") -> "PreTrainedModel":
-    """The model to serve: without autocast, adapters merged into the weights. Keeps the adapters, too."""
-    model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+def merged(run: Run, model: Any) -> "PreTrainedModel":
+    """The trained `model` to serve: adapters merged into the weights. Keeps the adapters, too."""
     if run.recipe.lora is None:
-        return model
+        trained: PreTrainedModel = model
+        return trained
     model.save_pretrained(run.work / ADAPTER, save_embedding_layers=False)
     return merged_into_start(run, model) if run.recipe.lora.four_bit else model.merge_and_unload()
 

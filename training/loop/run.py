@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from phi3flow.chats.rows import load_split
 from phi3flow.chats.system_prompt import shared_system_prompt
 from phi3flow.core.errors import Phi3flowError, first_line, translating
 from phi3flow.core.jsonl import write_jsonl
-from training.checkpoints import HashCheckpoints, latest_checkpoint, step_of, trainer_state
+from training.checkpoints import HashCheckpoints, latest_checkpoint, ranks_of, step_of, trainer_state
 from training.data.encode import Encoded, encode_chats, packed
 from training.estimate.choices import settled
 from training.estimate.footprint import ModelSize, checkpoint_size, model_size, require_room
@@ -29,10 +30,11 @@ from training.loop.attention import VARLEN, attend_by_lengths
 from training.loop.callbacks import MetricsFile, StepProgress, StopOnInterrupt
 from training.loop.compiled import CompiledLayers
 from training.loop.finish import merged, require_probes_changed, save, weights_moved
+from training.loop.sharded import ShardedTrainer
 from training.loop.start import METRICS, Result, Run, empty_model, starting_model, starting_tokenizer
 from training.loop.trainer import PADDED_TO, AssistantTrainer, LineCollator
 from training.models.probes import FROM_VALIDATION, answer_greedily, most_tokens, probe_prompts, probe_rows
-from training.ranks import destroy, is_main_process, print0
+from training.ranks import destroy, is_main_process, print0, world_size
 from training.recipes.training_arguments import arguments, emulation_warning, has_bf16, peft_config
 
 if TYPE_CHECKING:
@@ -118,16 +120,18 @@ def _train(
     before = None
     if run.start and is_main_process():
         print0(f"  asking the model {len(prompts)} prompts, to see later what has changed")
-        before = answer_greedily(trainer.model, tokenizer, prompts)
+        with trainer.answering_model() as model:
+            before = answer_greedily(model, tokenizer, prompts)
     advance(run, trainer)
     trainer.require_finite_weights()
     trainer.broadcast_weights()
     test_loss = _test_loss(trainer, sets.test)
+    trained = trainer.whole_model(partial(starting_model, run, tokenizer))
     destroy()
     best = trainer.state.best_metric or math.nan
     if not is_main_process():
         return Result(trainer.state.global_step, best, test_loss, None)
-    model = merged(run, trainer)
+    model = merged(run, trained)
     moved = weights_moved(run, model, tokenizer)
     after = answer_greedily(model, tokenizer, prompts)
     changed = require_probes_changed(before, after, moved)
@@ -152,8 +156,16 @@ def advance(run: Run, trainer: AssistantTrainer) -> None:
         print0(f"  {run.name} is already trained; only the steps after training are repeated")
         trainer.load_best_of(checkpoint)
     else:
-        print0(f"  {run.name} continues after step {step_of(checkpoint)}")
+        print0(f"  {run.name} continues after step {step_of(checkpoint)}{_other_batches(checkpoint)}")
         _optimise(run, trainer, checkpoint)
+
+
+def _other_batches(checkpoint: Path) -> str:
+    """What changes if as many processes as now did not write the checkpoint."""
+    before, now = ranks_of(checkpoint), world_size()
+    if before == now:
+        return ""
+    return f", on {now} process{'es' if now > 1 else ''} instead of {before}: batches have another size"
 
 
 def has_ended(checkpoint: Path, patience: int | None) -> bool:
@@ -205,7 +217,7 @@ def make_trainer(
     callbacks: list[Any] = [MetricsFile(run.work / METRICS, run.name), HashCheckpoints()]
     if run.recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(run.recipe.patience))
-    trainer = AssistantTrainer(
+    trainer = (ShardedTrainer if run.recipe.sharding else AssistantTrainer)(
         model=model,
         args=arguments(run.recipe, run.checkpoints, run.seed),
         data_collator=LineCollator(

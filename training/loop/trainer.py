@@ -1,11 +1,11 @@
 """TRL's trainer with our batches and our loss; it names the rows whose loss is not finite."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -22,6 +22,9 @@ from training.data.encode import IGNORED
 from training.loop.attention import attend_in_fp32
 from training.loop.compiled import CompiledLayers
 from training.ranks import several
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # A CPU compiles a bf16 kernel of 0.6 MB for every shape it meets and keeps it. Rounding keeps them few.
 PADDED_TO = 8  # tokens per row
@@ -188,6 +191,19 @@ class AssistantTrainer(SFTTrainer):
         parameters = self.accelerator.unwrap_model(self.model).parameters()
         if not all(torch.isfinite(parameter).all() for parameter in parameters):
             raise self._diverged("a weight is not finite")
+
+    @contextmanager
+    def answering_model(self) -> Iterator["PreTrainedModel"]:
+        """The model before training, to answer with on rank 0."""
+        yield self.model
+
+    def whole_model(self, start: "Callable[[], PreTrainedModel]") -> "PreTrainedModel":
+        """The trained model without autocast, which is rank 0's to save; every rank calls it.
+
+        `start` makes a model of the same shape.
+        """
+        model: PreTrainedModel = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return model
 
     def broadcast_weights(self) -> None:
         """Copy rank 0's trained weights to all ranks: the best checkpoint may be on its disk only."""

@@ -108,6 +108,11 @@ class Recipe:
         description="recompute activations in the backward pass to save memory: true, false, or auto "
         "(if they would not fit)",
     )
+    sharding: Literal["fsdp2"] | None = Field(
+        default=None,
+        description="split weights, gradients and optimiser state over the processes of torchrun: fsdp2 "
+        "(default: each process holds all of them)",
+    )
     eval_every: Count = Field(default=100, description="steps between validations, each with a checkpoint")
     patience: Count | None = Field(
         default=None, description="stop after this many validations without improvement"
@@ -134,6 +139,12 @@ RULES: Mapping[str, Callable[[Any], bool]] = {
         lambda recipe: recipe.model is not None or recipe.revision is None
     ),
     "lora, scratch: random weights need full training": lambda recipe: not (recipe.lora and recipe.scratch),
+    "sharding, lora: fsdp2 splits what full training needs; adapters train without it": (
+        lambda recipe: not (recipe.sharding and recipe.lora)
+    ),
+    "sharding, compile: fsdp2 gathers the layers as they are written; leave compile out": (
+        lambda recipe: not (recipe.sharding and recipe.compile is True)
+    ),
     "weights, lora: bf16 would round away the updates of full fine-tuning; use fp32 or [lora]": (
         lambda recipe: recipe.weights == "fp32" or recipe.lora is not None
     ),

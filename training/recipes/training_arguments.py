@@ -1,7 +1,7 @@
 """A recipe as TRL's SFTConfig and PEFT's LoraConfig, and what the hardware offers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.recipes.recipe import Lora, Recipe
 
@@ -15,7 +15,7 @@ def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
     from trl import SFTConfig
 
     gpu = has_gpu()
-    return SFTConfig(
+    made = SFTConfig(
         output_dir=str(checkpoints),
         max_steps=recipe.steps if recipe.steps is not None else -1,
         num_train_epochs=recipe.epochs if recipe.epochs is not None else 1,
@@ -48,7 +48,32 @@ def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
         use_cpu=not gpu,
         dataloader_pin_memory=gpu,
         disable_tqdm=True,
+        **(_fsdp2() if recipe.sharding else {}),
     )
+    if recipe.sharding:
+        made.fsdp_plugin_args |= _fsdp_plugin(in_bf16=made.bf16)
+    return made
+
+
+def _fsdp2() -> dict[str, Any]:
+    """Each decoder layer is split on its own.
+
+    Gradients are split after every batch: accumulated whole, they would take the memory that sharding saves.
+    """
+    return {
+        "fsdp": "full_shard auto_wrap",
+        "fsdp_config": {"version": 2},
+        "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}},
+    }
+
+
+def _fsdp_plugin(*, in_bf16: bool) -> dict[str, Any]:
+    """What SFTConfig cannot say: gradients are summed in fp32."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    policy = MixedPrecisionPolicy(torch.bfloat16 if in_bf16 else None, torch.float32)
+    return {"mixed_precision_policy": policy, "sync_module_states": None}
 
 
 def peft_config(lora: Lora | None) -> "LoraConfig | None":
