@@ -98,7 +98,7 @@ def test_losses_are_those_of_one_process(trained, machines, alone):
 def test_the_model_folder_is_the_one_of_a_run_without_sharding(trained, machines, alone):
     folder = machines[0] / "tuned"
     names = [{path.name for path in made.rglob("*")} for made in (folder, alone.folder)]
-    assert names[0] == names[1]
+    assert names[0] - {".mlflow-run"} == names[1]  # which the command adds
     ours, theirs = load_file(folder / WEIGHTS), load_file(alone.folder / WEIGHTS)
     assert {name: weight.shape for name, weight in ours.items()} == {
         name: weight.shape for name, weight in theirs.items()
@@ -246,4 +246,3 @@ def test_the_recipe_fits_the_gpus_that_it_names(ranks, size, monkeypatch):
     whole = memory_need(replace(recipe, sharding=None), model_size(model, None), Batch(4096, 3300, 4096), GPU)
     assert need.parts["optimiser"] == whole.parts["optimiser"] // ranks
     assert need.total < size * 10**9 * 0.95
-    print(ranks, need.in_full(), whole.in_full())

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from training.loop.trainer import AssistantTrainer
-from training.ranks import is_main_process
+from training.ranks import broadcast, is_main_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,6 +34,9 @@ FROM_RANK_0 = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
 
 class ShardedTrainer(AssistantTrainer):
     """Splits the model when training starts; until then each rank holds all of it, on the CPU."""
+
+    model: Any
+    optimizer: Any
 
     def create_accelerator_and_postprocess(self) -> None:
         """On a CPU accelerate ignores its FSDP plugin, although torch splits a model there, too."""
@@ -68,7 +71,9 @@ class ShardedTrainer(AssistantTrainer):
             raise self._diverged("a weight is not finite")
 
     def broadcast_weights(self) -> None:
-        """Nothing to do: loading the best checkpoint has sent each rank its shards."""
+        """Give each rank its shards of the best weights."""
+        if best := broadcast(self.state.best_model_checkpoint):
+            self._load_weights(Path(best))
 
     def load_best_of(self, checkpoint: Path) -> None:
         """Split the model first, which else happens when training starts."""
@@ -88,12 +93,10 @@ class ShardedTrainer(AssistantTrainer):
         for name, source in self.model.all_tied_weights_keys.items():
             if name in weights:
                 weights[name] = weights[source]
-        if split := [name for name, weight in weights.items() if isinstance(weight, DTensor)]:
-            raise AssertionError(split)
         return weights
 
     def _load_best_model(self) -> None:
-        self._load_weights(Path(str(self.state.best_model_checkpoint)))
+        """Left to `broadcast_weights`: only ranks that see rank 0's disk are asked here."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self._load_weights(Path(resume_from_checkpoint))

@@ -51,7 +51,7 @@ def arguments(recipe: Recipe, checkpoints: Path, seed: int) -> "SFTConfig":
         **(_fsdp2() if recipe.sharding else {}),
     )
     if recipe.sharding:
-        made.fsdp_plugin_args |= _fsdp_plugin(in_bf16=made.bf16)
+        made.fsdp_plugin_args |= _fsdp_plugin(in_bf16=bool(made.bf16))
     return made
 
 
