@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -70,7 +70,7 @@ class LengthGroupedSampler(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """accelerate calls this before each epoch, also before a resumed one."""
+        """To be called before each epoch, also before a resumed one."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -91,6 +91,16 @@ class LengthGroupedSampler(Sampler[int]):
         return _cut(sorted(pool, key=lambda row: self._lengths[row]), self._batch_size)
 
 
+class TellEpoch(TrainerCallback):
+    """Calls `set_epoch`. accelerate does, too, but not for the first epoch of several resumed ranks."""
+
+    def __init__(self, sampler: LengthGroupedSampler) -> None:
+        self._sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._sampler.set_epoch(int(state.epoch or 0))
+
+
 def _cut(rows: list[int], size: int) -> list[list[int]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
@@ -108,7 +118,9 @@ class AssistantTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(ids) for ids in rows["input_ids"]]
-        return LengthGroupedSampler(lengths, self._train_batch_size, self.args.seed)
+        sampler = LengthGroupedSampler(lengths, self._train_batch_size, self.args.seed)
+        self.add_callback(TellEpoch(sampler))
+        return sampler
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         lines = inputs.pop("line").tolist()
