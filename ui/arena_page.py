@@ -17,10 +17,10 @@ from ui.answers.served_flow import default_system_prompt
 from ui.chat.model_settings import show_system_prompt
 from ui.chat.turn_view import follow, show_answer
 from ui.rendering import label, plain_html
-from ui.store.records import COMPLETE, Conversation, Turn
+from ui.store.records import COMPLETE, VOTES, Conversation, Turn
 from ui.store.samples import asked_sample, offer_samples
 from ui.store.votes import append_vote, score_of, vote_on
-from ui.workspace import VOTES, Workspace, asked, this_workspace
+from ui.workspace import Workspace, asked, this_workspace
 
 ROUND = "round"  # query parameter: a reload finds the round
 NAMES = ("Amber", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Garnet", "Heath", "Iris", "Juniper")

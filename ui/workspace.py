@@ -16,9 +16,8 @@ from ui.login import owner
 from ui.store.conversations import Conversations, title_of
 from ui.store.history import Prompt, context_of, prompt_of, room_for_prompt
 from ui.store.latest_report import json_in
-from ui.store.records import CUT, RUNNING, Conversation, Model, Turn
+from ui.store.records import CUT, DATABASE, RUNNING, Conversation, Model, Turn
 
-DATABASE, VOTES = "chat.sqlite", "preferences.jsonl"
 SHOWN_HASH = 12  # digits of a SHA-256
 
 

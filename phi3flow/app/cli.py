@@ -34,6 +34,9 @@ class Verb(NamedTuple):
 
 VERBS = {
     "prepare": Verb("Data", "Check chats, drop duplicates and split them into train, val and test."),
+    "feedback": Verb(
+        "Data", "Turn the votes, thumbs and corrections of the chat page into rows to train on."
+    ),
     "train": Verb(
         "Train", "Fine-tune a model on prepared chats; only assistant tokens count toward the loss."
     ),

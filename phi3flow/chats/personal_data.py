@@ -1,21 +1,30 @@
-"""Personal data that a pattern can find: which kinds a chat holds, never the data themselves.
+"""Personal data that a pattern can find: counted, never shown, or replaced by the name of their kind.
 
-Names, addresses and most identity numbers have no pattern: a chat without findings may hold personal data.
+Most names, addresses and identity numbers have no pattern: a chat without findings may hold personal data.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from phi3flow.chats.chat import Chat
 
 
 class Kind(NamedTuple):
-    """`holds` checks the check digits of a match, where its kind has them."""
+    """`holds` checks the check digits of a match, where its kind has them.
+
+    A group `data` of the pattern is what counts of the match, if there is one.
+    """
 
     name: str
     pattern: re.Pattern[str]
     holds: Callable[[str], bool] = bool
+
+    @property
+    def placeholder(self) -> str:
+        """`[e-mail address]`."""
+        return f"[{re.sub('(?<=ss)es$|s$', '', self.name)}]"
 
 
 def _is_iban(text: str) -> bool:
@@ -61,6 +70,77 @@ KINDS = (
         ),
     ),
 )
+
+# Replaced only, and not counted in people's own rows: keys are not personal, and a name that follows a title,
+# an introduction or a farewell is a guess.
+_KEYS = Kind(
+    "keys",
+    re.compile(
+        r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,8000}-----END [A-Z ]{0,30}PRIVATE KEY-----"
+        r"|(?<![\w-])(?:sk-[\w-]{16,200}|(?:gh[pousr]|github_pat|hf|glpat|xox[abprs])[_-][\w-]{16,200}"
+        r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,60}|eyJ[\w-]{10,999}\.[\w-]{10,999}\.[\w-]{10,999}"
+        r"|[0-9a-fA-F]{32,128})(?![\w-])"
+        r"|(?i:\b(?:api|access|secret)[ _-]?(?:key|token)|\bpassword|\bpasswort|\bpasswd)"
+        r"(?i: is| ist)?[\"']?[ ]{0,3}[:=]?[ ]{0,3}[\"']?(?P<data>(?=[^\s\"',;]{0,199}\d)[^\s\"',;]{6,200})"
+    ),
+)
+_WORD = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w'\u2019-]{1,30}"
+_NAME = rf"(?P<data>{_WORD}(?: {_WORD}){{0,2}})"
+_NAMES = (
+    Kind(
+        "names",
+        re.compile(
+            r"(?:(?i:\bmy name is|\bmy name's|\bi am called|\bich hei(?:\u00df|ss)e|\bmein name ist"
+            r"|\bje m['\u2019]appelle|\bme llamo|\bmi nombre es)"
+            rf"|\b(?:Mr|Mrs|Ms|Dr|Prof|Herrn?|Frau|Mme|Sra?)\.?) {_NAME}"
+        ),
+    ),
+    Kind(
+        "names",
+        re.compile(
+            r"(?i:\b(?:regards|sincerely|wishes|thanks|gr(?:\u00fc|ue)(?:\u00df|ss)en?|cordialement|saludos)),?"
+            rf"[ ]{{0,2}}\n{{1,2}}{_NAME}(?=[ ]{{0,3}}(?:\n|$))"
+        ),
+    ),
+)
+REPLACED = (_KEYS, *KINDS, *_NAMES)
+_PART = 3  # letters from which a part of a name is replaced on its own
+
+
+class Replaced(NamedTuple):
+    """Texts with placeholders, and how much of each kind was replaced."""
+
+    texts: list[str]
+    counts: Counter[str]
+
+
+def without_personal_data(texts: Sequence[str]) -> Replaced:
+    """The texts of one conversation; a name that one of them gives away is replaced in all of them."""
+    counts: Counter[str] = Counter()
+    given: dict[str, None] = {}
+
+    def placed(kind: Kind, text: str) -> str:
+        def put(match: re.Match[str]) -> str:
+            if not kind.holds(match[0]):
+                return match[0]
+            counts[kind.name] += 1
+            data = match.groupdict().get("data") or match[0]
+            if kind in _NAMES:
+                given.update(dict.fromkeys(part for part in data.split() if len(part) >= _PART))
+            before, _, after = match[0].rpartition(data)
+            return f"{before}{kind.placeholder}{after}"
+
+        return kind.pattern.sub(put, text)
+
+    changed = list(texts)
+    for kind in REPLACED:
+        changed = [placed(kind, text) for text in changed]
+    for part in given:
+        again = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)")
+        for i, text in enumerate(changed):
+            changed[i], found = again.subn(_NAMES[0].placeholder, text)
+            counts["names"] += found
+    return Replaced(changed, +counts)
 
 
 def personal_data_in(chat: Chat) -> frozenset[str]:

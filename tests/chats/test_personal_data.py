@@ -4,7 +4,7 @@ import pytest
 from regex_steps import StepCounter
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.personal_data import KINDS, personal_data_in
+from phi3flow.chats.personal_data import REPLACED, personal_data_in, without_personal_data
 
 ATTACKS = [
     "a",
@@ -22,6 +22,13 @@ ATTACKS = [
     "DE00 ",
     "AA00A",
     "A0",
+    "sk-",
+    "eyJaaaaaaaaaa.",
+    "-----BEGIN PRIVATE KEY-----",
+    "password: ",
+    "my name is A",
+    "Mr A ",
+    "regards,\nA",
 ]
 
 
@@ -69,11 +76,28 @@ def test_every_message_of_a_chat_is_read():
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "replaced"),
+    [
+        ("Ich heiße Jürgen Müller. Grüße\nJürgen", "Ich heiße [name]. Grüße\n[name]"),
+        ("Dr. Grace Hopper wrote; ask Grace.", "Dr. [name] wrote; ask [name]."),
+        ("Password: hunter22, api_key=abc123def456", "Password: [key], api_key=[key]"),
+        ("reset the password in 2 steps", "reset the password in 2 steps"),
+        ("AKIAABCDEFGHIJKLMNOP", "[key]"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIab=\n-----END RSA PRIVATE KEY-----", "[key]"),
+        ("Thanks\nThe printer works again", "Thanks\nThe printer works again"),
+        ("me@example.com", "me@example.com"),
+    ],
+)
+def test_what_a_pattern_finds_is_replaced_by_the_name_of_its_kind(text, replaced):
+    assert without_personal_data([text]).texts == [replaced]
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_reading_takes_time_linear_in_the_length(attack):
     def steps(length):
         text = (attack * length)[:length]
-        counters = [StepCounter(kind.pattern) for kind in KINDS]
+        counters = [StepCounter(kind.pattern) for kind in REPLACED]
         for counter in counters:
             counter.search(text)
         return sum(counter.steps for counter in counters)

@@ -68,6 +68,7 @@ NOT_CHECKABLE = 4
 VERDICTS = (0, 3, 4)  # promote, hold, not enough data
 USES = {
     "prepare": Use("prepare {CHATS} --out new-data --near-duplicates report"),
+    "feedback": Use("feedback {RUN}", ends=(2,), says="no chats and no votes"),
     "train": Use("train --data {DATA} --recipe {RECIPE} --out new-model", ("train",)),
     "export": Use("export {MODEL} --format openvino --out new-export", ("openvino", "serve"), long=True),
     "toy-base": Use("toy-base --out new-base", ("train",), long=True),

@@ -167,9 +167,11 @@ def test_thumbs_and_comment_are_saved_with_the_answer(page, run):
     ask(page, "rate me")
     page.feedback[0].set_value(0).run()
     page.text_input(key=page.feedback[0].key.replace("thumb", "comment")).set_value("wrong").run()
+    page.text_area(key=page.feedback[0].key.replace("thumb", "correction")).set_value("right").run()
     store = Conversations(run / "chat.sqlite")
     (turn,) = store.turns(store.search()[0].id)
     assert (turn.thumb, turn.comment, turn.answer) == (0, "wrong", "tuned says: rate me.")
+    assert turn.correction == "right"
 
 
 def test_a_long_conversation_says_how_much_is_dropped(page, run):

@@ -74,7 +74,7 @@ def _draw(place: DeltaGenerator, progress: Progress) -> None:
 
 
 def show_tools(turn: Turn, workspace: Workspace) -> DeltaGenerator:
-    """Copy, thumbs, a comment and details. Returns the row of buttons, so that the page can add more."""
+    """Copy, thumbs, comment, correction, details. Returns the row of buttons: the page can add more."""
     row = st.container(horizontal=True, vertical_alignment="center")
     with row:
         if turn.answer:
@@ -97,6 +97,14 @@ def show_tools(turn: Turn, workspace: Workspace) -> DeltaGenerator:
             turn.comment,
             key=comment,
             on_change=lambda: workspace.conversations.save(turn.id, comment=st.session_state[comment]),
+        )
+    if turn.thumb == 0:
+        better = f"correction-{turn.id}"
+        st.text_area(
+            "The answer that you wanted",
+            turn.correction,
+            key=better,
+            on_change=lambda: workspace.conversations.save(turn.id, correction=st.session_state[better]),
         )
     return row
 

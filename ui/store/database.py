@@ -23,11 +23,11 @@ CREATE TABLE IF NOT EXISTS turns (
     question TEXT NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL, data_hash TEXT NOT NULL,
     answer TEXT NOT NULL DEFAULT '', status TEXT NOT NULL DEFAULT 'running', error TEXT NOT NULL DEFAULT '',
     first_token_seconds REAL, seconds REAL, thumb INTEGER, comment TEXT NOT NULL DEFAULT '',
-    replaced INTEGER NOT NULL DEFAULT 0, parent TEXT);
+    replaced INTEGER NOT NULL DEFAULT 0, parent TEXT, correction TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS turns_of ON turns (conversation, number);
 """
-# A file of the first release has neither column; there, what was replaced counts as a version of the turn
-# that follows the same visible one.
+# A file of the first release has none of these columns; there, what was replaced counts as a version of the
+# turn that follows the same visible one.
 ASKED = """
 ALTER TABLE conversations ADD COLUMN asked REAL NOT NULL DEFAULT 0;
 UPDATE conversations SET asked = changed;
@@ -37,6 +37,8 @@ ALTER TABLE turns ADD COLUMN parent TEXT;
 UPDATE turns SET parent = (SELECT id FROM turns AS earlier WHERE earlier.conversation = turns.conversation
     AND NOT earlier.replaced AND earlier.number < turns.number ORDER BY number DESC LIMIT 1);
 """
+CORRECTION = "ALTER TABLE turns ADD COLUMN correction TEXT NOT NULL DEFAULT ''"
+ADDED = (("conversations", "asked", ASKED), ("turns", "parent", PARENT), ("turns", "correction", CORRECTION))
 # The turn ?1 with all before it, and of what follows the newest: the visible turns of conversation ?2.
 SHOW = """
 WITH RECURSIVE
@@ -59,7 +61,7 @@ def create_tables(path: Path) -> None:
     with transaction(path) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.executescript(SCHEMA)
-        for table, column, script in (("conversations", "asked", ASKED), ("turns", "parent", PARENT)):
+        for table, column, script in ADDED:
             names = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
             if column not in names:
                 database.executescript(script)

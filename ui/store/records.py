@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from phi3flow.phi3_contract import Sampling
 
+DATABASE, VOTES = "chat.sqlite", "preferences.jsonl"  # in the run folder
 RUNNING, COMPLETE, CUT, STOPPED, FAILED = "running", "complete", "cut", "stopped", "failed"
 
 
@@ -41,7 +42,8 @@ class Model(NamedTuple):
 class Turn(NamedTuple):
     """A question and its answer so far. `error` is one sentence on why the answer ended early.
 
-    `thumb` is 1 for up, 0 for down, None for neither. Times are seconds since the question.
+    `thumb` is 1 for up, 0 for down, None for neither. `correction` is the answer that the person wanted
+    instead. Times are seconds since the question.
     """
 
     id: str
@@ -57,3 +59,4 @@ class Turn(NamedTuple):
     seconds: float | None
     thumb: int | None
     comment: str
+    correction: str
