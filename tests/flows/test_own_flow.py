@@ -142,7 +142,7 @@ def test_a_run_is_compared_through_it_with_its_own_models(demo_run, flow, tmp_pa
     assert (report["expected"], report["failed"]) == (40, 0)
     assert report["lineage"]["system prompt of the packs"] == "Be yourself."
     assert report["metrics"]["token_f1"]["tuned"] > report["metrics"]["token_f1"]["base"]
-    recorded = (tmp_path / "through/answers/tuned.jsonl").read_text().splitlines()
+    recorded = (tmp_path / "through/direct/tuned.jsonl").read_text().splitlines()
     answers = [json.loads(line)["answer"] for line in recorded]
     assert all(answer.startswith("Be yourself. ") for answer in answers)  # what the flow adds
 

@@ -35,6 +35,9 @@ BODIES: dict[str, tuple[type[Body], ...]] = {
     CHAT: (ChatBody,),
     COMPLETIONS: (CompletionBody,),
 }
+STREAMED = {
+    200: {"description": "the answer, or its events with `stream`", "content": {"text/event-stream": {}}}
+}
 log = logging.getLogger("phi3flow.scoring")
 
 
@@ -158,7 +161,7 @@ async def score(request: Request) -> Response:
     return JSONResponse({"output": answers[0]} if isinstance(body, BodyB) else answers)
 
 
-@_guarded.post(CHAT, responses=OF_A_BODY)
+@_guarded.post(CHAT, responses=OF_A_BODY | STREAMED)
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completion, whole or streamed."""
 
@@ -170,7 +173,7 @@ async def chat_completions(request: Request) -> Response:
     return await _answer(request, asked, replies.CHAT)
 
 
-@_guarded.post(COMPLETIONS, responses=OF_A_BODY)
+@_guarded.post(COMPLETIONS, responses=OF_A_BODY | STREAMED)
 async def completions(request: Request) -> Response:
     """OpenAI's older completion, whole or streamed; the prompt is asked as one user turn."""
 
