@@ -71,6 +71,7 @@ USES = {
     "feedback": Use("feedback {RUN}", ends=(2,), says="no chats and no votes"),
     "train": Use("train --data {DATA} --recipe {RECIPE} --out new-model", ("train",)),
     "export": Use("export {MODEL} --format openvino --out new-export", ("openvino", "serve"), long=True),
+    "base": Use("base --pretrained --out new-pretrained", ("train",), long=True),
     "toy-base": Use("toy-base --out new-base", ("train",), long=True),
     "serve": Use("serve {MODEL} --port 0", ("serve",), long=True),
     "verify": Use("verify {MODEL} --endpoint {URL}", ends=(0, NOT_CHECKABLE)),  # no base, and no answer ends
@@ -89,6 +90,7 @@ USES = {
     "chat": Use("chat Hello --connection phi3-tuned"),
     "azure": Use("azure status", ("azure",), ends=(1, 2), says="az login"),
     "foundry": Use("foundry list", ("azure",), ends=(1, 2), says="az login"),
+    "migrate": Use("migrate check {RUN}", ends=(1, 2), says=".venv-agents is missing"),
     "demo": Use("demo --out new-demo", ("train", "serve"), long=True),
     "init": Use("init"),
     "env": Use("env"),
