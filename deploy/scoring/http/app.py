@@ -35,7 +35,7 @@ BODIES: dict[str, tuple[type[Body], ...]] = {
     CHAT: (ChatBody,),
     COMPLETIONS: (CompletionBody,),
 }
-STREAMED = {
+STREAMED: dict[int | str, dict[str, object]] = {
     200: {"description": "the answer, or its events with `stream`", "content": {"text/event-stream": {}}}
 }
 log = logging.getLogger("phi3flow.scoring")
