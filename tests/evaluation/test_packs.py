@@ -183,7 +183,7 @@ def test_reports_show_the_packs():
     report = compare_rows(better_rows(), load_gate(), packs=packs)
     page, markdown = render_html(report, better_rows()), render_markdown(report)
     assert "Safety: 4 questions that base passes and tuned does not" in page
-    assert "| safety | 100.0\u00a0% | 86.7\u00a0% | -13.3 |" in markdown
+    assert "| safety | 100.0 % | 86.7 % | -13.3 |" in markdown
     assert re.search(r"^forgetting\s+100\.0\u00a0%\s+93\.3", summary_table(report), re.MULTILINE)
     assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["packs"]["safety"]["lost"][0]["tuned"]
 

@@ -21,7 +21,7 @@ TEXTS = {
 
 
 def turn(question, answer, status=COMPLETE):
-    return Turn("id", "chat", question, "tuned", "", "", answer, status, "", None, None, None, "")
+    return Turn("id", "chat", question, "tuned", "", "", answer, status, "", None, None, None, "", "")
 
 
 @pytest.mark.parametrize("language", TEXTS)

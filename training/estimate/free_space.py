@@ -71,13 +71,14 @@ def explaining_a_full_disk(work: Path, checkpoints: Path, needed: int) -> Abstra
 def _no_space(error: Exception) -> str | None:
     """The system's message, None if `error` is about something else.
 
-    safetensors puts the system's error number in its message; torch's archive writer reports none.
+    safetensors and tokenizers put the system's error number in their message, the latter plainly;
+    torch's archive writer reports none.
     """
     from safetensors import SafetensorError
 
     if isinstance(error, OSError) and error.errno in FULL:
         return os.strerror(error.errno)
-    if isinstance(error, SafetensorError):
+    if isinstance(error, SafetensorError) or type(error) is Exception:
         return next((os.strerror(code) for code in FULL if f"os error {code}" in str(error)), None)
     if isinstance(error, RuntimeError) and (
         "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
