@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)     ## run the whole loop here: data, base model, training, serving, flows, comparison
 	$(BIN)/phi3flow demo
 
-demo-real: $(INSTALLED)  ## the same with a real small model and the chats of a help desk: a quarter of an hour
+demo-real: $(INSTALLED)  ## the same with a real small model and the chats of a help desk: 17 minutes
 	$(BIN)/phi3flow demo --real
 
 up: $(INSTALLED)       ## chat with the demo's model in the browser

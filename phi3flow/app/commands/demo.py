@@ -33,7 +33,7 @@ def demo(
         Option(
             "--real",
             help="Use a pretrained model of 135 million parameters and the chats of a help desk: "
-            "a quarter of an hour, 5 GB of disk.",
+            "17 minutes, 5 GB of disk.",
         ),
     ] = False,
     seed: Annotated[int, Option(metavar="N", help="Random seed for data, initial weights and training.")] = 0,
