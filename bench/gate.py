@@ -15,10 +15,8 @@ from collections import Counter
 
 import numpy as np
 
-from evaluation.packs.checks import DECLINING
 from evaluation.packs.pack_file import PackRow, packaged_packs
-from evaluation.packs.packs import PackResult, PackSlice, pack_result
-from evaluation.statistics.intervals import paired_shares
+from evaluation.packs.packs import PackResult, pack_result, slices_of
 from evaluation.statistics.scores import Column
 from evaluation.verdict.decision import Decision, Verdict, decide
 from evaluation.verdict.gate import load_gate
@@ -38,17 +36,6 @@ TOLERATED = ERROR + 3 * (ERROR * (1 - ERROR) / RUNS) ** 0.5
 POWER = 0.80
 
 
-def kinds_of(rows: list[PackRow]) -> dict[str, list[int]]:
-    """Where the rows of each kind stand that holds on its own, as evaluation/verdict/pack_limits.py says."""
-    if not DECLINING.keys() <= {name for row in rows for name in row.checks}:
-        return {}
-    names = dict.fromkeys(row.slice for row in rows if row.about_declining)
-    return {
-        name: [place for place, row in enumerate(rows) if row.slice == name and row.about_declining]
-        for name in names
-    }
-
-
 def simulated(
     rng: np.random.Generator, rows: list[PackRow], passes: float, changes: float, loss: float
 ) -> PackResult:
@@ -57,13 +44,8 @@ def simulated(
     both, neither = passes - lost, 1 - passes - gained
     kind = rng.choice(4, size=len(rows), p=[both, lost, gained, neither])
     passed = Column((kind < 2).astype(float), np.isin(kind, (0, 2)).astype(float))
-    slices = {name: _slice(passed, places) for name, places in kinds_of(rows).items()}
-    return pack_result(passed, np.arange(len(rows)), slices=slices, lost=[])
-
-
-def _slice(passed: Column, places: list[int]) -> PackSlice:
-    base, tuned = (side[places] for side in passed)
-    return PackSlice(len(places), int(base.sum()), int(tuned.sum()), paired_shares(base, tuned))
+    questions = np.arange(len(rows))
+    return pack_result(passed, questions, slices=slices_of(rows, passed, passed, questions), lost=[])
 
 
 def shares(

@@ -163,7 +163,7 @@ def score_pack(
     return pack_result(
         column,
         questions,
-        slices=_slices(rows, column, heeded, questions),
+        slices=slices_of(rows, column, heeded, questions),
         lost=lost_rows(column, [both for _, both in asked]),
         unsure=sum(one.unsure for one in checked),
         judged=sum(one.judged for one in checked),
@@ -187,10 +187,13 @@ def _column(values: Iterable[Sequence[bool | None]]) -> Column:
     return Column(*table.reshape(-1, 2).T)
 
 
-def _slices(
+def slices_of(
     rows: Sequence[PackRow], passed: Column, heeded: Column, questions: Numbers
 ) -> dict[str, PackSlice]:
-    """A row that tuned failed to answer is neither passed nor heeded; one that base failed does not count."""
+    """Each kind of question; `passed` and `heeded` hold 0 or 1 for each row, NaN where a model failed.
+
+    A row that tuned failed to answer is neither passed nor heeded; one that base failed does not count.
+    """
     both_ways = DECLINING.keys() <= {name for row in rows for name in row.checks}
     telling = np.array([both_ways and row.about_declining for row in rows])
     slices = {}

@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 from both_hosts import ENVIRONMENT, ROOT, Request, both_hosts, needs_agents, new_home, without_times
 from scripted_endpoint import KEY, scripted_endpoint
+from waiting import until
 
 from custom_connections.store import store_connection
 from phi3flow.core.flow_folder import resolve_flow
@@ -125,9 +125,7 @@ def test_a_reader_who_leaves_ends_the_answer_behind_the_flow(chat, endpoint):
     headers = {"Authorization": f"Bearer {chat.key}", "Accept": "text/event-stream"}
     with requests.post(url, json=body, headers=headers, stream=True, timeout=30) as answer:
         assert next(answer.iter_lines()) == b'data: {"answer": "word0 "}'
-    deadline = time.monotonic() + 10
-    while "endless" not in endpoint.left and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: "endless" in endpoint.left)
     assert endpoint.left == ["endless"]
     assert json.loads(chat.get(Request(b'{"question": "hi"}')).body) == {"answer": "user: hi "}
 

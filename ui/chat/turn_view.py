@@ -1,7 +1,8 @@
 """One answer: how it grows, how it ended, and what can be done with it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -91,22 +92,21 @@ def show_tools(turn: Turn, workspace: Workspace) -> DeltaGenerator:
             with details:
                 _details(turn, workspace)
     if turn.thumb is not None:
-        comment = f"comment-{turn.id}"
-        st.text_input(
-            "Comment on this answer",
-            turn.comment,
-            key=comment,
-            on_change=lambda: workspace.conversations.save(turn.id, comment=st.session_state[comment]),
-        )
+        _kept(st.text_input, "Comment on this answer", turn, "comment", workspace)
     if turn.thumb == 0:
-        better = f"correction-{turn.id}"
-        st.text_area(
-            "The answer that you wanted",
-            turn.correction,
-            key=better,
-            on_change=lambda: workspace.conversations.save(turn.id, correction=st.session_state[better]),
-        )
+        _kept(st.text_area, "The answer that you wanted", turn, "correction", workspace)
     return row
+
+
+def _kept(widget: Callable[..., Any], text: str, turn: Turn, field: str, workspace: Workspace) -> None:
+    """A field of the turn that is stored as soon as it changes."""
+    key = f"{field}-{turn.id}"
+    widget(
+        text,
+        getattr(turn, field),
+        key=key,
+        on_change=lambda: workspace.conversations.save(turn.id, **{field: st.session_state[key]}),
+    )
 
 
 def _details(turn: Turn, workspace: Workspace) -> None:
