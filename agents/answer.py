@@ -20,7 +20,7 @@ class Answer:
     def __init__(self, flow: Flow, nodes: Sequence[Bound], inputs: dict[str, Any]) -> None:
         """Run until every node has returned. Raises Failed, and what an unforeseen error raises."""
         self._flow, self._inputs = flow, inputs
-        self._events = run(workflow_of(flow.name, nodes), inputs)
+        self._events = run(workflow_of(flow.name, nodes), Known(inputs, {}))
         self._returned: dict[str, Any] = {}
         self._streams: set[str] = set()
         self._pieces: list[Piece] = []

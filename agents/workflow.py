@@ -1,6 +1,6 @@
 """A flow as an Agent Framework workflow: an executor for each node, an edge for each reference.
 
-    inputs -> ask                       chat
+    ask                                 chat
     inputs -> score, judge              grade
     inputs -> ask_base, ask_tuned       compare: both sides at once
               ask_base, ask_tuned -> score
@@ -11,6 +11,7 @@ workflow as an output at once; an iterator leaves it piece by piece.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from agents.failures import Failed, NodeFailed
 from agents.flow_file import Reference
 from agents.nodes import Bound
 from agents.promptflow_names import PromptflowException
-from agents.threads import in_thread, pieces_of
+from agents.threads import in_this_thread, in_thread, pieces_of
 
 START = "inputs"
 PATH_PART = re.compile(r"(\w+)|\['(.*?)'\]|\[(\d+)\]")
@@ -62,19 +63,22 @@ class Piece(NamedTuple):
 
 
 class Start(Executor):
-    """Hands a request's inputs to the nodes that need no other node."""
+    """Hands a request's inputs to several nodes that need no other node."""
 
     @handler
-    async def begin(self, inputs: dict[str, Any], ctx: WorkflowContext[Known]) -> None:
-        await ctx.send_message(Known(inputs, {}))
+    async def begin(self, known: Known, ctx: WorkflowContext[Known]) -> None:
+        await ctx.send_message(known)
 
 
 class NodeExecutor(Executor):
-    """Calls a node's function once all that it refers to is known; `feeds`: another node refers to it."""
+    """Calls a node's function once all that it refers to is known.
 
-    def __init__(self, bound: Bound, *, feeds: bool) -> None:
+    `feeds`: another node refers to it. `alone`: the flow has no other node, so this one needs no thread.
+    """
+
+    def __init__(self, bound: Bound, *, feeds: bool, alone: bool) -> None:
         super().__init__(id=bound.node.name)
-        self._bound, self._feeds = bound, feeds
+        self._bound, self._feeds, self._alone = bound, feeds, alone
 
     @handler
     async def run_after_one(self, known: Known, ctx: WorkflowContext[Known, Returned | Piece]) -> None:
@@ -98,7 +102,8 @@ class NodeExecutor(Executor):
     async def _result(self, known: Known) -> Any:
         arguments = {name: known.value(asked) for name, asked in self._bound.references().items()}
         try:
-            result = await in_thread(lambda: self._bound.call(**arguments))
+            call = partial(self._bound.call, **arguments)
+            result = in_this_thread(call) if self._alone else await in_thread(call)
             return await result if iscoroutine(result) else result
         except PromptflowException:
             raise
@@ -107,16 +112,17 @@ class NodeExecutor(Executor):
 
 
 def workflow_of(name: str, nodes: Sequence[Bound]) -> Workflow:
-    """A new workflow over these nodes, for one run with a dict of the flow's inputs."""
-    start = Start(id=START)
+    """A new workflow over these nodes, for one run with the flow's inputs as Known."""
     fed = {asked for bound in nodes for asked in bound.node.asks()}
-    executors = {bound.node.name: NodeExecutor(bound, feeds=bound.node.name in fed) for bound in nodes}
-    builder = WorkflowBuilder(start_executor=start, name=name)
+    executors = {
+        bound.node.name: NodeExecutor(bound, feeds=bound.node.name in fed, alone=len(nodes) == 1)
+        for bound in nodes
+    }
     first = [executors[bound.node.name] for bound in nodes if not bound.node.asks()]
+    start = first[0] if len(first) == 1 else Start(id=START)
+    builder = WorkflowBuilder(start_executor=start, name=name)
     if len(first) > 1:
         builder.add_fan_out_edges(start, first)
-    elif first:
-        builder.add_edge(start, first[0])
     for bound in nodes:
         asked = [executors[node] for node in bound.node.asks()]
         if len(asked) > 1:

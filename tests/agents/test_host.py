@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from both_hosts import ENVIRONMENT, ROOT, Request, both_hosts, needs_agents, new_home, without_times
+from both_hosts import ENVIRONMENT, ROOT, Request, both_hosts, needs_agents, without_times
 from scripted_endpoint import KEY, scripted_endpoint
 from waiting import until
 
@@ -71,11 +71,6 @@ async def later(flag: bool, what: object, note: str = "default") -> str:
     "join.py": "from promptflow.core import tool\n@tool\ndef join(a, b):\n    return [a, b]\n",
     "total.py": "from promptflow.core import tool\n@tool\ndef total(all: list):\n    return len(all)\n",
 }
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return new_home(tmp_path_factory.mktemp("project") / "home")
 
 
 @pytest.fixture(scope="module")

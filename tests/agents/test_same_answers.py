@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from both_hosts import Request, both_hosts, needs_agents, new_home, without_times
+from both_hosts import Request, both_hosts, needs_agents, without_times
 from scripted_endpoint import KEY, REFUSED, scripted_endpoint
 
 from custom_connections.store import store_connection
@@ -115,11 +115,6 @@ def requests_of_a_chat():
     for accept in ACCEPTS:
         yield "accept", Request(b'{"question": "hi"}', headers=(("Accept", accept),))
     yield "accept", Request(b'{"question": "hi"}', headers=EITHER)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return new_home(tmp_path_factory.mktemp("project") / "home")
 
 
 @pytest.fixture(scope="module")
