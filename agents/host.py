@@ -22,9 +22,10 @@ from phi3flow.core.settings import Settings
 UNMOVED = "phi3flow migrate check --flow DIR says what of a flow cannot be moved"
 
 
-def served_app(folder: Path) -> Flask:
+def served_app(folder: Path, *, anywhere: bool = False) -> Flask:
     """The app for a flow folder, behind its key; this process works in the folder from now on.
 
+    `anywhere` answers requests of other machines, too, as a container must.
     Exits with a sentence for a key, a connection or a part of the flow that is missing.
     """
     key = Settings.load().flow_key
@@ -35,7 +36,7 @@ def served_app(folder: Path) -> Flask:
         app = create_app(read_flow(folder), from_environment())
     except (Failed, Phi3flowError) as error:
         raise SystemExit(f"error: {error}\nhint: {getattr(error, 'hint', '') or UNMOVED}") from None
-    guard(app, key)
+    guard(app, key, anywhere=anywhere)
     return app
 
 

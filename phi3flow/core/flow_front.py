@@ -24,10 +24,13 @@ NO_KEY = "the flow's key is missing or wrong: send the header that `phi3flow up`
 
 
 class WithKeyOnly:
-    """A WSGI app for requests of this machine that bring the key; others get 401 or 403 and a sentence."""
+    """A WSGI app for requests of this machine that bring the key; others get 401 or 403 and a sentence.
 
-    def __init__(self, app: "WSGIApplication", key: str) -> None:
-        self._app, self._authorization = app, f"Bearer {key}".encode()
+    `anywhere` lets requests of other machines in: the ingress of a container asks under its own name.
+    """
+
+    def __init__(self, app: "WSGIApplication", key: str, *, anywhere: bool) -> None:
+        self._app, self._authorization, self._anywhere = app, f"Bearer {key}".encode(), anywhere
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         request = Request(environ)
@@ -35,7 +38,8 @@ class WithKeyOnly:
         return answer(environ, start_response)
 
     def _refused(self, request: Request) -> Response | None:
-        if problem := refusal(request.headers.get("Host", ""), request.headers.get("Origin")):
+        problem = refusal(request.headers.get("Host", ""), request.headers.get("Origin"))
+        if problem and not self._anywhere:
             return _error(403, problem)
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if request.path != HEALTH and not compare_digest(given, self._authorization):
@@ -99,11 +103,14 @@ def _error(status: int, message: str) -> Response:
     return Response(json.dumps(body), status, mimetype="application/json")
 
 
-def guard(app: Any, key: str) -> None:
-    """Put both checks before a Flask app that has `swagger`, its document, and `flow`, with its inputs."""
+def guard(app: Any, key: str, *, anywhere: bool = False) -> None:
+    """Put both checks before a Flask app that has `swagger`, its document, and `flow`, with its inputs.
+
+    `anywhere`: see WithKeyOnly.
+    """
     import flask
 
     document = Document(app)
     app.before_request(lambda: document.refused(flask.request))
     app.register_error_handler(HTTPException, in_promptflows_shape)
-    app.wsgi_app = WithKeyOnly(app.wsgi_app, key)
+    app.wsgi_app = WithKeyOnly(app.wsgi_app, key, anywhere=anywhere)

@@ -1,0 +1,1 @@
+"""A flow as a container: the image, its WSGI app, and the Azure Container App that runs it."""
