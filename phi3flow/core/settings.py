@@ -20,6 +20,7 @@ from phi3flow.core.validation import read_toml, validated
 
 CONFIG_FILE = "phi3flow.toml"
 DOTENV = ".env"
+ROOT = 0
 PREFIX = "PHI3FLOW_"
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,14 @@ def azure_model_mount() -> Path:
 
 
 def _upwards(folder: Path, name: str) -> Path | None:
-    """The file of this name in `folder` or the nearest folder above it."""
-    return next((place / name for place in (folder, *folder.parents) if (place / name).is_file()), None)
+    """The file of this name in `folder` or the nearest folder above it.
+
+    Raises BadInput where another user put it there: in a shared folder that is not a file to obey.
+    """
+    found = next((place / name for place in (folder, *folder.parents) if (place / name).is_file()), None)
+    if found and found.stat().st_uid not in {os.getuid(), ROOT, folder.stat().st_uid}:
+        raise BadInput(f"{found}: belongs to another user", hint=f"if you trust it: cp {found} {folder}/")
+    return found
 
 
 def _from_toml(path: Path | None) -> dict[str, Any]:

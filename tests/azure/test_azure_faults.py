@@ -17,7 +17,7 @@ KINDS = {"429", "500", "drop", "kill"}
 CALLS = 100  # at least; which there are, the SDKs decide
 
 
-@pytest.mark.slow  # three minutes of a laptop's time; .ci/run asks for it by name
+@pytest.mark.slow  # three minutes of a laptop's time
 def test_after_any_single_fault_a_rerun_ends_where_nothing_had_failed():
     command = [sys.executable, str(BENCH), "--once"]
     path = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE / 'support'}"}
