@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from deploy.scoring.engine import GenerationRequest
 
@@ -56,10 +57,21 @@ def _stops(stop: Any) -> Any:
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(ge=0, le=1)]
-Tokens = Annotated[int, Field(ge=1), BeforeValidator(_unlimited)]
+Tokens = Annotated[
+    int,
+    Field(ge=1),
+    BeforeValidator(_unlimited, json_schema_input_type=Literal[-1] | Annotated[int, Field(ge=1)]),
+]
 Seed = Annotated[int, Field(ge=-(1 << SEED_BITS - 1), lt=1 << SEED_BITS - 1)]
+MaybeEmpty = Annotated[str, Field(max_length=MAX_STOP_CHARACTERS)]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
-Stops = Annotated[list[StopString], Field(max_length=MAX_STOPS), BeforeValidator(_stops)]
+Stops = Annotated[
+    list[StopString],
+    Field(max_length=MAX_STOPS),
+    BeforeValidator(
+        _stops, json_schema_input_type=MaybeEmpty | Annotated[list[MaybeEmpty], Field(max_length=MAX_STOPS)]
+    ),
+]
 
 
 class Body(BaseModel):
@@ -79,9 +91,27 @@ class Body(BaseModel):
         return {name: value for name, value in body.items() if not cls._changes_nothing(name, value)}
 
     @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe what is dropped, too: a document that forbids it would be wrong."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        fields, required = schema["properties"], schema.get("required", ())
+        fields |= {name: _or_null(field) for name, field in fields.items() if name not in required}
+        neutral = {name: {"enum": [*values, None]} for name, values in cls.NEUTRAL.items()}
+        schema["properties"] = neutral | {name: {} for name in sorted(cls.IGNORED)} | fields
+        schema["additionalProperties"] = {"type": "null"}
+        return schema
+
+    @classmethod
     def _changes_nothing(cls, name: str, value: Any) -> bool:
         neutral = cls.NEUTRAL.get(name, ())
         return value is None or name in cls.IGNORED or any(_is_same(value, each) for each in neutral)
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    null = {"type": "null"}
+    return schema if null in schema.get("anyOf", ()) else {"anyOf": [schema, null]}
 
 
 def _is_same(value: Any, neutral: Any) -> bool:
@@ -99,6 +129,11 @@ def _joined(content: Any) -> Any:
     return content
 
 
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
 class Turn(Body):
     """A message. `developer` is the newer name of the system; no chat template has a place for `name`."""
 
@@ -106,9 +141,12 @@ class Turn(Body):
     IGNORED = frozenset({"name", "annotations", "reasoning", "reasoning_content"})
     role: Annotated[
         Literal["system", "user", "assistant"],
-        BeforeValidator(lambda role: "system" if role == "developer" else role),
+        BeforeValidator(
+            lambda role: "system" if role == "developer" else role,
+            json_schema_input_type=Literal["system", "developer", "user", "assistant"],
+        ),
     ]
-    content: Annotated[str, BeforeValidator(_joined)]
+    content: Annotated[str, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])]
 
 
 Conversation = Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
@@ -214,7 +252,16 @@ class ChatBody(OpenAiBody):
 
 
 class CompletionBody(OpenAiBody):
-    """OpenAI's older completion. The prompt is one user turn, because a chat model is served."""
+    """OpenAI's older completion. The prompt is one user turn, because a chat model is served.
+
+    OpenAI's clients may send it as a list of one.
+    """
 
     NEUTRAL = NEUTRAL_OPENAI | {"suffix": ("",)}
-    prompt: str
+    prompt: Annotated[
+        str,
+        BeforeValidator(
+            lambda prompt: prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt,
+            json_schema_input_type=str | Annotated[list[str], Field(min_length=1, max_length=1)],
+        ),
+    ]

@@ -95,10 +95,7 @@ def parse_chat(body: Any) -> ChatBody:
 
 
 def parse_completion(body: Any) -> CompletionBody:
-    """One prompt; OpenAI's clients may send it as a list of one. Raises RequestError."""
-    match body:
-        case {"prompt": [str(only)]}:
-            body = body | {"prompt": only}
+    """Raises RequestError."""
     completion = _parse(CompletionBody, body)
     if not completion.prompt.strip():
         raise RequestError(400, "prompt: the text is empty", "prompt")
