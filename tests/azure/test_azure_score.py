@@ -82,7 +82,9 @@ def made(model, tokenizer, tmp_path_factory):
     return saved(model, tokenizer, tmp_path_factory.mktemp("made") / "tuned")
 
 
-@pytest.fixture(scope="module", params=["stand-in", pytest.param("azmlinfsrv", marks=REAL)])
+# Azure's server first, as in `in_azures_server`: pytest keeps the order of tests whose parameter has the same
+# place, and the last of them ends the server.
+@pytest.fixture(scope="module", params=[pytest.param("azmlinfsrv", marks=REAL), "stand-in"])
 def server(request, made, tmp_path_factory):
     """The model, for Azure's server exported, which lies below its registered version."""
     work = tmp_path_factory.mktemp("azure")
