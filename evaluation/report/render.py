@@ -30,7 +30,7 @@ from evaluation.statistics import formats
 from evaluation.statistics.intervals import Interval
 from evaluation.statistics.scores import Column
 from phi3flow.core.console import table
-from phi3flow.core.files import write_json, write_text
+from phi3flow.core.files import as_json, write_texts
 
 _EDGE = 1.5  # percent of a chart's width kept free at both ends, for round ends and tick labels
 _STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)  # between the ticks of an axis
@@ -88,16 +88,19 @@ def write_report(
     training: Training | None = None,
     columns: Mapping[str, Column] | None = None,
 ) -> list[Path]:
-    """Write the report in three formats, and return the files; `training` goes into the page.
+    """Write the report in three formats, all or none, and return the files; `training` goes into the page.
 
     `columns` are the metrics that something outside measured, one of which may decide.
     """
     page = render_html(report, rows, training=training, columns=columns)
-    files = [folder / name for name in ("report.json", "report.html", "report.md")]
-    write_json(files[0], report.as_dict())
-    write_text(files[1], page)
-    write_text(files[2], render_markdown(report))
-    return files
+    texts = {
+        "report.json": as_json(report.as_dict()),
+        "report.html": page,
+        "report.md": render_markdown(report),
+    }
+    files = {folder / name: text for name, text in texts.items()}
+    write_texts(files)
+    return list(files)
 
 
 def render_html(

@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, TextIO
@@ -56,12 +56,24 @@ def leads_out(path: Path, *roots: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    with replacing(path) as stream:
-        stream.write(text)
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write all of these files or, where the disk is full, none; the first one appears last."""
+    with ExitStack() as stack:
+        for path, text in texts.items():
+            stream = stack.enter_context(replacing(path))
+            stream.write(text)
+            stream.flush()
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, as_json(value))
 
 
 def read_json(path: Path) -> Any:

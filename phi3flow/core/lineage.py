@@ -104,6 +104,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     if not path.exists():
         return None
+    if not path.is_file():
+        raise BadInput(f"{path}: not a file", hint=f"make {folder} again")
     try:
         manifest = read_json(path)
     except (ValueError, RecursionError) as error:

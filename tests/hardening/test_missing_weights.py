@@ -1,5 +1,9 @@
-"""Issue: tensors that a model's files lack were served, trained and exported as random numbers."""
+"""Issue: tensors that a model's files lack were served, trained and exported as random numbers.
 
+So were tensors of NaN, of truth values, and a head that config.json ties to the embeddings.
+"""
+
+import json
 from dataclasses import replace
 
 import pytest
@@ -22,6 +26,9 @@ FAULTS = {
     rf"1 missing: {NORM}": {NORM: None},
     r"1 unexpected: more\\nwords": {"more\nwords": torch.ones(3)},
     rf"1 of another shape: {NORM} \(3,\) instead of \(32,\)": {NORM: torch.ones(3)},
+    rf"infinite or undefined numbers: {NORM}": {NORM: torch.tensor([1.0] * 31 + [float("nan")])},
+    rf"undefined numbers: {NORM}$": {NORM: torch.full((32,), float("inf"))},
+    rf"no floating-point numbers: {NORM}": {NORM: torch.ones(32, dtype=torch.bool)},
 }
 
 
@@ -50,6 +57,17 @@ def changed(whole):
 def test_a_tensor_that_does_not_belong_is_named_and_nothing_is_served(changed, fault):
     with pytest.raises(BadInput, match=fault):
         load(changed(FAULTS[fault]), lambda: None, "transformers")
+
+
+def test_a_head_of_its_own_where_it_should_be_tied_is_named(changed):
+    head = {"lm_head.weight": torch.ones(len(new_tokenizer()), 32)}
+    folder = changed(head)
+    config = folder / "config.json"
+    before = config.read_text()
+    config.write_text(json.dumps(json.loads(before) | {"tie_word_embeddings": True}))
+    with pytest.raises(BadInput, match=r"lm_head\.weight is not the embeddings'"):
+        load(folder, lambda: None, "transformers")
+    config.write_text(before)
 
 
 def test_a_whole_model_is_served(whole):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from phi3flow.chats.template_check import keep_system
 from phi3flow.core.errors import BadInput, Phi3flowError, first_line, nearest, translating
 from phi3flow.core.files import leads_out
-from training.models.whole_weights import require_whole
+from training.models.sound_files import require_sound_files
+from training.models.whole_weights import require_floats, require_numbers, require_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +26,8 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTok
         raise BadInput(
             f"{model}: no tokenizer.json", hint="copy the tokenizer files of the model it was made from"
         )
+    if Path(model).is_dir():
+        require_sound_files(Path(model))
     with _loading("tokenizer", model, revision):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main", trust_remote_code=False)
     if tokenizer.chat_template is None:
@@ -42,6 +45,8 @@ def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig
             f"{model}: not a model folder (no config.json)",
             hint=f"phi3flow base --pretrained --out {shlex.quote(model)}",
         )
+    if Path(model).is_dir():
+        require_sound_files(Path(model))
     with _loading("configuration", model, revision):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             model, revision=revision or "main", trust_remote_code=False
@@ -69,6 +74,8 @@ def load_model(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
     with _loading("model", model, revision):
+        if Path(model).is_dir():
+            require_floats(Path(model), config.to_dict())
         loaded: PreTrainedModel
         loaded, info = AutoModelForCausalLM.from_pretrained(
             model,
@@ -82,6 +89,8 @@ def load_model(
             ignore_mismatched_sizes=True,  # so that `info` names them
         )
     require_whole(model, info)
+    if not four_bit:
+        require_numbers(model, loaded)
     return loaded
 
 
