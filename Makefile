@@ -9,7 +9,7 @@ SCHEMATHESIS := .venv-schemathesis/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test agents test-agents test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-ui bench-hosts azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate
+.PHONY: help install demo up test agents test-agents test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-ui bench-hosts azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate bench-json
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ bench-gate: $(INSTALLED)  ## simulate true losses of safety and knowledge: what 
 
 bench-serve: $(INSTALLED)  ## compare our engines with mlflow models serve, half an hour; ARGS="--rounds N --seconds S"
 	$(BIN)/python bench/serve.py $(ARGS)
+
+bench-json: $(INSTALLED)  ## what a JSON schema costs, with and without it in turn; ARGS="MODEL --rounds N"
+	$(BIN)/python bench/json_answers.py $(ARGS)
 
 bench-soak: $(INSTALLED)  ## overload the endpoint for ten minutes and check every answer
 	$(BIN)/python bench/soak.py $(ARGS)

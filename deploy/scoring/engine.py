@@ -2,6 +2,7 @@
 
 EngineError       the request was not answered
 ├── ContextOverflow   the prompt leaves no room for an answer
+├── SchemaRefused     no answer can be held to the JSON schema
 ├── Overloaded        slots and queue are full
 ├── Cancelled         the reader cancelled the request
 ├── EngineClosed      the server is shutting down
@@ -15,8 +16,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from deploy.scoring.guide import Guides
 from phi3flow.chats.end_of_turn import stop_token_ids
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ class EngineError(Exception):
 
 
 class ContextOverflow(EngineError): ...
+
+
+class SchemaRefused(EngineError): ...
 
 
 class Overloaded(EngineError): ...
@@ -50,7 +56,8 @@ class EngineFailed(EngineError): ...
 class GenerationRequest:
     """What to answer. `temperature` 0 is greedy; the answer ends before the first stop string.
 
-    `score_prompt` asks for the log-likelihood of the prompt's tokens as well.
+    `score_prompt` asks for the log-likelihood of the prompt's tokens as well. An answer follows `json_schema`
+    (JSON text), unless it ends at `max_tokens`.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -60,6 +67,7 @@ class GenerationRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     score_prompt: bool = False
+    json_schema: str | None = None
 
     def fitted(self, context: int) -> "GenerationRequest":
         """A copy with `max_tokens` cut to what the context leaves. Raises ContextOverflow."""
@@ -197,6 +205,7 @@ class Engine(ABC):
         from training.models.loading import served_context
 
         self.context = served_context(config)
+        self._vocabulary: int = config.vocab_size
         self._stop_ids = _stop_ids(generation_config, tokenizer)
         self.tokenizer, self._max_waiting, self._on_failure = tokenizer, max_waiting, on_failure
         self._queue: deque[Generation] = deque()
@@ -221,6 +230,19 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """End at once; pending answers raise EngineClosed."""
+
+    @cached_property
+    def _guides(self) -> Guides:
+        """`require_schema` makes it, beside the event loop."""
+        return Guides(self._tokenizer_text(), self._vocabulary, self._stop_ids)
+
+    def _tokenizer_text(self) -> str:
+        return str(self.tokenizer.backend_tokenizer.to_str())
+
+    def require_schema(self, schema: str) -> None:
+        """Raise SchemaRefused if answers cannot be held to it. For any thread but the event loop's."""
+        if problem := self._guides.problem_of(schema):
+            raise SchemaRefused(f"no answer can be held to this schema: {problem}")
 
     @property
     def full(self) -> bool:

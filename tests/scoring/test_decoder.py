@@ -42,9 +42,10 @@ def rows_of(prompts, answers):
     return [
         Row(
             SimpleNamespace(
+                guide=None,
                 request=GenerationRequest(
                     tuple(torch.randint(1, VOCABULARY, (length,), generator=draw).tolist()), tokens
-                )
+                ),
             )
         )
         for length, tokens in zip(prompts, answers, strict=True)

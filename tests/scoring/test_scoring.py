@@ -229,6 +229,10 @@ def chat(**fields):
     return {"messages": HELLO} | fields
 
 
+def json_schema(schema):
+    return {"type": "json_schema", "json_schema": {"name": "found", "schema": schema}}
+
+
 def score(text="fox", **params):
     return {"input_data": [text], "params": params}
 
@@ -264,7 +268,11 @@ BAD = [
     (CHAT, chat(prompt_logprobs=1), "prompt_logprobs"),
     (CHAT, chat(prompt_logprobs=0, stream=True), "prompt_logprobs"),
     (CHAT, chat(tools=[{"type": "function"}]), "tools"),
-    (CHAT, chat(response_format={"type": "json_object"}), "response_format"),
+    (CHAT, chat(response_format={"type": "xml"}), "response_format.type"),
+    (CHAT, chat(response_format={"type": "json_schema"}), "response_format"),
+    (CHAT, chat(response_format=json_schema({"not": {}})), "response_format.json_schema.schema"),
+    (CHAT, chat(response_format=json_schema({"type": "whatever"})), "response_format.json_schema.schema"),
+    (CHAT, chat(response_format=json_schema({"pattern": "^(?=a)b$"})), "response_format"),
     (CHAT, chat(made_up=1), "made_up"),
     (CHAT, chat(messages=user("fox " * CONTEXT)), "messages"),
     ("/score", {}, "input_data"),

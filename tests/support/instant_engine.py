@@ -23,6 +23,9 @@ class Instant:
         generation.finish("stop")
         return generation
 
+    def require_schema(self, schema):
+        """Its answer follows none."""
+
     def close(self):
         pass
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from random import Random
 
-from deploy.scoring.engine import Generation
+from deploy.scoring.engine import Generation, SchemaRefused
+from deploy.scoring.guide import Guide
 
 INCOMPLETE = "\ufffd"  # what a tokenizer writes for bytes that are no whole character (yet)
 
@@ -13,9 +14,13 @@ class Answer:
     """Turns an engine's tokens into the text of a generation."""
 
     def __init__(
-        self, generation: Generation, decode: Callable[[Sequence[int]], str], stop_ids: frozenset[int]
+        self,
+        generation: Generation,
+        decode: Callable[[Sequence[int]], str],
+        stop_ids: frozenset[int],
+        guide: Guide | None = None,
     ) -> None:
-        self.generation, self.request = generation, generation.request
+        self.generation, self.request, self.guide = generation, generation.request, guide
         self._text = AnswerText(decode, self.request.stop)
         self._stop_ids = stop_ids
         self._tokens = 0
@@ -29,6 +34,9 @@ class Answer:
         """Take the next token; False when the answer is over."""
         generation = self.generation
         if generation.over:  # cancelled
+            return False
+        if self.guide and (error := self.guide.accept(token)):
+            generation.fail(SchemaRefused(f"the schema is too complex: {error}"))
             return False
         self._tokens += 1
         ended = token in self._stop_ids

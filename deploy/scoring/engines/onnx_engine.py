@@ -12,6 +12,7 @@ from deploy.scoring.engine import (
     Generation,
     GenerationRequest,
     Memory,
+    SchemaRefused,
     TokenScore,
 )
 from deploy.scoring.engines.answer import Answer
@@ -56,6 +57,9 @@ class OnnxEngine(Engine):
     @property
     def memory(self) -> Memory:
         return self._memory
+
+    def require_schema(self, schema: str) -> None:
+        raise SchemaRefused("the onnx engine holds no answer to a schema; transformers and openvino do")
 
     def close(self) -> None:
         """End after the current token and wait for it."""

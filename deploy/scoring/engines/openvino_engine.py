@@ -19,11 +19,13 @@ from deploy.scoring.engine import (
     GenerationRequest,
     Memory,
     Overloaded,
+    SchemaRefused,
     TokenScore,
 )
 from deploy.scoring.engines.answer import Answer
 from deploy.scoring.engines.fixed_cache import bytes_per_token
-from deploy.scoring.engines.openvino_worker import Begin, PromptScores, Setup, StepResult
+from deploy.scoring.engines.openvino_guided import Guided, Vocabulary
+from deploy.scoring.engines.openvino_worker import Begin, PromptScores, Setup, StepResult, TooComplexSchema
 from phi3flow.core.child_process import Worker, start_worker
 from phi3flow.core.errors import Phi3flowError
 
@@ -70,6 +72,7 @@ class OpenVinoEngine(Engine):
         self._answers: dict[int, Answer] = {}
         self._reserved_tokens = 0  # prompt and longest answer of each in `_answers`
         self._number = 0
+        self._knows_vocabulary = False  # the worker, for guided answers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process, self._connection = _start_worker(Setup(folder, exact, threads, max_running))
         self._watcher = threading.Thread(target=self._watch, name="openvino-watcher", daemon=True)
@@ -114,8 +117,15 @@ class OpenVinoEngine(Engine):
             self._number += 1
             self._answers[self._number] = Answer(generation, self._decode, self._stop_ids)
             self._reserved_tokens += _most_tokens(generation.request)
+            if generation.request.json_schema:
+                self._tell_vocabulary()
             self._send(_begin(self._number, generation.request, self._stop_ids))
             self._queue.popleft()
+
+    def _tell_vocabulary(self) -> None:
+        if not self._knows_vocabulary:
+            self._knows_vocabulary = True
+            self._send(Vocabulary(self._tokenizer_text(), self._vocabulary, self._stop_ids))
 
     def _fits(self, request: GenerationRequest) -> bool:
         """Whether the key-value cache stays within its limit with one more; a request alone always fits."""
@@ -131,10 +141,12 @@ class OpenVinoEngine(Engine):
         """
         try:
             for _ in range(STEPS_AT_ONCE):
-                results: list[StepResult | PromptScores] = self._connection.recv()
+                results: list[StepResult | PromptScores | TooComplexSchema] = self._connection.recv()
                 for result in results:
                     if isinstance(result, PromptScores):
                         self._take_scores(result)
+                    elif isinstance(result, TooComplexSchema):
+                        self._refuse(result)
                     else:
                         self._take(result)
                 if not self._connection.poll():
@@ -163,10 +175,18 @@ class OpenVinoEngine(Engine):
         elif not goes_on:  # a stop string, or the client left
             self._send(result.number)
         if result.over or not goes_on:
-            del self._answers[result.number]
-            self._reserved_tokens -= _most_tokens(answer.generation.request)
+            self._end_answer(result.number)
 
-    def _send(self, message: Begin | int) -> None:
+    def _refuse(self, result: TooComplexSchema) -> None:
+        if answer := self._answers.get(result.number):
+            answer.generation.fail(SchemaRefused(f"the schema is too complex: {result.problem}"))
+            self._end_answer(result.number)
+
+    def _end_answer(self, number: int) -> None:
+        answer = self._answers.pop(number)
+        self._reserved_tokens -= _most_tokens(answer.generation.request)
+
+    def _send(self, message: Begin | Vocabulary | int) -> None:
         try:
             self._connection.send(message)
         except OSError:  # the worker is gone; `_read` will fail every request
@@ -219,4 +239,6 @@ def _begin(number: int, request: GenerationRequest, stop_ids: frozenset[int]) ->
             "top_p": request.top_p,
             "rng_seed": seed,
         }
-    return Begin(number, request.prompt_token_ids, config, request.score_prompt)
+    schema = request.json_schema
+    guided = Guided(schema, request.temperature, request.top_p, request.seed) if schema else None
+    return Begin(number, request.prompt_token_ids, config, request.score_prompt, guided)

@@ -18,30 +18,46 @@ class Score(NamedTuple):
     rank: int
 
 
+class Reading:
+    """A text that the model reads piece by piece, in an inference request of OpenVINO's."""
+
+    def __init__(self, request: Any) -> None:
+        self._request, self._length = request, 0
+        request.reset_state()
+
+    def read(self, tokens: Sequence[int]) -> "np.ndarray":
+        """The logits after each of the text's next tokens, of shape (tokens, vocabulary)."""
+        import numpy as np
+
+        start, self._length = self._length, self._length + len(tokens)
+        inputs = {
+            "input_ids": np.array([tokens], dtype=np.int64),
+            "attention_mask": np.ones((1, self._length), dtype=np.int64),
+            "position_ids": np.arange(start, self._length, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+        logits: np.ndarray = self._request.infer(inputs)["logits"][0]
+        return logits
+
+
 class Logits:
-    """A compiled model that reads texts, one at a time; `file` is its .xml, `properties` OpenVINO's."""
+    """A compiled model that reads texts; `file` is its .xml, `properties` OpenVINO's."""
 
     def __init__(self, file: Path, properties: Mapping[str, Any]) -> None:
         import openvino
 
-        model = openvino.Core().compile_model(file, "CPU", dict(properties))
-        self._request = model.create_infer_request()
+        self._model = openvino.Core().compile_model(file, "CPU", dict(properties))
+        self._request = self._model.create_infer_request()
+
+    def reading(self) -> Reading:
+        """A text of its own, which may grow beside others."""
+        return Reading(self._model.create_infer_request())
 
     def pieces(self, tokens: Sequence[int]) -> "Iterator[np.ndarray]":
-        """The logits after each token, as arrays of shape (at most AT_ONCE, vocabulary)."""
-        import numpy as np
-
-        self._request.reset_state()
+        """The logits after each token of one text, as arrays of shape (at most AT_ONCE, vocabulary)."""
+        reading = Reading(self._request)
         for start in range(0, len(tokens), AT_ONCE):
-            piece = np.array([tokens[start : start + AT_ONCE]], dtype=np.int64)
-            end = start + piece.shape[1]
-            inputs = {
-                "input_ids": piece,
-                "attention_mask": np.ones((1, end), dtype=np.int64),
-                "position_ids": np.arange(start, end, dtype=np.int64)[None],
-                "beam_idx": np.zeros(1, dtype=np.int32),
-            }
-            yield self._request.infer(inputs)["logits"][0]
+            yield reading.read(tokens[start : start + AT_ONCE])
 
     def choices(self, tokens: Sequence[int]) -> list[int]:
         """The most likely next token after each token."""

@@ -6,12 +6,15 @@ request to cancel, and sends what each request got in a step. It ends when the e
 
 import signal
 import sys
+from collections.abc import Iterator
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deploy.scoring.engines.openvino_guided import Guided, TooComplex, Vocabulary, guided_tokens
 from deploy.scoring.engines.openvino_logits import EXACT, Logits, Score
+from deploy.scoring.guide import Guides
 
 MODEL_FILE = "openvino_model.xml"
 
@@ -28,13 +31,15 @@ class Setup(NamedTuple):
 class Begin(NamedTuple):
     """A request and the fields of GenAI's GenerationConfig that it sets.
 
-    `score_prompt` asks for the log-likelihoods of the prompt's tokens as well, which come first.
+    `score_prompt` asks for the log-likelihoods of the prompt's tokens as well, which come first. What is
+    `guided` is not GenAI's to answer; a Vocabulary was sent before.
     """
 
     number: int
     prompt_token_ids: tuple[int, ...]
     config: dict[str, Any]
     score_prompt: bool
+    guided: Guided | None
 
 
 class StepResult(NamedTuple):
@@ -43,6 +48,11 @@ class StepResult(NamedTuple):
     number: int
     tokens: list[int]
     over: bool
+
+
+class TooComplexSchema(NamedTuple):
+    number: int
+    problem: str
 
 
 class PromptScores(NamedTuple):
@@ -60,30 +70,74 @@ def silence_openvino() -> None:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
+class Running:
+    """The requests that are being answered."""
+
+    def __init__(self, connection: Connection, setup: Setup) -> None:
+        self._connection, self._pipeline = connection, make_pipeline(setup)
+        self._logits = cache(lambda: Logits(setup.folder / MODEL_FILE, _arithmetic(setup)))
+        self._handles: dict[int, Any] = {}
+        self._guided: dict[int, Iterator[int | None]] = {}
+        self._guides: Guides | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._handles or self._guided)
+
+    def take(self, message: Vocabulary | Begin | int) -> None:
+        """A vocabulary, a request, or the number of one that is cancelled."""
+        if isinstance(message, Vocabulary):
+            self._guides = Guides(*message)
+        elif isinstance(message, Begin):
+            self._begin(message)
+        elif message in self._handles:
+            self._handles.pop(message).cancel()
+        else:
+            self._guided.pop(message, None)
+
+    def _begin(self, request: Begin) -> None:
+        number, prompt = request.number, request.prompt_token_ids
+        if request.score_prompt:
+            self._connection.send([PromptScores(number, self._logits().scores(prompt))])
+        if request.guided:
+            assert self._guides is not None  # noqa: S101 - the engine sends the vocabulary first
+            guide = self._guides.guide(request.guided.json_schema)
+            self._guided[number] = guided_tokens(self._logits().reading(), guide, prompt, request.guided)
+        else:
+            self._handles[number] = _begun(self._pipeline, request)
+
+    def step(self) -> "list[StepResult | TooComplexSchema]":
+        """A token for each, as far as there is one."""
+        if self._handles:
+            self._pipeline.step()
+        read = [_read(number, handle) for number, handle in self._handles.items()]
+        results = [result for result in read if result]
+        for result in results:
+            if result.over:
+                del self._handles[result.number]
+        nexts = [_next(number, tokens) for number, tokens in self._guided.items()]
+        guided = [result for result in nexts if result]
+        for ended in guided:
+            if isinstance(ended, TooComplexSchema):
+                del self._guided[ended.number]
+        return [*results, *guided]
+
+
 def main(connection: Connection) -> None:
-    setup = connection.recv()
-    pipeline, logits = (
-        make_pipeline(setup),
-        cache(lambda: Logits(setup.folder / MODEL_FILE, _arithmetic(setup))),
-    )
+    running = Running(connection, connection.recv())
     connection.send("ready")
-    handles: dict[int, Any] = {}
     while True:
-        while not handles or connection.poll():
-            message = connection.recv()
-            if isinstance(message, Begin):
-                if message.score_prompt:
-                    connection.send([PromptScores(message.number, logits().scores(message.prompt_token_ids))])
-                handles[message.number] = _begin(pipeline, message)
-            elif message in handles:
-                handles.pop(message).cancel()
-        pipeline.step()
-        found = [_read(number, handle) for number, handle in handles.items()]
-        if results := [result for result in found if result]:
+        while not running or connection.poll():
+            running.take(connection.recv())
+        if results := running.step():
             connection.send(results)
-            for result in results:
-                if result.over:
-                    del handles[result.number]
+
+
+def _next(number: int, tokens: Iterator[int | None]) -> StepResult | TooComplexSchema | None:
+    try:
+        token = next(tokens)
+    except TooComplex as error:
+        return TooComplexSchema(number, str(error))
+    return None if token is None else StepResult(number, [token], over=False)
 
 
 def make_pipeline(setup: Setup) -> Any:
@@ -103,7 +157,7 @@ def _arithmetic(setup: Setup) -> dict[str, Any]:
     return threads | (EXACT if setup.exact else {})
 
 
-def _begin(pipeline: Any, request: Begin) -> Any:
+def _begun(pipeline: Any, request: Begin) -> Any:
     import numpy as np
     from openvino import Tensor
     from openvino_genai import GenerationConfig

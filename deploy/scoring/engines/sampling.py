@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deploy.scoring.engines.answer import Answer
+from deploy.scoring.guide import Guide
 
 if TYPE_CHECKING:
     import torch
@@ -12,14 +13,28 @@ if TYPE_CHECKING:
 def next_tokens(logits: "torch.Tensor", answers: Sequence[Answer]) -> "torch.Tensor":
     """One token id an answer, for `logits` of shape (answers, vocabulary); nothing waits for the device.
 
-    Temperature 0 takes the most likely.
+    Temperature 0 takes the most likely. An answer with a guide gets a token that its schema allows.
     """
+    logits = _guided(logits, [answer.guide for answer in answers])
     tokens = logits.argmax(dim=-1)
     sampled = [at for at, answer in enumerate(answers) if answer.request.temperature > 0]
     if sampled:
         rows = sent(sampled, logits.device)
         tokens.index_copy_(0, rows, _draw(logits.index_select(0, rows), [answers[at] for at in sampled]))
     return tokens
+
+
+def _guided(logits: "torch.Tensor", guides: Sequence[Guide | None]) -> "torch.Tensor":
+    """The logits with minus infinity for tokens that a row's guide does not allow."""
+    import numpy as np
+    import torch
+
+    allowed = {row: guide.allowed() for row, guide in enumerate(guides) if guide}
+    if not allowed:
+        return logits
+    rows = sent(list(allowed), logits.device)
+    forbidden = ~torch.from_numpy(np.stack(list(allowed.values()))).to(logits.device)
+    return logits.index_copy(0, rows, logits[rows].masked_fill(forbidden, -torch.inf))
 
 
 def sent(values: Sequence[int] | Sequence[float], device: "torch.device") -> "torch.Tensor":

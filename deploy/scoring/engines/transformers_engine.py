@@ -106,8 +106,12 @@ class TransformersEngine(Engine):
                 self._join(self._take(wait=not (self._decoder.rows or begun)))
                 if self._decoder.rows:
                     begun.append(self._decoder.step())
-                if begun and (len(begun) > self._ahead or not self._decoder.rows):
+                while begun and (len(begun) > self._steps_ahead() or not self._decoder.rows):
                     self._hand_out(begun.popleft())
+
+    def _steps_ahead(self) -> int:
+        """A guide must have seen the last token before the next one is chosen."""
+        return 0 if any(row.answer.guide for row in self._decoder.rows) else self._ahead
 
     def _take(self, *, wait: bool) -> list[Row]:
         """As many requests, in order, as fit beside the running ones; none when the engine ends."""
@@ -116,7 +120,9 @@ class TransformersEngine(Engine):
             if wait:
                 self._changed.wait_for(lambda: self._end or self._first_waiting())
             while not self._end and (generation := self._first_waiting()):
-                row = Row(Answer(generation, self._decode, self._stop_ids))
+                schema = generation.request.json_schema
+                guide = self._guides.guide(schema) if schema else None
+                row = Row(Answer(generation, self._decode, self._stop_ids, guide))
                 if not self._decoder.fits([*self._decoder.rows, *taken, row]):
                     break
                 self._open.append(row)

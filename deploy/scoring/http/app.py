@@ -167,6 +167,8 @@ async def chat_completions(request: Request) -> Response:
 
     async def asked(body: Any, rendering: Rendering) -> tuple[ChatBody, list[int]]:
         chat = parse_chat(body)
+        if schema := chat.response_format.schema_text():
+            await asyncio.to_thread(_service(request).engine().require_schema, schema)
         ids = await rendering.encode(chat.messages, add_generation_prompt=chat.add_generation_prompt)
         return chat, ids
 

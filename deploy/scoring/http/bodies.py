@@ -5,14 +5,24 @@ parameter that is ignored in silence is a defect that is hard to find. `NEUTRAL`
 that common clients send although they change no answer here.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from deploy.scoring.engine import GenerationRequest
+from deploy.scoring.http.json_schemas import problem_of
 
 DEFAULT_MAX_TOKENS = 256
 NO_LIMIT, MANY_TOKENS = -1, 1 << 31  # -1: as many tokens as the context leaves
@@ -211,12 +221,47 @@ class OpenAiBody(Body):
         )
 
 
+class JsonSchema(Body):
+    """`strict` false is held to the schema as well."""
+
+    IGNORED = frozenset({"description"})
+    name: str
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
+    strict: bool = False
+
+    @field_validator("schema_")
+    @classmethod
+    def _enforceable(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        if problem := problem_of(schema):
+            raise PydanticCustomError("schema", "{problem}", {"problem": problem})
+        return schema
+
+
+class ResponseFormat(Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.json_schema is not None) is not (self.type == "json_schema"):
+            raise PydanticCustomError(
+                "format", "json_schema goes with the type json_schema, and only with it"
+            )
+        return self
+
+    def schema_text(self) -> str | None:
+        """The JSON schema of the answer as text; None for an answer in any form."""
+        if self.type == "text":
+            return None
+        return json.dumps(self.json_schema.schema_ if self.json_schema else {"type": "object"})
+
+
 class ChatBody(OpenAiBody):
     """OpenAI's chat completion.
 
-    The last three fields are vLLM's. `prompt_logprobs` 0 adds the log-likelihood of each token of the prompt.
-    Without `add_generation_prompt` the prompt ends with the last message, which may then be the assistant's,
-    such as a reference answer to score.
+    `add_generation_prompt`, `return_token_ids` and `prompt_logprobs` are vLLM's. `prompt_logprobs` 0 adds the
+    log-likelihood of each token of the prompt. Without `add_generation_prompt` the prompt ends with the last
+    message, which may then be the assistant's, such as a reference answer to score.
     """
 
     NEUTRAL = NEUTRAL_OPENAI | {
@@ -227,7 +272,6 @@ class ChatBody(OpenAiBody):
         "tool_choice": ("none", "auto"),  # there are no tools to choose from
         "function_call": ("none", "auto"),
         "parallel_tool_calls": (True, False),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
         "reasoning_effort": ("none",),
         "verbosity": ("medium",),
@@ -241,6 +285,7 @@ class ChatBody(OpenAiBody):
     return_token_ids: bool = False
     add_generation_prompt: bool = True
     prompt_logprobs: Literal[0] | None = None
+    response_format: ResponseFormat = ResponseFormat(type="text")
 
     def request(self, prompt: Sequence[int]) -> GenerationRequest:
         asked = super().request(prompt)
@@ -248,6 +293,7 @@ class ChatBody(OpenAiBody):
             asked,
             max_tokens=self.max_completion_tokens or asked.max_tokens,
             score_prompt=self.prompt_logprobs is not None,
+            json_schema=self.response_format.schema_text(),
         )
 
 

@@ -14,6 +14,7 @@ from deploy.scoring.engine import (
     EngineError,
     EngineFailed,
     Overloaded,
+    SchemaRefused,
 )
 from phi3flow.chats.chat_template import TemplateRefused
 
@@ -100,6 +101,7 @@ def _as_request_error(error: Exception) -> RequestError:
 _ANSWERS: dict[type[Exception], tuple[int, str | None, str | None, Mapping[str, str] | None]] = {
     TemplateRefused: (400, None, "messages", None),
     ContextOverflow: (400, "context_length_exceeded", "messages", None),
+    SchemaRefused: (400, None, "response_format", None),
     Overloaded: (429, "overloaded", None, RETRY_SOON),
     EngineClosed: (503, "draining", None, RETRY_SOON),
     EngineFailed: (500, "engine_failed", None, None),
