@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEALTH = "/health"  # says that the server runs, and nothing else: needs no key
 SCORE = "/score"
+CORS = "access-control-"
 NO_KEY = "the flow's key is missing or wrong: send the header that `phi3flow up` shows with its curl line"
 
 
@@ -33,9 +34,14 @@ class WithKeyOnly:
         self._app, self._authorization, self._anywhere = app, f"Bearer {key}".encode(), anywhere
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        request = Request(environ)
-        answer = self._refused(request) or self._app
-        return answer(environ, start_response)
+        """Whichever origins Prompt flow's server would allow, none is."""
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            kept = [pair for pair in headers if not pair[0].lower().startswith(CORS)]
+            return start_response(status, kept, *rest)
+
+        answer = self._refused(Request(environ)) or self._app
+        return answer(environ, start)
 
     def _refused(self, request: Request) -> Response | None:
         problem = refusal(request.headers.get("Host", ""), request.headers.get("Origin"))

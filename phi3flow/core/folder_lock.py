@@ -112,5 +112,5 @@ def _this_process() -> str:
 def _busy(folder: Path, holder: str) -> BadInput:
     return BadInput(
         f"{folder}: another run is writing there, process {holder}",
-        hint="wait for it, or choose another --out",
+        hint="wait for it, or write elsewhere",
     )

@@ -60,7 +60,7 @@ def test_a_command_names_the_process_that_writes_its_folder(tmp_path, capsys, co
         assert sorted(tmp_path.rglob("*")) == before
     said = capsys.readouterr().err
     assert f"{out}: another run is writing there, process {child.pid}: phi3flow {out}\n" in said
-    assert "hint: wait for it, or choose another --out" in said
+    assert "hint: wait for it, or write elsewhere" in said
 
 
 def test_up_names_the_other_one(tmp_path, capsys):

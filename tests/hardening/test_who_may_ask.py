@@ -121,7 +121,9 @@ def test_5_others_are_refused_in_a_sentence_and_the_flow_does_not_run(flow, sett
     assert answer.status_code == status and words in answer.json()["error"]["message"]
     assert "Access-Control-Allow-Origin" not in answer.headers
     assert asked_of(flow) == before
-    assert post(settings, Authorization=f"Bearer {settings.flow_key}").json() == {"answer": "you said hi"}
+    answered = post(settings, Authorization=f"Bearer {settings.flow_key}")
+    assert answered.json() == {"answer": "you said hi"}
+    assert "Access-Control-Allow-Origin" not in answered.headers
 
 
 def test_5_nothing_else_that_prompt_flow_serves_is_open(flow, settings):
@@ -132,6 +134,7 @@ def test_5_nothing_else_that_prompt_flow_serves_is_open(flow, settings):
     assert told == {"/": 401, "/swagger.json": 401, "/version": 401}
     assert requests.post(f"{url}/feedback", timeout=30).status_code == 401
     assert requests.get(f"{url}/health", headers={"Host": "evil.example"}, timeout=30).status_code == 403
+    assert "Access-Control-Allow-Origin" not in requests.get(f"{url}/health", timeout=30).headers
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl here")
