@@ -40,6 +40,7 @@ ENTRA, ENTRA_SCOPE, ENTRA_SPARE_SECONDS = "entra", "https://ml.azure.com/.defaul
 CONTRACTS = ("A", "B", "openai", "promptflow")
 CONNECT_SECONDS = 5.0
 TOLD_SECONDS = 2.0  # to ask what an endpoint tells of its model; it goes without, too
+SPENT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # OpenAI's, with status 429
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 FIRST_BACKOFF_SECONDS = 0.25
 ERROR_BYTES = 4096  # how much of an error's body is read
@@ -56,7 +57,9 @@ READ_BYTES = 16  # bytes per read; the deadline is checked after each
 class EndpointError(Exception):
     """A request to an endpoint failed; `hint` says what to do.
 
-    ├── Unauthorized, TimedOut, Overloaded, Garbled, CutOff
+    ├── Unauthorized, TimedOut, Garbled, CutOff
+    ├── Overloaded
+    │   └── OutOfQuota     the account behind the key has used up what it paid for; not asked again
     ├── Unreachable
     │   └── Untrusted      its TLS certificate is not trusted here
     └── Rejected
@@ -94,6 +97,10 @@ class TimedOut(EndpointError):
 
 class Overloaded(EndpointError):
     default_hint = "the endpoint refuses more work; try again later or lower the number of workers"
+
+
+class OutOfQuota(Overloaded):
+    default_hint = "add credit to the account or raise its limit, and run the same command again"
 
 
 class Rejected(EndpointError):
@@ -134,6 +141,7 @@ NODE_ERRORS: dict[type[EndpointError], str] = {
     Untrusted: "the endpoint's TLS certificate is not trusted",
     TimedOut: "the endpoint did not answer in time",
     Overloaded: "the endpoint is overloaded",
+    OutOfQuota: "the endpoint's quota is used up",
     Garbled: "the endpoint's answer is not the connection's contract",
     CutOff: "the endpoint broke off before its first word",
     Rejected: "the endpoint rejected the request",
@@ -342,7 +350,7 @@ class Endpoint:
                 if self._wants_other_name(error, body):
                     body = self._renamed(body)
                     continue
-                wait = _wait_before_retry(response, backoff)
+                wait = None if isinstance(error, OutOfQuota) else _wait_before_retry(response, backoff)
                 if self.pause is not None and wait is not None and "Retry-After" in response.headers:
                     self.pause.extend(wait)
                 if wait is None or time.monotonic() + wait >= deadline:
@@ -363,8 +371,10 @@ class Endpoint:
             return Unauthorized(f"the endpoint refused the key{words}")
         if status in {408, 504}:
             return TimedOut("the endpoint gave up before it answered")
-        if status in {429, 503}:
-            return Overloaded("the endpoint is overloaded")
+        if status in {402, 429, 503}:
+            is_spent = status == 402 or code in SPENT_CODES
+            spent = OutOfQuota(f"the endpoint's quota is used up{words}")
+            return spent if is_spent else Overloaded("the endpoint is overloaded")
         if status >= 500:
             return Overloaded(f"the endpoint failed (HTTP {status})", "look at the endpoint's log")
         return _kind_of(status, reason, code)(f"the endpoint rejected the request (HTTP {status}){words}")

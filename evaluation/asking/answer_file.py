@@ -12,11 +12,9 @@ that answers another one is refused.
 
 import hashlib
 import json
-import os
-import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,19 @@ from typing import Any
 from evaluation.scored_rows import Lazy, Record
 from phi3flow.chats.chat import Chat
 from phi3flow.core.errors import BadInput
-from phi3flow.core.files import replacing
-from phi3flow.core.jsonl import BadRows, RowError, any_text, parse_object, to_line, write_jsonl
+from phi3flow.core.jsonl import (
+    BadRows,
+    RowError,
+    any_text,
+    appending,
+    keep_rows,
+    parse_object,
+    write_jsonl,
+)
 
 SHAPE = '{"line": 1, "answer": "It is in Paris."}'
 NOT_RECORDED = "no answer is recorded"
 NAMES = ("line", "prompt_id", "id")
-SYNC_SECONDS = 1.0
 MOST = 1e12  # seconds, or tokens
 
 
@@ -150,36 +154,20 @@ def _row(i: int, chat: Chat, record: Record) -> dict[str, Any]:
 
 
 @contextmanager
-def appending(path: Path) -> Iterator[Callable[[int, Chat, Record], None]]:
-    """A function that appends the record of a chat, the `i`-th from 0, to the file.
-
-    A killed process loses none of them, a power cut at most those of a second.
-    """
-    with path.open("ab") as stream:
-        synced = time.monotonic()
-
-        def append(i: int, chat: Chat, record: Record) -> None:
-            nonlocal synced
-            stream.write(to_line(_row(i, chat, record)))
-            stream.flush()
-            if time.monotonic() - synced > SYNC_SECONDS:
-                os.fsync(stream.fileno())
-                synced = time.monotonic()
-
-        yield append
-        os.fsync(stream.fileno())
+def appending_answers(path: Path) -> Iterator[Callable[[int, Chat, Record], None]]:
+    """A function that appends the record of a chat, the `i`-th from 0, to the file."""
+    with appending(path) as append:
+        yield lambda i, chat, record: append(_row(i, chat, record))
 
 
 def keep_answers(path: Path, lines: int) -> bytearray:
     """Remove failed and half-written rows from the file; return a 1 for each of `lines` that is answered."""
     answered = bytearray(lines)
-    if not path.exists():
-        return answered
-    with path.open("rb") as stream, replacing(path) as kept:
-        for line in stream:
-            with suppress(ValueError):  # half-written
-                row = json.loads(line if line.endswith(b"\n") else b"")
-                if row["answer"] is not None:
-                    answered[row["line"] - 1] = 1
-                    kept.write(line.decode())
+
+    def is_answered(row: dict[str, Any]) -> bool:
+        if row["answer"] is not None:
+            answered[row["line"] - 1] = 1
+        return row["answer"] is not None
+
+    keep_rows(path, is_answered)
     return answered

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluation.asking.answer_file import appending, keep_answers, open_answers
+from evaluation.asking.answer_file import appending_answers, keep_answers, open_answers
 from evaluation.in_flight import in_flight
 from evaluation.pacing import Pace, pace_of, paced
 from evaluation.scored_rows import Lazy, Record, record_of
@@ -91,7 +91,7 @@ def run_direct(
     with ExitStack() as stack:
         _claim(folder, _identity(endpoints, data, sampling), stack)
         answered = {name: keep_answers(path, len(chats)) for name, path in files.items()}
-        append = {name: stack.enter_context(appending(path)) for name, path in files.items()}
+        append = {name: stack.enter_context(appending_answers(path)) for name, path in files.items()}
         done = sum(sum(lines) for lines in answered.values())
         note = partial(pause_note, [side.pace for side in sides])
         progress = stack.enter_context(Progress("answers", len(chats) * len(sides), done, note))

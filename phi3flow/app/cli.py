@@ -37,6 +37,9 @@ VERBS = {
     "feedback": Verb(
         "Data", "Turn the votes, thumbs and corrections of the chat page into rows to train on."
     ),
+    "distill": Verb(
+        "Data", "Let a teacher write questions and answers about documents, as chats to train on."
+    ),
     "train": Verb(
         "Train", "Fine-tune a model on prepared chats; only assistant tokens count toward the loss."
     ),
@@ -99,6 +102,7 @@ EXTRAS = {
     "openvino": "nncf openvino openvino_genai openvino_tokenizers optimum",
     "azure": "azure promptflow.azure promptflow.evals promptflow.tools",
     "ui": "markdown_it streamlit",
+    "distill": "bs4 py3langid pypdf",
 }
 
 

@@ -1,14 +1,17 @@
 """JSON Lines: this program's own files, and files from users.
 
 read_jsonl, write_jsonl    our own files; a broken line is a bug
+appending, keep_rows       our own files that grow while a long command runs, which may be killed
 parse_object, BadRows      files from users; a broken line is counted and reported as `file:line: field: what`
 """
 
 import json
+import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +21,7 @@ from phi3flow.core.text_files import bad_byte, one_byte_encoding, open_text
 
 MAX_LINE = 1 << 20  # characters
 SHOWN = 20
+SYNC_SECONDS = 1.0
 CORRECT = "correct these lines"
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}  # line ends to many programs
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -46,6 +50,38 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a file that this program wrote; skips blank lines."""
     with path.open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream if line.strip()]
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Callable[[Any], None]]:
+    """A function that appends a row to the file.
+
+    A killed process loses none of them, a power cut at most those of a second.
+    """
+    with path.open("ab") as stream:
+        synced = time.monotonic()
+
+        def append(row: Any) -> None:
+            nonlocal synced
+            stream.write(to_line(row))
+            stream.flush()
+            if time.monotonic() - synced > SYNC_SECONDS:
+                os.fsync(stream.fileno())
+                synced = time.monotonic()
+
+        yield append
+        os.fsync(stream.fileno())
+
+
+def keep_rows(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Remove unwanted rows of a file that `appending` wrote, and the half-written one of a killed process."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream, replacing(path) as kept:
+        for line in stream:
+            with suppress(ValueError):  # half-written
+                if wanted(json.loads(line if line.endswith(b"\n") else b"")):
+                    kept.write(line.decode())
 
 
 class RowError(Exception):

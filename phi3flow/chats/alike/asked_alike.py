@@ -6,7 +6,7 @@ has learned one of them can answer the other.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +34,8 @@ def asked_alike(train: Sequence[Chat], test: Sequence[Chat]) -> Alike:
     questions, df of which have it (TF-IDF, Salton and Buckley 1988): greetings and templates weigh little.
     """
     looked_at = [i * len(test) // MOST for i in range(MOST)] if len(test) > MOST else list(range(len(test)))
-    questions = [_words(chat) for chat in [*train, *(test[i] for i in looked_at)]]
-    vectors = _weighted(questions)
+    questions = [_asked_words(chat) for chat in [*train, *(test[i] for i in looked_at)]]
+    vectors = weighted(questions)
     ours, theirs = vectors[: len(train)], vectors[len(train) :]
     best = [
         (theirs[start : start + _AT_ONCE] @ ours.T).max(axis=1).toarray().ravel()
@@ -45,14 +45,18 @@ def asked_alike(train: Sequence[Chat], test: Sequence[Chat]) -> Alike:
     return Alike(alike, len(looked_at))
 
 
-def _words(chat: Chat) -> Counter[str]:
+def _asked_words(chat: Chat) -> Counter[str]:
     """What the user says before the reference answer."""
     turns = [turn["content"] for turn in chat.prompt if turn["role"] == "user"]
-    return Counter(word for text in turns for word in words_of(text) if word[0].isalnum())
+    return counted_words(turns)
 
 
-def _weighted(questions: Sequence[Counter[str]]) -> csr_array:
-    """A row of length 1 for each question, and a column for each word."""
+def counted_words(texts: Iterable[str]) -> Counter[str]:
+    return Counter(word for text in texts for word in words_of(text) if word[0].isalnum())
+
+
+def weighted(questions: Sequence[Counter[str]]) -> csr_array:
+    """A row of length 1 for each text, and a column for each word; a word weighs log(n / df)."""
     found = Counter(word for question in questions for word in question)
     column = {word: i for i, word in enumerate(found)}
     idf = np.log(len(questions) / np.array([*found.values()]))
