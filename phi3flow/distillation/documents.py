@@ -5,15 +5,15 @@ To accept another kind of document, add its ending to READERS.
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from phi3flow.chats.chat import Message
 from phi3flow.chats.chat_template import check_prompt
 from phi3flow.chats.fields import Fields
-from phi3flow.chats.files.record import Record
 from phi3flow.chats.files.sources import ENDINGS, PACKED, Found, files_of, open_sources
 from phi3flow.chats.question_rows import question_of, read_turns, system_of
 from phi3flow.core.errors import BadInput, first_line
@@ -48,12 +48,17 @@ class Given(NamedTuple):
 
 @dataclass
 class Material:
-    """What the sources hold. `files` are all that were read, `left_out` those of folders that were not."""
+    """What the sources hold.
+
+    `files` are all that were read, `left_out` those of folders that were not, and `unused` the fields of
+    questions that were not used, with their rows.
+    """
 
     documents: list[Document] = field(default_factory=list)
     questions: list[Given] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    unused: Counter[str] = field(default_factory=Counter)
 
 
 def read_material(sources: Sequence[str]) -> Material:
@@ -85,7 +90,7 @@ def _files_in(folder: Path) -> Found:
 
 def _read(path: Path, material: Material, bad: BadRows) -> None:
     if path.suffix.lower() in (*ENDINGS, *PACKED):
-        material.questions += _questions(path, bad)
+        material.questions += _questions(path, bad, material.unused)
         return
     try:
         material.documents.append(Document(str(path), document_text(path)))
@@ -171,25 +176,28 @@ READERS: Mapping[str, Callable[[Path], str]] = {
 }
 
 
-def _questions(path: Path, bad: BadRows) -> Iterator[Given]:
+def _questions(path: Path, bad: BadRows, unused: Counter[str]) -> Iterator[Given]:
     for source in open_sources(str(path), "questions", frozenset({"question", "messages"})):
         for record in source.records():
             try:
-                yield Given(_prompt(record), f"{source.name}:{record.place}")
+                if isinstance(record.row, RowError):
+                    raise record.row
+                fields = Fields(record.row, {})
+                prompt = _prompt(fields)
             except RowError as error:
                 bad.add(source.name, record.place, record.error(error))
+                continue
+            unused.update(fields.unused)
+            yield Given(prompt, f"{source.name}:{record.place}")
 
 
-def _prompt(record: Record) -> tuple[Message, ...]:
+def _prompt(fields: Fields) -> tuple[Message, ...]:
     """Everything before the answer, if there is one. Raises RowError."""
-    if isinstance(record.row, RowError):
-        raise record.row
-    if "messages" in record.row:
-        messages: list[dict[str, Any]] = read_turns("messages", record.row["messages"], [])
+    if fields.present("messages"):
+        messages = read_turns("messages", fields.take("messages"), [])
         while messages and messages[-1]["role"] == "assistant":
             messages.pop()
     else:
-        fields = Fields(record.row, {})
         messages = [*system_of(fields), *question_of(fields, [])]
     if not messages or messages[-1]["role"] != "user":
         raise RowError("question", "missing (or 'messages' with a user's question)")

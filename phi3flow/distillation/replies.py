@@ -170,7 +170,7 @@ class Asker:
         if error is None and in_a_row >= GIVE_UP_AFTER:
             raise Phi3flowError(
                 f"{self.name}: its last {in_a_row} replies are not what was asked for; {self._kept()}",
-                hint="give a stronger model: --teacher NAME --out ANOTHER_FOLDER",
+                hint="name a stronger model with --teacher or --judge, and another --out",
             )
         if error is not None and (isinstance(error, FINAL) or in_a_row >= GIVE_UP_AFTER):
             raise Phi3flowError(f"{self.name}: {error}; {self._kept()}", hint=f"{error.hint}; then {AGAIN}")

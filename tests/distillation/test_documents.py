@@ -135,7 +135,9 @@ def test_questions_are_rows_with_a_system_prompt_a_history_or_an_answer_that_is_
         },
     ]
     write_jsonl(tmp_path / "a.jsonl", rows)
-    first, second = read_material([str(tmp_path / "a.jsonl")]).questions
+    material = read_material([str(tmp_path / "a.jsonl")])
+    first, second = material.questions
+    assert material.unused == {"answer": 1}
     assert [turn["content"] for turn in first.prompt] == ["Be brief.", "Who?"]
     assert [turn["content"] for turn in second.prompt] == ["Hi", "Yes?", "Where?"]
 

@@ -69,6 +69,7 @@ VERDICTS = (0, 3, 4)  # promote, hold, not enough data
 USES = {
     "prepare": Use("prepare {CHATS} --out new-data --near-duplicates report"),
     "feedback": Use("feedback {RUN}", ends=(2,), says="no chats and no votes"),
+    "distill": Use("distill --from {QUESTIONS} --teacher phi3-tuned"),
     "train": Use("train --data {DATA} --recipe {RECIPE} --out new-model", ("train",)),
     "export": Use("export {MODEL} --format openvino --out new-export", ("openvino", "serve"), long=True),
     "base": Use("base --pretrained --out new-pretrained", ("train",), long=True),
@@ -202,7 +203,7 @@ def names_the_extra(tried, missing):
 def test_doctor_names_the_extras_that_are_missing_and_no_makefile(installed, tmp_path):
     examined = installed().run("doctor", "--json", cwd=tmp_path, **KEY)
     packages = next(c for c in json.loads(examined.stdout)["checks"] if c["name"] == "packages")
-    assert packages["fix"] == "pip install 'phi3flow[azure,openvino,serve,train,ui]'"
+    assert packages["fix"] == "pip install 'phi3flow[azure,distill,gguf,onnx,openvino,serve,train,ui]'"
     assert "make" not in packages["fix"]
 
 

@@ -68,7 +68,8 @@ def scripted_teacher():
 
 
 def passage_in(user):
-    return re.search(r"BEGIN \w+ TEXT[ \d]*\n(.*)\nEND ", user, re.DOTALL)[1]
+    """What is quoted; of several passages, with a blank line between."""
+    return "\n\n".join(re.findall(r"BEGIN \w+ TEXT[ \d]*\n(.*?)\nEND ", user, re.DOTALL))
 
 
 def facts_in(text):
@@ -88,7 +89,7 @@ def write(system, user):
 
 def answer(user):
     asked = user.rpartition("Question: ")[2]
-    told = next((told for question, told in facts_in(user) if question == asked), None)
+    told = next((told for question, told in facts_in(passage_in(user)) if question == asked), None)
     return json.dumps({"answer": f"It says: {told}", "quote": told} if told else {"none": "not told"})
 
 

@@ -57,11 +57,11 @@ def distill(
         str | None,
         Option(
             metavar="SENT,RECEIVED",
-            help="What the provider takes for a million tokens sent and received, to show the cost.",
+            help="The provider's price of a million tokens, sent and received (default: no cost is shown).",
         ),
     ] = None,
 ) -> Outcome:
-    """Let a teacher write questions and answers about documents, as chats that quote their passage.
+    """Let a teacher write questions and answers about documents, as chats to train on.
 
     example: phi3flow distill --from handbook/ --teacher gpt --price 0.15,0.60
 
@@ -125,6 +125,8 @@ def _shown(work: "Work", plan: "Plan", models: "tuple[Model, Model]", price: "Pr
     yield f"if every answer passes: {plan.usage.told(price)}"
     if price is None:
         yield "no price was given, so no cost is shown: --price SENT,RECEIVED, for a million tokens each"
+    if unused := work.material.unused:
+        yield "fields not used: " + ", ".join(f"{name} ({rows:,} rows)" for name, rows in unused.items())
     if work.material.left_out:
         yield "not read: " + ", ".join(work.material.left_out)
     hosts = dict.fromkeys(f"{model.host} (connection {model.name})" for model in models)
