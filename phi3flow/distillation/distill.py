@@ -28,11 +28,12 @@ from phi3flow.distillation.passages import Passages, passages_of
 from phi3flow.distillation.prompts import QUESTIONS, Marks, marks_of
 from phi3flow.distillation.replies import Asker, Price, Replies, Usage, open_replies
 from phi3flow.distillation.split import Split, divided
-from phi3flow.distillation.tasks import FromPassages, FromQuestions, Task, Tasks
+from phi3flow.distillation.tasks import MOST_VISITS, FromPassages, FromQuestions, Task, Tasks
 from phi3flow.phi3_contract import Endpoint
 
 CHATS, TEST, LEFT_OUT, ASKED, RUN = "chats.jsonl", "test.jsonl", "left-out.jsonl", "asked.jsonl", "run.json"
 SCHEMA = "phi3flow/distill/1"
+TRIED = 40  # answers, before the first one that passes
 ITEM_TOKENS, CHOICE_TOKENS = 110, 8  # about what a question with answer and quote takes, and a judge's choice
 
 
@@ -65,6 +66,11 @@ class Made:
     rows: list[Candidate] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no answer has passed, of many."""
+        return not self.rows and sum(bool(one.answer) for one in self.left_out) >= TRIED
+
     def reasons(self) -> dict[str, int]:
         return dict(Counter(one.reason for one in self.left_out).most_common())
 
@@ -90,13 +96,13 @@ class Work:
         self.material = material
         self.passages: Passages = passages_of(material.documents)
         self.without: list[LeftOut] = []
-        self.tasks = self._tasks()
+        self.tasks = self._tasks(visits=1 if rows is None else MOST_VISITS)
         self.is_one_pass = rows is None
         self.rows = self.tasks.most if rows is None else rows
 
-    def _tasks(self) -> Tasks:
+    def _tasks(self, *, visits: int) -> Tasks:
         if not self.material.questions:
-            return FromPassages(self.passages.kept, self.marks)
+            return FromPassages(self.passages.kept, self.marks, visits)
         tasks = FromQuestions(self.material.questions, self.passages.kept, self.marks)
         self.without = [
             LeftOut(one.origin, NO_PASSAGE, str(one.prompt[-1]["content"])) for one in tasks.without
@@ -166,9 +172,15 @@ def _askers(
 
 
 def _made(work: Work, teacher: Asker, judge: Asker) -> Made:
-    """Ask, check and judge until there are enough rows, or nothing is left to ask."""
+    """Ask, check and judge until there are enough rows, or nothing is left to ask.
+
+    Until there is a row, few are asked for at a time: a teacher or a judge of no use costs little.
+    """
     made = Made(left_out=[*work.without])
-    while (missing := work.rows - len(made.rows)) > 0 and (tasks := work.tasks.next(missing)):
+    while (missing := work.rows - len(made.rows)) > 0 and not made.is_hopeless:
+        tasks = work.tasks.next(missing if made.rows else min(missing, TRIED))
+        if not tasks:
+            break
         said = teacher.ask("replies", [task.request for task in tasks], tasks[0].is_readable)
         read = [task.read(one) for task, one in zip(tasks, said, strict=True)]
         sound = checked([one for found in read for one in found.good], made.rows)
@@ -177,8 +189,6 @@ def _made(work: Work, teacher: Asker, judge: Asker) -> Made:
             made.left_out += part.left_out
         made.rows += good.good
         _tell(work.tasks, tasks, read, good)
-        if work.is_one_pass:
-            break
     del made.rows[work.rows :]
     return made
 

@@ -31,6 +31,9 @@ _BLOCKS = (
     *("table", "tr", "ul"),
 )
 
+_KEPT = str.maketrans("\n ", "\ue000\ue001")  # of preformatted text, for a moment
+_PUT_BACK = str.maketrans("\ue000\ue001", "\n ")
+
 
 class Document(NamedTuple):
     """`name` is the path as it was given."""
@@ -141,13 +144,13 @@ def _html(path: Path) -> str:
     for tag in soup.find_all(_NO_TEXT):
         tag.decompose()
     for tag in soup.find_all("pre"):
-        tag.string = tag.get_text().replace("\n", "\0")
+        tag.string = tag.get_text().translate(_KEPT)
     for text in soup.find_all(string=re.compile(r"\s")):
         text.replace_with(re.sub(r"\s+", " ", text))
     for tag in soup.find_all(_BLOCKS):
         tag.insert_before("\n" if tag.name in ("br", "tr", "li") else "\n\n")
         tag.insert_after("\n" if tag.name in ("br", "tr", "li") else "\n\n")
-    return re.sub(r"\n +", "\n", soup.get_text().replace("\0", "\n"))
+    return re.sub(r"\n +", "\n", soup.get_text()).translate(_PUT_BACK)
 
 
 def _pdf(path: Path) -> str:

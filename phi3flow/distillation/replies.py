@@ -32,6 +32,8 @@ from phi3flow.phi3_contract import (
 
 GIVE_UP_AFTER = 20  # requests in a row without a usable reply
 FINAL = (OutOfQuota, Unauthorized, Unsupported, WrongContract)  # errors that the next request would get, too
+USELESS = f"its last {GIVE_UP_AFTER} replies are not what was asked for"
+STRONGER = "name a stronger model with --teacher or --judge, and another --out"
 AGAIN = "run the same command again: what was answered is not asked again"
 
 
@@ -123,6 +125,8 @@ class Asker:
     ) -> None:
         self.name, self.endpoint, self.workers = name, paced(endpoint, workers), workers
         self._replies, self._price, self.failed = replies, price, 0
+        self._in_a_row = 0  # requests without a usable reply
+        self._end: EndpointError | None = None  # why nothing more is asked
 
     def ask(
         self, what: str, requests: Sequence[Request], usable: Callable[[Said], bool]
@@ -135,22 +139,26 @@ class Asker:
         keys = [self._key(request) for request in requests]
         known, failed = self._replies.known, dict[str, EndpointError]()
         todo = {key: one for key, one in zip(keys, requests, strict=True) if key not in known}
-        different, in_a_row = len(set(keys)), 0
+        different = len(set(keys))
         with Progress(what, different, different - len(todo), self._note) as progress:
             for key, said in in_flight(self._answer, todo.items(), self.workers):
                 if isinstance(said, Said):
                     self._replies.add(key, said)
                 else:
                     failed[key] = said
-                    self.failed += 1
                 good = isinstance(said, Said) and usable(said)
                 progress.count(failed=not good)
-                in_a_row = 0 if good else in_a_row + 1
-                self._require_hope(said, in_a_row)
+                self._look_for_an_end(said, good=good)
+        if self._end:
+            raise self._ended()
+        self.failed += len(failed)
         return [known[key] if key in known else failed[key] for key in keys]
 
     def _answer(self, asked: tuple[str, Request]) -> tuple[str, Said | EndpointError]:
+        """Ask, unless the run has come to an end: then only what is in flight is waited for and kept."""
         key, request = asked
+        if self._end:
+            return key, self._end
         sampling = Sampling(max_tokens=request.max_tokens)
 
         def attempt() -> Reply | EndpointError:
@@ -165,18 +173,16 @@ class Asker:
             reply = error
         return key, reply if isinstance(reply, EndpointError) else _said(reply, request)
 
-    def _require_hope(self, said: Said | EndpointError, in_a_row: int) -> None:
-        error = said if isinstance(said, EndpointError) else None
-        if error is None and in_a_row >= GIVE_UP_AFTER:
-            raise Phi3flowError(
-                f"{self.name}: its last {in_a_row} replies are not what was asked for; {self._kept()}",
-                hint="name a stronger model with --teacher or --judge, and another --out",
-            )
-        if error is not None and (isinstance(error, FINAL) or in_a_row >= GIVE_UP_AFTER):
-            raise Phi3flowError(f"{self.name}: {error}; {self._kept()}", hint=f"{error.hint}; then {AGAIN}")
+    def _look_for_an_end(self, said: Said | EndpointError, *, good: bool) -> None:
+        self._in_a_row = 0 if good else self._in_a_row + 1
+        if self._end is None and (isinstance(said, FINAL) or self._in_a_row >= GIVE_UP_AFTER):
+            self._end = said if isinstance(said, EndpointError) else EndpointError(USELESS, STRONGER)
 
-    def _kept(self) -> str:
-        return f"{len(self._replies.known)} replies are kept, and no rows were written"
+    def _ended(self) -> Phi3flowError:
+        assert self._end  # noqa: S101 - for the type checker
+        kept = f"{len(self._replies.known)} replies are kept, and no rows were written"
+        hint = self._end.hint if str(self._end) == USELESS else f"{self._end.hint}; then {AGAIN}"
+        return Phi3flowError(f"{self.name}: {self._end}; {kept}", hint=hint)
 
     def _note(self) -> str:
         paused = pause_note([pace_of(self.endpoint)])

@@ -99,15 +99,15 @@ class Tasks(Protocol):
 class FromPassages:
     """Questions about passages, in an order that takes all documents in turn.
 
-    A passage is asked again, for other questions, as long as it gave one, six times at most.
+    A passage is asked again, for other questions, as long as it gave one, `visits` times at most.
     """
 
-    def __init__(self, passages: Sequence[Passage], marks: Marks) -> None:
+    def __init__(self, passages: Sequence[Passage], marks: Marks, visits: int) -> None:
         ordered = sorted(passages, key=lambda one: hashlib.sha256(one.text.encode()).digest())
         self._waiting = deque(ordered)
         self._questions: dict[Passage, list[str]] = {one: [] for one in ordered}
         self._visits = dict.fromkeys(ordered, 0)
-        self._marks = marks
+        self._marks, self._most_visits = marks, visits
         self.most = QUESTIONS * len(ordered)
 
     def next(self, missing: int) -> list[Task]:
@@ -122,7 +122,7 @@ class FromPassages:
     def heard(self, task: Task, kept: Sequence[Candidate]) -> None:
         passage = task.passages[0]
         self._questions[passage] += [one.question for one in kept]
-        if kept and self._visits[passage] < MOST_VISITS:
+        if kept and self._visits[passage] < self._most_visits:
             self._waiting.append(passage)
 
 

@@ -12,6 +12,7 @@ from phi3flow.phi3_contract import (
     Endpoint,
     EndpointError,
     Garbled,
+    OutOfQuota,
     Overloaded,
     Rejected,
     Sampling,
@@ -68,6 +69,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def busy(self):
         self.answer(429, {}, Retry_After="0.2")
+
+    def spent(self):
+        error = {"message": "Pay first.", "code": "insufficient_quota"}
+        self.answer(429, {"error": error}, Retry_After="0.1")
+
+    def unpaid(self):
+        self.answer(402, {"error": {"message": "Pay first."}})
 
     def wrapped(self):
         self.answer(424, {}, ms_azureml_model_error_statuscode="400")
@@ -226,6 +234,13 @@ def test_each_failure_has_its_own_error_within_the_deadline(server, path, error)
         endpoint(server, path, timeout=0.5).complete(QUESTION)
     assert time.monotonic() - started < 1.5
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("path", ["/spent", "/unpaid"])
+def test_a_spent_quota_is_told_with_its_reason_and_not_asked_again(server, path):
+    with pytest.raises(OutOfQuota, match=r"quota is used up: Pay first\.") as caught:
+        endpoint(server, path).complete(QUESTION)
+    assert [seen for seen, *_ in server.seen].count(path) == 1 and "add credit" in caught.value.hint
 
 
 def test_a_wrong_key_is_unauthorized_and_never_shown(server):

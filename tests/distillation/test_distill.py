@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path, teacher, document
     words = [sys.executable, "-c", KILLED, teacher.url, DOOMED, str(documents), str(out)]
     child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     until(lambda: sum(teacher.answered.values()) == killed_after, 60)
-    until(lambda: (out / "asked.jsonl").read_bytes().count(b"\n") == killed_after)
+    until(lambda: (out / "asked.jsonl").read_bytes().count(b"\n") == killed_after, 60)
     child.kill()
     child.wait()
     assert not (out / "chats.jsonl").exists()

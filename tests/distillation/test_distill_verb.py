@@ -61,7 +61,7 @@ def test_the_plan_comes_first_and_the_run_says_what_it_wrote_and_what_to_do_next
     assert "if every answer passes" in ran.stderr and "planted-key" not in ran.stdout + ran.stderr
     told, _, rest = rest.partition("\n0\n")
     assert re.search(r"all replies so far: [\d,]+ tokens sent", told) and "held out by passage" in told
-    assert parse(shlex.split(re.search(r"next: phi3flow (.+)", told)[1]))["test"].name == "test.jsonl"
+    assert parse(shlex.split(re.search(r"next: phi3flow (.+)", told)[1]))["test"] == "rows/test.jsonl"
     again, code, missing = rest.strip().splitlines()
     assert json.loads(again)["rows"] == 40 and (code, missing) == ("0", "2")
     assert json.loads(again)["usage"]["cost"] > 0 and "x: no such file" in ran.stderr

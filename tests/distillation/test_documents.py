@@ -142,9 +142,16 @@ def test_questions_are_rows_with_a_system_prompt_a_history_or_an_answer_that_is_
     assert [turn["content"] for turn in second.prompt] == ["Hi", "Yes?", "Where?"]
 
 
-@pytest.mark.parametrize(
-    "text", [SENTENCE * 90, "word " * 900, "x" * 5000, "\n\n".join([SENTENCE * 3] * 20), SENTENCE]
-)
+TEXTS = {
+    "one paragraph": SENTENCE * 90,
+    "no sentences": "word " * 900,
+    "no words": "x" * 5000,
+    "paragraphs": "\n\n".join([SENTENCE * 3] * 20),
+    "short": SENTENCE,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_passages_are_the_whole_text_in_pieces_of_a_fair_size(tmp_path, text):
     from phi3flow.distillation.documents import Document
 
