@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evaluation.judge.pairwise import UNREADABLE
 from phi3flow.chats.alike.same_questions import question_text, text_groups
 from phi3flow.chats.chat import Message
 from phi3flow.chats.row_shapes import read_row
@@ -28,6 +29,10 @@ NOT_QUOTED = "the quote is not in the passage"
 TOO_SHORT, TOO_LONG = "too short", "too long"
 OTHER_LANGUAGE = "in another language than the passage"
 REPEATED = "asks what an earlier row asks"
+ADDRESSES = "the answer addresses the judge"
+BY_ORDER = "the judge's choice changes with the order of the answers"
+NOT_BETTER = "the judge does not prefer the answer to none"
+_OTHER_JUDGE = "a stronger judge: --judge NAME --out ANOTHER_FOLDER"
 REPAIRS = {
     NONSENSE: "a stronger model: --teacher NAME --out ANOTHER_FOLDER",
     CUT: "a model that thinks less before it answers: --teacher NAME --out ANOTHER_FOLDER",
@@ -36,6 +41,7 @@ REPAIRS = {
     NOT_QUOTED: "nothing, or a model that quotes: --teacher NAME --out ANOTHER_FOLDER",
     OTHER_LANGUAGE: "a model that keeps to the language: --teacher NAME --out ANOTHER_FOLDER",
     REPEATED: "more documents, or fewer rows: --rows N",
+    **dict.fromkeys((BY_ORDER, NOT_BETTER, UNREADABLE), _OTHER_JUDGE),
 }
 OTHERS = "none needed: another question takes its place"
 
@@ -74,7 +80,11 @@ class LeftOut(NamedTuple):
         return cls(one.origin or str(one.passage), reason, one.question, one.answer, one.quote)
 
     def row(self) -> dict[str, Any]:
-        return {**self._asdict(), "repair": REPAIRS.get(self.reason, OTHERS)}
+        return {**self._asdict(), "repair": repair_of(self.reason)}
+
+
+def repair_of(reason: str) -> str:
+    return REPAIRS.get(reason, OTHERS)
 
 
 class Checked(NamedTuple):

@@ -21,7 +21,15 @@ from phi3flow.core.errors import BadInput, Phi3flowError
 from phi3flow.core.files import read_json, write_json
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
-from phi3flow.distillation.candidates import NO_PASSAGE, Candidate, Checked, LeftOut, checked
+from phi3flow.distillation.candidates import (
+    NO_MORE,
+    NO_PASSAGE,
+    Candidate,
+    Checked,
+    LeftOut,
+    checked,
+    repair_of,
+)
 from phi3flow.distillation.documents import Material
 from phi3flow.distillation.judging import judge_request, judged
 from phi3flow.distillation.passages import Passages, passages_of
@@ -223,9 +231,10 @@ def _hash(model: Model) -> str:
 
 
 def _nothing_left(made: Made) -> Phi3flowError:
-    why = "; ".join(f"{reason} ({count})" for reason, count in made.reasons().items())
-    repair = made.left_out[0].row()["repair"] if made.left_out else "give documents with more text"
-    return Phi3flowError(f"no row is left: {why}; no rows were written", hint=repair)
+    """Names all reasons, and the repair of the most frequent one."""
+    reasons = made.reasons() or {NO_MORE: 0}
+    why = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
+    return Phi3flowError(f"no row is left: {why}; no rows were written", hint=repair_of(next(iter(reasons))))
 
 
 def _write(out: Path, split: Split, made: Made, material: Material, details: Mapping[str, object]) -> None:

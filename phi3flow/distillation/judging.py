@@ -9,15 +9,12 @@ from collections.abc import Sequence
 
 from evaluation.judge.pairwise import MAX_TOKENS, UNREADABLE
 from evaluation.judge.prompt import CHOICES, addresses_judge, judge_messages, read_choice
-from phi3flow.distillation.candidates import Candidate, Checked, LeftOut
+from phi3flow.distillation.candidates import ADDRESSES, BY_ORDER, NOT_BETTER, Candidate, Checked, LeftOut
 from phi3flow.distillation.prompts import Marks
 from phi3flow.distillation.replies import Asker, Request, Said
 from phi3flow.phi3_contract import EndpointError
 
 DECLINES, DECLINES_ALONE = "The text does not answer this question.", "I do not know."
-ADDRESSES = "the answer addresses the judge"
-BY_ORDER = "the judge's choice changes with the order of the answers"
-NOT_BETTER = "the judge does not prefer the answer to none"
 
 
 def judged(candidates: Sequence[Candidate], judge: Asker, marks: Marks) -> Checked:

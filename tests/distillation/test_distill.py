@@ -71,10 +71,10 @@ def test_three_documents_become_200_rows_whose_quotes_are_found_and_no_test_pass
 
 def test_prepare_takes_the_rows_as_they_are(tmp_path, teacher, documents):
     out = tmp_path / "distilled"
-    run(teacher, out, documents, rows=120)
+    run(teacher, out, documents, rows=80)
     data = prepare([str(out / "chats.jsonl")], tmp_path / "data", test=out / "test.jsonl")
     counts = data.counts
-    assert counts.train + counts.val + counts.test == counts.read == 120
+    assert counts.train + counts.val + counts.test == counts.read == 80
     assert [chat.cluster for chat in load_chats(data.files["test"])] == [
         row["cluster"] for row in read_jsonl(out / "test.jsonl")
     ]
@@ -88,7 +88,7 @@ from phi3flow.distillation.documents import read_material
 from phi3flow.phi3_contract import Endpoint
 
 model = Model("teacher", Endpoint(sys.argv[1], sys.argv[2], contract="openai", model="teacher", timeout=20))
-distill(read_material([sys.argv[3]]), model, model, Path(sys.argv[4]), rows=60, workers=4)
+distill(read_material([sys.argv[3]]), model, model, Path(sys.argv[4]), rows=40, workers=4)
 """
 
 
@@ -105,9 +105,9 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path, teacher, document
     assert not (out / "chats.jsonl").exists()
     with (out / "asked.jsonl").open("ab") as stream:
         stream.write(b'{"asked": "half a ro')
-    run(teacher, out, documents, rows=60)
+    run(teacher, out, documents, rows=40)
     assert max(teacher.answered.values()) == 1  # what was in flight at the kill had no answer
-    run(teacher, tmp_path / "at-once", documents, rows=60)
+    run(teacher, tmp_path / "at-once", documents, rows=40)
     for name in ("chats.jsonl", "test.jsonl", "left-out.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "at-once" / name).read_bytes()
 
@@ -217,8 +217,10 @@ def test_a_judge_that_follows_the_order_or_chooses_nothing_lets_no_row_pass(
 
     teacher.judge = judge
     out = tmp_path / "distilled"
-    with pytest.raises(Phi3flowError, match=re.escape(f"no row is left: {reason} (")):
+    with pytest.raises(Phi3flowError, match=re.escape(f"no row is left: {reason} (")) as told:
         run(teacher, out, documents / "log.txt", rows=12)
+    assert told.value.hint == "a stronger judge: --judge NAME --out ANOTHER_FOLDER"
+    assert sum(teacher.asked.values()) < 120  # of the whole document three times as many
     assert not (out / "chats.jsonl").exists()
 
 
@@ -291,14 +293,14 @@ def test_a_folder_of_another_teacher_or_of_something_else_is_not_written(tmp_pat
 
 def test_the_plan_is_near_what_a_run_asks(tmp_path, teacher, documents):
     material = read_material([str(documents)])
-    plan = plan_of(Work(material, 100))
-    assert (plan.documents, plan.rows, plan.usage.requests) == (3, 100, 225)
+    plan = plan_of(Work(material, 40))
+    assert (plan.documents, plan.rows, plan.usage.requests) == (3, 40, 90)
     assert plan.usage.cost(Price(2, 10)) == pytest.approx(
         (plan.usage.sent * 2 + plan.usage.received * 10) / 1e6
     )
     assert "about" in plan.usage.told(Price(2, 10)) and "cost" in plan.usage.told(Price(2, 10))
-    done = run(teacher, tmp_path / "distilled", documents, rows=100)
-    assert 225 <= done.usage.requests <= 240
+    done = run(teacher, tmp_path / "distilled", documents, rows=40)
+    assert 90 <= done.usage.requests <= 100
     assert done.usage.sent == 100 * done.usage.requests and done.usage.counted
 
 

@@ -35,7 +35,7 @@ for words in commands:
 
 def test_the_plan_comes_first_and_the_run_says_what_it_wrote_and_what_to_do_next(tmp_path):
     write_documents(tmp_path / "papers")
-    common = ["--from", "papers", "--teacher", "gpt", "--rows", "40", "--price", "1,2"]
+    common = ["--from", "papers", "--teacher", "gpt", "--rows", "20", "--price", "1,2"]
     commands = [
         common,
         [*common, "--out", "rows"],
@@ -63,7 +63,7 @@ def test_the_plan_comes_first_and_the_run_says_what_it_wrote_and_what_to_do_next
     assert re.search(r"all replies so far: [\d,]+ tokens sent", told) and "held out by passage" in told
     assert parse(shlex.split(re.search(r"next: phi3flow (.+)", told)[1]))["test"] == "rows/test.jsonl"
     again, code, missing = rest.strip().splitlines()
-    assert json.loads(again)["rows"] == 40 and (code, missing) == ("0", "2")
+    assert json.loads(again)["rows"] == 20 and (code, missing) == ("0", "2")
     assert json.loads(again)["usage"]["cost"] > 0 and "x: no such file" in ran.stderr
     kept = {path.name for path in (tmp_path / "rows").iterdir()}
     assert kept >= {"chats.jsonl", "test.jsonl", "left-out.jsonl", "asked.jsonl", "manifest.json", "run.json"}
