@@ -60,7 +60,7 @@ def scripted_teacher():
         server.refuse, server.most_for_doomed, server.ended = (lambda number: None), 0, threading.Event()
         server.write, server.judge, server.finish_reason = write, judge, "stop"
         server.url = f"http://127.0.0.1:{server.server_address[1]}/v1/chat/completions"
-        server.endpoint = Endpoint(server.url, "k", contract="openai", model="teacher", timeout=20)
+        server.endpoint = Endpoint(server.url, "k", contract="openai", model="teacher", timeout=120)
         try:
             yield server
         finally:
