@@ -17,10 +17,13 @@ JSON_TYPES = frozenset({"application/json", "application/*", ANY})
 class Answer:
     """The outputs of one run. Reading it to its end, or closing it, ends the run."""
 
-    def __init__(self, flow: Flow, nodes: Sequence[Bound], inputs: dict[str, Any]) -> None:
-        """Run until every node has returned. Raises Failed, and what an unforeseen error raises."""
+    def __init__(self, flow: Flow, nodes: Sequence[Bound], inputs: dict[str, Any], *, streams: bool) -> None:
+        """Run until every node has returned. Raises Failed, and what an unforeseen error raises.
+
+        `streams`: outputs that are iterators may be read as `events`.
+        """
         self._flow, self._inputs = flow, inputs
-        self._events = run(workflow_of(flow.name, nodes), Known(inputs, {}))
+        self._events = run(workflow_of(flow.name, nodes, streams=streams), Known(inputs, {}))
         self._returned: dict[str, Any] = {}
         self._streams: set[str] = set()
         self._pieces: list[Piece] = []

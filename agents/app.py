@@ -30,9 +30,8 @@ def create_app(flow: Flow, connections: Mapping[str, Connection]) -> Flask:
     def score() -> Response:
         g.data = body_of(request.get_data(), flow)  # where a node finds the request as it came
         accepted = {kind for kind, _ in request.accept_mimetypes}
-        answer = Answer(flow, nodes, inputs_of(flow, g.data))
-        name = answer.streaming_output() if STREAM in accepted else None
-        if name:
+        answer = Answer(flow, nodes, inputs_of(flow, g.data), streams=STREAM in accepted)
+        if name := answer.streaming_output():
             return Response(answer.events(name), mimetype=STREAM)
         outputs = answer.whole()
         require_json(accepted)

@@ -14,6 +14,7 @@ from agents.app import create_app
 from agents.connections import from_environment
 from agents.failures import Failed
 from agents.flow_file import read_flow
+from agents.tracing import start as start_tracing
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.flow_front import guard
 from phi3flow.core.service_stack import LOOPBACK
@@ -33,7 +34,9 @@ def served_app(folder: Path, *, anywhere: bool = False) -> Flask:
         raise SystemExit("PHI3FLOW_FLOW_KEY is not set")
     os.chdir(folder)
     try:
-        app = create_app(read_flow(folder), from_environment())
+        flow = read_flow(folder)
+        start_tracing(flow.name)
+        app = create_app(flow, from_environment())
     except (Failed, Phi3flowError) as error:
         raise SystemExit(f"error: {error}\nhint: {getattr(error, 'hint', '') or UNMOVED}") from None
     guard(app, key, anywhere=anywhere)

@@ -21,7 +21,12 @@ class Bound(NamedTuple):
     """A node, and what to call with the arguments that refer to inputs and other nodes."""
 
     node: Node
-    call: Callable[..., Any]
+    call: partial[Any]
+
+    def connection(self) -> Connection | None:
+        """The connection that the node is called with, if it has one."""
+        given = self.call.keywords.values()
+        return next((value for value in given if isinstance(value, Connection)), None)
 
     def references(self) -> dict[str, Reference]:
         return {name: value for name, value in self.node.arguments.items() if isinstance(value, Reference)}

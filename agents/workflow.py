@@ -6,12 +6,11 @@
               ask_base, ask_tuned -> score
 
 A workflow object holds the state of one run, so every request builds its own. What a node returns leaves the
-workflow as an output at once; an iterator leaves it piece by piece.
+workflow as an output at once; an iterator leaves it piece by piece, for a client that reads a stream.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import iscoroutine
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from agents.flow_file import Reference
 from agents.nodes import Bound
 from agents.promptflow_names import PromptflowException
 from agents.threads import in_this_thread, in_thread, pieces_of
+from agents.tracing import Asked, asking
 
 START = "inputs"
 PATH_PART = re.compile(r"(\w+)|\['(.*?)'\]|\[(\d+)\]")
@@ -73,12 +73,13 @@ class Start(Executor):
 class NodeExecutor(Executor):
     """Calls a node's function once all that it refers to is known.
 
-    `feeds`: another node refers to it. `alone`: the flow has no other node, so this one needs no thread.
+    `feeds`: another node refers to it, and gets an iterator as it is. `streams`: what an iterator gives is
+    sent on piece by piece; else joined. `alone`: the flow has no other node, so this one needs no thread.
     """
 
-    def __init__(self, bound: Bound, *, feeds: bool, alone: bool) -> None:
+    def __init__(self, bound: Bound, *, feeds: bool, streams: bool, alone: bool) -> None:
         super().__init__(id=bound.node.name)
-        self._bound, self._feeds, self._alone = bound, feeds, alone
+        self._bound, self._feeds, self._streams, self._alone = bound, feeds, streams, alone
 
     @handler
     async def run_after_one(self, known: Known, ctx: WorkflowContext[Known, Returned | Piece]) -> None:
@@ -90,33 +91,44 @@ class NodeExecutor(Executor):
         await self._run(Known(known[0].inputs, outputs), ctx)
 
     async def _run(self, known: Known, ctx: WorkflowContext[Known, Returned | Piece]) -> None:
-        result = await self._result(known)
-        if isinstance(result, Iterator) and not self._feeds:
-            await ctx.yield_output(Returned(self.id, None, streams=True))
-            async for piece in pieces_of(result):
-                await ctx.yield_output(Piece(self.id, piece))
-            return
+        arguments = {name: known.value(asked) for name, asked in self._bound.references().items()}
+        with asking(self._bound.connection(), arguments) as asked:
+            result = await self._result(arguments)
+            if isinstance(result, Iterator) and not self._feeds:
+                if self._streams:
+                    await self._stream(result, asked, ctx)
+                    return
+                result = await self._call(lambda: "".join(map(str, result)))
+            asked.piece(result)
         await ctx.yield_output(Returned(self.id, result))
         await ctx.send_message(Known(known.inputs, {**known.outputs, self.id: result}))
 
-    async def _result(self, known: Known) -> Any:
-        arguments = {name: known.value(asked) for name, asked in self._bound.references().items()}
+    async def _stream(self, result: Iterator[Any], asked: Asked, ctx: WorkflowContext[Known, Any]) -> None:
+        await ctx.yield_output(Returned(self.id, None, streams=True))
+        async for piece in pieces_of(result):
+            asked.piece(piece)
+            await ctx.yield_output(Piece(self.id, piece))
+
+    async def _result(self, arguments: Mapping[str, Any]) -> Any:
         try:
-            call = partial(self._bound.call, **arguments)
-            result = in_this_thread(call) if self._alone else await in_thread(call)
+            result = await self._call(lambda: self._bound.call(**arguments))
             return await result if iscoroutine(result) else result
         except PromptflowException:
             raise
         except Exception as error:
             raise NodeFailed(self.id, error) from error
 
+    async def _call(self, call: Callable[[], Any]) -> Any:
+        return in_this_thread(call) if self._alone else await in_thread(call)
 
-def workflow_of(name: str, nodes: Sequence[Bound]) -> Workflow:
-    """A new workflow over these nodes, for one run with the flow's inputs as Known."""
+
+def workflow_of(name: str, nodes: Sequence[Bound], *, streams: bool) -> Workflow:
+    """A new workflow over these nodes, for one run with the flow's inputs as Known; `streams` as above."""
     fed = {asked for bound in nodes for asked in bound.node.asks()}
     executors = {
-        bound.node.name: NodeExecutor(bound, feeds=bound.node.name in fed, alone=len(nodes) == 1)
+        node.name: NodeExecutor(bound, feeds=node.name in fed, streams=streams, alone=len(nodes) == 1)
         for bound in nodes
+        for node in [bound.node]
     }
     first = [executors[bound.node.name] for bound in nodes if not bound.node.asks()]
     start = first[0] if len(first) == 1 else Start(id=START)

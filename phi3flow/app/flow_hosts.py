@@ -15,6 +15,7 @@ from phi3flow.core.settings import Settings
 
 HOSTS = ("promptflow", "agents")
 CONNECTIONS = "PHI3FLOW_CONNECTIONS"  # read by agents.connections
+NO_TRACES = "OTEL_SDK_DISABLED"  # Prompt flow's home sets it; agents.tracing makes none unless asked
 
 
 class Host(NamedTuple):
@@ -41,7 +42,8 @@ def over_agents(folder: Path, port: int, settings: Settings) -> Host:
     python = agents_python(settings)
     connections = {name: connection_data(name) for name in connections_of(folder)}
     command = [str(python), "-P", "-m", "agents.host", str(folder), str(port)]
-    return Host(command, {CONNECTIONS: json.dumps(connections), ENCRYPTION_KEY: ""})
+    environment = {CONNECTIONS: json.dumps(connections), ENCRYPTION_KEY: "", NO_TRACES: ""}
+    return Host(command, environment)
 
 
 def agents_python(settings: Settings) -> Path:

@@ -108,7 +108,9 @@ def test_many_at_once_get_their_own_answers(chat):
     def ask(number):
         turns = [{"inputs": {"question": f"q{number}"}, "outputs": {"answer": f"a{number}"}}]
         body = json.dumps({"question": f"number {number}", "chat_history": turns}).encode()
-        return json.loads(chat.get(Request(body)).body)["answer"].strip()
+        got = chat.get(Request(body))
+        assert got.status == 200, got.body
+        return json.loads(got.body)["answer"].strip()
 
     with ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(ask, range(256)))
