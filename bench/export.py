@@ -57,7 +57,7 @@ class Row(NamedTuple):
     def __str__(self) -> str:
         cells = [self.exporter.name, self.weights, RUNTIMES[self.exporter.name]]
         if self.made is None:
-            return "| " + " | ".join([*cells, "none: " + self.error, "", "", ""]) + " |\n"
+            return "| " + " | ".join([*cells, "none: " + " ".join(self.error.split()), "", "", ""]) + " |\n"
         passed = [check.name for check in self.made.checks if check.result == "pass"]
         text = next(check.reason for check in self.made.checks if check.name == "text")
         size, speed = f"{self.megabytes:.0f}", f"{self.speed:.1f}"
