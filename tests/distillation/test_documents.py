@@ -97,6 +97,7 @@ def test_text_may_have_a_mark_utf16_and_any_line_ends(tmp_path):
         ("a.jsonl", b'{"question": "Who?"}\n{"text": "x"}\n', ":2: question: missing", ""),
         ("a.jsonl", b'{"question": "Who?"\n', ":1: json: ", ""),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else None,  # the locked one is another each time
 )
 def test_a_document_that_gives_no_text_is_named_with_its_reason(tmp_path, name, content, told, hint):
     path = tmp_path / name
