@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "train": Command(("train", "--data", "data", "--recipe", "mine.toml"), ("model.safetensors",)),
     "export": Command(
-        ("export", "model", "--format", "openvino"), ("openvino_model.xml", "openvino_model.bin")
+        ("export", "model", "--format", "openvino", "--int8"), ("openvino_model.xml", "openvino_model.bin")
     ),
     "export-gguf": Command(("export", "model", "--format", "gguf"), ("model-f16.gguf",)),
     "export-onnx": Command(
