@@ -159,7 +159,20 @@ class Turn(Body):
     content: Annotated[str, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])]
 
 
-Conversation = Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
+def _few(turns: Any) -> Any:
+    """Before the turns are looked at one by one."""
+    if isinstance(turns, list) and len(turns) > MAX_TURNS:
+        raise PydanticCustomError("too_long", "at most {most} items, and there are more", {"most": MAX_TURNS})
+    return turns
+
+
+Conversation = Annotated[
+    list[Turn],
+    Field(min_length=1, max_length=MAX_TURNS),
+    BeforeValidator(
+        _few, json_schema_input_type=Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
+    ),
+]
 
 
 class Parameters(Body):

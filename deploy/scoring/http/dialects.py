@@ -11,6 +11,7 @@ A body is strict JSON, within limits on its size and time. The models stand in `
 import asyncio
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
@@ -23,6 +24,8 @@ from phi3flow.core.errors import translating
 from phi3flow.core.jsonl import RowError, without_repeated_keys
 
 MAX_BODY_BYTES = 1 << 20
+LONG_BODY = 1 << 15  # bytes; longer ones wait for each other beside the event loop, and short ones for none
+_LONG_BODIES = ThreadPoolExecutor(1, "long-bodies")
 BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body never holds it up
 AnyBody = TypeVar("AnyBody", bound=Body)
 
@@ -35,16 +38,23 @@ async def read_json(request: Request) -> Any:
     except TimeoutError:
         raise RequestError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     try:
-        text = raw.decode("utf-8")
-        body = json.loads(text, parse_constant=_not_json, object_pairs_hook=without_repeated_keys)
-        if rb"\u" in raw:  # an escape may be half a surrogate pair: valid JSON, but no text
-            json.dumps(body, ensure_ascii=False).encode("utf-8")
+        if len(raw) <= LONG_BODY:
+            return _parsed(raw)
+        return await asyncio.get_running_loop().run_in_executor(_LONG_BODIES, _parsed, raw)
     except UnicodeError:
         raise RequestError(400, "the body is not UTF-8 text") from None
     except RowError as error:
         raise RequestError(400, f"the body: {error}", error.field) from None
     except (ValueError, RecursionError):
         raise RequestError(400, "the body is not valid JSON, or nested too deeply") from None
+
+
+def _parsed(raw: bytearray) -> Any:
+    """Raises ValueError (also UnicodeError), RowError and RecursionError."""
+    text = raw.decode("utf-8")
+    body = json.loads(text, parse_constant=_not_json, object_pairs_hook=without_repeated_keys)
+    if rb"\u" in raw:  # an escape may be half a surrogate pair: valid JSON, but no text
+        json.dumps(body, ensure_ascii=False).encode("utf-8")
     return body
 
 
