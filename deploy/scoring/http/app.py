@@ -152,11 +152,14 @@ async def score(request: Request) -> Response:
             asked, parameters = [body.input_data.input_string], body.input_data.parameters
         else:
             asked, parameters = [[Turn(role="user", content=text)] for text in body.input_data], body.params
-        prompts = [await service.rendering.encode(turns) for turns in asked]
+        requests = []
+        for turns in asked:  # the first one that is too long ends it before the others are read
+            prompt = await service.rendering.encode(turns)
+            requests.append(parameters.request(prompt).fitted(engine.context))
         generations: list[Generation] = []
         with attended(request.receive, generations, service.metrics):
-            for prompt in prompts:
-                generations.append(engine.submit(parameters.request(prompt)))
+            for one in requests:
+                generations.append(engine.submit(one))
             answers = [await generation.text() for generation in generations]
     return JSONResponse({"output": answers[0]} if isinstance(body, BodyB) else answers)
 
