@@ -10,6 +10,7 @@ A body is strict JSON, within limits on its size and time. The models stand in `
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
@@ -25,7 +26,7 @@ from phi3flow.core.jsonl import RowError, without_repeated_keys
 
 MAX_BODY_BYTES = 1 << 20
 LONG_BODY = 1 << 15  # bytes; longer ones wait for each other beside the event loop, and short ones for none
-_LONG_BODIES = ThreadPoolExecutor(1, "long-bodies")
+REST = 4  # times as long as the last long body took: then the next one is parsed
 BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body never holds it up
 AnyBody = TypeVar("AnyBody", bound=Body)
 
@@ -40,7 +41,7 @@ async def read_json(request: Request) -> Any:
     try:
         if len(raw) <= LONG_BODY:
             return _parsed(raw)
-        return await asyncio.get_running_loop().run_in_executor(_LONG_BODIES, _parsed, raw)
+        return await _LONG_BODIES.parsed(raw)
     except UnicodeError:
         raise RequestError(400, "the body is not UTF-8 text") from None
     except RowError as error:
@@ -56,6 +57,29 @@ def _parsed(raw: bytearray) -> Any:
     if rb"\u" in raw:  # an escape may be half a surrogate pair: valid JSON, but no text
         json.dumps(body, ensure_ascii=False).encode("utf-8")
     return body
+
+
+class _LongBodies:
+    """A thread that leaves the processor, and Python's lock, to others most of the time."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "long-bodies")
+        self._next = 0.0
+
+    async def parsed(self, raw: bytearray) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._parsed, raw)
+
+    def _parsed(self, raw: bytearray) -> Any:
+        time.sleep(max(0.0, self._next - time.monotonic()))
+        began = time.monotonic()
+        try:
+            return _parsed(raw)
+        finally:
+            ended = time.monotonic()
+            self._next = ended + REST * (ended - began)
+
+
+_LONG_BODIES = _LongBodies()
 
 
 async def _read(request: Request) -> bytearray:
