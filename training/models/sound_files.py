@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3flow.core.errors import BadInput
+from training.models.whole_weights import HINT
 
 MB = 1 << 20
 MOST_BYTES = {
@@ -23,7 +24,6 @@ MOST = {  # of config.json's numbers; models of today are far below
     "max_position_embeddings": 1 << 24,
     "original_max_position_embeddings": 1 << 24,
 }
-HINT = "copy or download all files of the model again"
 
 
 def require_sound_files(folder: Path) -> None:
@@ -34,8 +34,9 @@ def require_sound_files(folder: Path) -> None:
             raise BadInput(f"{file}: not a file", hint=HINT)
         if file.is_file() and file.stat().st_size > most:
             raise BadInput(f"{file}: larger than {most // MB} MB", hint=HINT)
+    config = _read(folder / "config.json")
     for name, most in MOST.items():
-        value = _read(folder / "config.json").get(name)
+        value = config.get(name)
         if value is not None and not (_is_whole(value) and 1 <= value <= most):
             raise BadInput(f"{folder / 'config.json'}: {name}: a number from 1 to {most} is meant", hint=HINT)
     ends = _read(folder / "generation_config.json").get("eos_token_id")

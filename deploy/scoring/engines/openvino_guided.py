@@ -56,7 +56,10 @@ def guided_tokens(
 
 
 def _chosen(logits: "np.ndarray", allowed: "np.ndarray", asked: Guided, drawn: random.Random) -> int:
-    """The most likely of the allowed tokens, or one of their nucleus (Holtzman et al. 2020)."""
+    """The most likely of the allowed tokens, or one of their nucleus (Holtzman et al. 2020).
+
+    As `sampling`, but for one row and without torch, which Azure's server of an export does not have.
+    """
     import numpy as np
 
     scores = np.where(allowed, logits.astype(np.float64), -np.inf)

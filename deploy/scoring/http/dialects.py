@@ -70,7 +70,7 @@ class _LongBodies:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._parsed, raw)
 
     def _parsed(self, raw: bytearray) -> Any:
-        time.sleep(max(0.0, self._next - time.monotonic()))
+        time.sleep(max(0.0, self._next - time.monotonic()))  # the rest itself; only long bodies wait for it
         began = time.monotonic()
         try:
             return _parsed(raw)
