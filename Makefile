@@ -9,7 +9,7 @@ SCHEMATHESIS := .venv-schemathesis/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test agents test-agents test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-ui bench-hosts azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-gate bench-json
+.PHONY: help install demo up test agents test-agents test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-peers bench-ui bench-hosts azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-distill bench-gate bench-json bench-dpo
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,11 +89,17 @@ evidence: $(INSTALLED)  ## write the table of Azure's calls and their evidence
 bench-demo: $(INSTALLED)  ## run the demo with seeds 0, 1 and 2
 	$(BIN)/python bench/demo.py
 
+bench-distill: $(INSTALLED)  ## train on rows that a scripted teacher wrote about documents, 10 minutes; ARGS="--model toy"
+	PYTHONPATH=tests/support $(BIN)/python bench/distill.py $(ARGS)
+
 bench-scan: $(INSTALLED)  ## train and evaluate on SCAN; SCAN=DIR has its train.jsonl and test.jsonl
 	$(BIN)/python bench/scan.py $(SCAN)
 
 bench-banking: $(INSTALLED)  ## train and evaluate on BANKING77; BANKING=DIR has its CSV files; ARGS="--train-rows N --test-rows N"
 	$(BIN)/python bench/banking.py $(BANKING) $(ARGS)
+
+bench-dpo: $(INSTALLED)  ## preference training, three seeds: margin and exact match; ARGS="RUN --recipe NAME"
+	$(BIN)/python bench/dpo.py $(ARGS)
 
 bench-runner: $(INSTALLED)  ## time the direct runner, compare it with pf run, and give it 100 000 lines
 	$(BIN)/python bench/runner.py
@@ -125,6 +131,9 @@ bench-export: $(INSTALLED)  ## export the real demo's model to every format, che
 bench-train: $(INSTALLED)  ## compare the tutorials' training settings with ours; ARGS="--rounds N"
 	$(BIN)/python bench/train.py $(ARGS)
 
+bench-peers: $(INSTALLED)  ## compare our training with TRL, litgpt and LLaMA-Factory, each installed by itself; ARGS="--rounds N"
+	$(BIN)/python bench/peers.py $(ARGS)
+
 bench-train-gpu: $(INSTALLED)  ## the same on a CUDA GPU with Phi-3-mini's layer sizes; ARGS="--arms NAME ..."
 	$(BIN)/python bench/train_gpu.py $(ARGS)
 
@@ -141,7 +150,7 @@ bench-azure-faults: $(INSTALLED)  ## make every Azure call fail once, in four wa
 	PYTHONPATH=tests/azure:tests/azure/support $(BIN)/python bench/azure_faults.py $(ARGS)
 
 clean:           ## remove .venv/, .venv-*/ and caches; keeps runs/ and .phi3flow/
-	rm -rf .venv .venv-agents .venv-azureml .venv-schemathesis build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-agents .venv-azureml .venv-peers .venv-schemathesis build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . \( -name runs -o -name .git \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-runs:      ## ask, then remove runs/ and .phi3flow/: data, trained models, conversations, connections

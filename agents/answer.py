@@ -1,36 +1,39 @@
 """One request to a flow: run its workflow, and send what it returns as JSON or as a stream of events."""
 
 import json
-from collections.abc import Iterator, Sequence, Set
+from collections import deque
+from collections.abc import Iterator, Set
 from typing import Any
 
 from agents.failures import Failed, NotAcceptable
 from agents.flow_file import Flow, Reference
-from agents.nodes import Bound
-from agents.running import run
-from agents.workflow import Known, Piece, Returned, workflow_of
+from agents.running import Runs
+from agents.workflow import Known, Piece, Returned
 
 STREAM, ANY = "text/event-stream", "*/*"
 JSON_TYPES = frozenset({"application/json", "application/*", ANY})
 
 
 class Answer:
-    """The outputs of one run. Reading it to its end, or closing it, ends the run."""
+    """The outputs of one run, until it is closed."""
 
-    def __init__(self, flow: Flow, nodes: Sequence[Bound], inputs: dict[str, Any], *, streams: bool) -> None:
+    def __init__(self, flow: Flow, runs: Runs, inputs: dict[str, Any], *, streams: bool) -> None:
         """Run until every node has returned. Raises Failed, and what an unforeseen error raises.
 
         `streams`: outputs that are iterators may be read as `events`.
         """
         self._flow, self._inputs = flow, inputs
-        self._events = run(workflow_of(flow.name, nodes, streams=streams), Known(inputs, {}))
+        self._events = runs.run(Known(inputs, {}), streams=streams)
         self._returned: dict[str, Any] = {}
         self._streams: set[str] = set()
         self._pieces: list[Piece] = []
-        while len(self._returned) < len(nodes) and (event := next(self._events, None)) is not None:
+        while len(self._returned) < len(runs.nodes) and (event := next(self._events, None)) is not None:
             self._take(event)
 
     def close(self) -> None:
+        """End the run: where every node has returned, by itself; else it is cancelled."""
+        if not self._streams:
+            deque(self._events, maxlen=0)
         self._events.close()
 
     def streaming_output(self) -> str | None:
@@ -42,7 +45,7 @@ class Answer:
 
     def whole(self) -> dict[str, Any]:
         """All outputs, with the streamed ones in one piece. Raises what the stream raises."""
-        pieces = list(self._rest())
+        pieces = list(self._rest()) if self._streams else []
         for node in self._streams:
             self._returned[node] = "".join(str(piece.text) for piece in pieces if piece.node == node)
         return self._outputs(without=None)
@@ -50,14 +53,11 @@ class Answer:
     def events(self, name: str) -> Iterator[str]:
         """The outputs as server-sent events: first what does not stream, then `name`, piece by piece."""
         node, others = self._sources()[name], self._outputs(without=name)
-        try:
-            if others:
-                yield _event(others)
-            for piece in self._rest():
-                if piece.node == node:
-                    yield _event({name: piece.text})
-        finally:
-            self.close()
+        if others:
+            yield _event(others)
+        for piece in self._rest():
+            if piece.node == node:
+                yield _event({name: piece.text})
 
     def _rest(self) -> Iterator[Piece]:
         """The pieces so far, and those to come: once every node has returned, there is nothing else."""

@@ -1,7 +1,10 @@
-"""A flow folder served by Agent Framework: `python -m agents.host FOLDER PORT`, on loopback, with a key.
+"""A flow folder served by Agent Framework: `python -m agents.host FOLDER PORT [ADDRESS]`, with a key.
+
+ADDRESS is loopback by default; at another one it answers other machines, as a container must.
 
 What `phi3flow.app.flow_server` is for Prompt flow. The key comes from PHI3FLOW_FLOW_KEY, the connections from
-PHI3FLOW_CONNECTIONS.
+PHI3FLOW_CONNECTIONS. At an ADDRESS that only a front end can reach, which has checked who asks,
+PHI3FLOW_KEY_CHECKED_BY=azureml stands for the key.
 """
 
 import os
@@ -20,6 +23,10 @@ from phi3flow.core.flow_front import guard
 from phi3flow.core.service_stack import LOOPBACK
 from phi3flow.core.settings import Settings
 
+MOST_REQUESTS = 64  # at once; a further one waits
+MOST_CONNECTIONS, SILENT_SECONDS = 500, 20  # nobody keeps others out for long by connections that say nothing
+MOST_BYTES = 16 << 20  # of a body, which is received before its key is looked at
+CHECKED_BY, FRONT_END = "PHI3FLOW_KEY_CHECKED_BY", "azureml"
 UNMOVED = "phi3flow migrate check --flow DIR says what of a flow cannot be moved"
 
 
@@ -29,8 +36,9 @@ def served_app(folder: Path, *, anywhere: bool = False) -> Flask:
     `anywhere` answers requests of other machines, too, as a container must.
     Exits with a sentence for a key, a connection or a part of the flow that is missing.
     """
-    key = Settings.load().flow_key
-    if not key:
+    checked_before = anywhere and os.environ.get(CHECKED_BY) == FRONT_END
+    key = None if checked_before else Settings.load().flow_key
+    if key == "":
         raise SystemExit("PHI3FLOW_FLOW_KEY is not set")
     os.chdir(folder)
     try:
@@ -44,8 +52,29 @@ def served_app(folder: Path, *, anywhere: bool = False) -> Flask:
 
 
 def main() -> None:
-    """Serve FOLDER on PORT until it is stopped."""
-    served_app(Path(sys.argv[1]).resolve()).run(LOOPBACK, int(sys.argv[2]))
+    """Serve FOLDER on PORT until it is stopped.
+
+    Threads stay, with their connections to the endpoint: a new one for each request costs milliseconds.
+    """
+    try:
+        import waitress
+    except ImportError:
+        raise SystemExit("error: Agent Framework's environment is out of date\nhint: make agents") from None
+    folder, port, *rest = sys.argv[1:]
+    address = rest[0] if rest else LOOPBACK
+    app = served_app(Path(folder).resolve(), anywhere=address != LOOPBACK)
+    waitress.serve(
+        app,
+        host=address,
+        port=int(port),
+        threads=MOST_REQUESTS,
+        connection_limit=MOST_CONNECTIONS,
+        channel_timeout=SILENT_SECONDS,
+        cleanup_interval=SILENT_SECONDS // 4,
+        max_request_body_size=MOST_BYTES,
+        ident=None,
+        asyncore_use_poll=True,
+    )
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def _converted(name: str, value: Any, kind: str) -> Any:
             f"Error details: ({type(error).__name__}) {error}. "
             "Please make sure your inputs are properly formatted."
         ) from None
-    except Exception:
+    except Exception:  # as in Prompt flow, whatever a conversion raises
         raise Failed(
             f"The input for flow is incorrect. The value for flow input '{name}' does not match the expected "
             f"type '{kind}'. Please change flow input type or adjust the input value in your input data."

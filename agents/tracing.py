@@ -17,7 +17,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent_framework.observability import disable_instrumentation, enable_instrumentation
+from agent_framework.observability import (
+    OBSERVABILITY_SETTINGS,
+    disable_instrumentation,
+    enable_instrumentation,
+)
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
@@ -83,8 +87,8 @@ class Asked:
 
 @contextmanager
 def asking(connection: Connection | None, arguments: Mapping[str, Any]) -> Iterator[Asked]:
-    """A span around a node that asks the endpoint of `connection`; nothing for one that asks none."""
-    if connection is None:
+    """A span around a node that asks the endpoint of `connection`; nothing where nothing is traced."""
+    if connection is None or not OBSERVABILITY_SETTINGS.ENABLED:
         yield Asked(trace.INVALID_SPAN)
         return
     with trace.get_tracer("phi3flow").start_as_current_span(

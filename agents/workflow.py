@@ -5,8 +5,9 @@
     inputs -> ask_base, ask_tuned       compare: both sides at once
               ask_base, ask_tuned -> score
 
-A workflow object holds the state of one run, so every request builds its own. What a node returns leaves the
-workflow as an output at once; an iterator leaves it piece by piece, for a client that reads a stream.
+A workflow object holds the state of one run, so every request has its own (`agents.running`). What a node
+returns leaves the workflow as an output at once; an iterator leaves it piece by piece, for a client that
+reads a stream.
 """
 
 import re
@@ -123,7 +124,7 @@ class NodeExecutor(Executor):
 
 
 def workflow_of(name: str, nodes: Sequence[Bound], *, streams: bool) -> Workflow:
-    """A new workflow over these nodes, for one run with the flow's inputs as Known; `streams` as above."""
+    """A new workflow over these nodes, which takes the flow's inputs as Known; `streams` as above."""
     fed = {asked for bound in nodes for asked in bound.node.asks()}
     executors = {
         node.name: NodeExecutor(bound, feeds=node.name in fed, streams=streams, alone=len(nodes) == 1)

@@ -4,8 +4,9 @@
 
 Both hosts serve the same flow over the same endpoint, which takes 200 ms and repeats the question. In each
 round the endpoint itself and both hosts are asked in turn: by 64 clients at once, which gives the throughput,
-and by one, which gives the time that a host adds. Every answer is checked against its question. Ends with one
-JSON object: requests per second of Agent Framework against those of Prompt flow.
+and by one, who reads each answer for a moment, which gives the time that a host adds. Every answer is checked
+against its question. Ends with one JSON object: requests per second of Agent Framework against those of
+Prompt flow.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from phi3flow.core.sides import TUNED
 from phi3flow.phi3_contract import Endpoint
 
 ENDPOINT_SECONDS, CLIENTS, ALONE = 0.2, 64, 1
+READING = 0.1  # seconds between an answer and the next question of one client alone
 LONGEST = 30.0  # seconds for one answer; a host that hangs fails requests, and does not hold up the bench
 PORTS = {"promptflow": 18081, "agents": 18082}
 
@@ -88,11 +90,12 @@ async def ask(target, question):
 
 async def closed_loop(target, clients, seconds):
     """Each client asks question after question, and begins none after `seconds`."""
-    until = time.monotonic() + seconds
+    until, pause = time.monotonic() + seconds, READING if clients == ALONE else 0
 
     async def client(number):
         asked = [await ask(target, f"question 1 of client {number}")]
         while time.monotonic() < until:
+            await asyncio.sleep(pause)
             asked.append(await ask(target, f"question {len(asked) + 1} of client {number}"))
         return asked
 

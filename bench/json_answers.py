@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from deploy.scoring.engine import GenerationRequest
+from deploy.scoring.grammars import json_grammar
 from deploy.scoring.load import load
 from phi3flow.chats.chat_template import encode_prompt
 
@@ -38,10 +39,10 @@ TOKENS, CLIENTS = 64, (1, 16)
 QUESTION = [{"role": "user", "content": "List everything that you sell, with its price."}]
 
 
-async def speed(engine, prompt, clients, schema):
+async def speed(engine, prompt, clients, grammar):
     """Tokens a second of `clients` requests at once."""
     began = time.perf_counter()
-    asked = [GenerationRequest(prompt, TOKENS, 1.0, 1.0, seed, json_schema=schema) for seed in range(clients)]
+    asked = [GenerationRequest(prompt, TOKENS, 1.0, 1.0, seed, grammar=grammar) for seed in range(clients)]
     generations = [engine.submit(request) for request in asked]
     await asyncio.gather(*(generation.text() for generation in generations))
     return sum(generation.completion_tokens for generation in generations) / (time.perf_counter() - began)
@@ -50,13 +51,13 @@ async def speed(engine, prompt, clients, schema):
 async def main(model, rounds):
     engine = load(model, lambda: None)
     try:
-        prompt, schema = tuple(encode_prompt(engine.tokenizer, QUESTION)), json.dumps(SCHEMA)
-        engine.require_schema(schema)
+        prompt, grammar = tuple(encode_prompt(engine.tokenizer, QUESTION)), json_grammar(SCHEMA)
+        engine.require_grammar(grammar)
         found = {}
         for clients in CLIENTS:
-            await speed(engine, prompt, clients, schema)  # loads what is loaded late
+            await speed(engine, prompt, clients, grammar)  # loads what is loaded late
             pairs = [
-                [await speed(engine, prompt, clients, which) for which in (schema, None)]
+                [await speed(engine, prompt, clients, which) for which in (grammar, None)]
                 for _ in range(rounds)
             ]
             held, plain = (median(column) for column in zip(*pairs, strict=True))

@@ -16,7 +16,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -101,8 +100,9 @@ def theirs(work, chats):
 
 
 def ours(work, chats):
-    from training.loop.run import encode, make_trainer
+    from training.loop.material import encode
     from training.loop.start import Run, starting_model, starting_tokenizer
+    from training.loop.trainers import make_trainer
     from training.recipes.recipe import load_recipe
 
     recipe = replace(load_recipe("tiny-cpu"), steps=None, epochs=EPOCHS, eval_every=10_000)
@@ -145,20 +145,11 @@ def held_out_loss(model, tokenizer, chats):
 
 def one_side(side, count):
     """Train once on `count` chats and print the measurements. Timed from first to last step."""
-    from transformers import TrainerCallback, set_seed
+    from clock import Clock
+    from transformers import set_seed
     from transformers.utils import logging
 
     import training.loop.trainer  # noqa: F401 - brings in all that both sides import
-
-    class Clock(TrainerCallback):
-        first = last = 0.0
-        steps = 0
-
-        def on_train_begin(self, *args, **kwargs):
-            self.first = time.perf_counter()
-
-        def on_step_end(self, args, state, control, **kwargs):
-            self.last, self.steps = time.perf_counter(), state.global_step
 
     logging.set_verbosity_error()
     set_seed(0)
@@ -172,12 +163,11 @@ def one_side(side, count):
     peak = peak_mb()
     chats = [with_system(chat) if side == "theirs" else chat.messages for chat in load("val.jsonl")]
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    seconds = clock.last - clock.first
     return {
-        "assistant_tokens_per_s": round(tokens / seconds, 1),
+        "assistant_tokens_per_s": round(tokens / clock.seconds, 1),
         "assistant_tokens": tokens,
         "steps": clock.steps,
-        "seconds": round(seconds, 2),
+        "seconds": round(clock.seconds, 2),
         "peak_mb": peak,
         "peak_mb_over_imports": peak - imported,
         "held_out_loss": round(held_out_loss(model, trainer.processing_class, chats), 4),

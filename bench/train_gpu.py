@@ -41,6 +41,7 @@ class Arm(NamedTuple):
     attention: str = "varlen"
     packing: bool = True
     compile: bool = False
+    liger: bool = False
     kept: bool = False
     batch: int = 4
 
@@ -54,6 +55,7 @@ def arms_of(kind, *, lora):
         f"{kind}-flash": Arm(lora, "flash_attention_2"),
         f"{kind}-varlen": Arm(lora),
         f"{kind}-varlen-kept": Arm(lora, kept=True),
+        f"{kind}-varlen-liger-kept-{large}": Arm(lora, liger=True, kept=True, batch=large),
         f"{kind}-varlen-compile": Arm(lora, compile=True),
         f"{kind}-varlen-compile-kept-{small}": Arm(lora, compile=True, kept=True, batch=small),
         f"{kind}-varlen-compile-kept-{large}": Arm(lora, compile=True, kept=True, batch=large),
@@ -123,6 +125,7 @@ def run_of(name, work, steps):
         attention=arm.attention,
         packing=arm.packing,
         compile=arm.compile,
+        liger=arm.liger,
         gradient_checkpointing=not arm.kept,
         batch_size=arm.batch,
         gradient_accumulation=1,
@@ -146,7 +149,9 @@ def prepared(name, work, config, chats, *, steps, device):
 
     from training.estimate.footprint import largest_batch, memory_need, model_size
     from training.estimate.machine import this_machine
-    from training.loop.run import advance, encode, make_trainer
+    from training.loop.material import encode
+    from training.loop.run import advance
+    from training.loop.trainers import make_trainer
     from training.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(str(TOKENIZER))
@@ -242,11 +247,16 @@ def figures(name, trainer, work, seconds, peak):
 
 
 def arms():
-    """The arms that can run here: FlashAttention is an optional package."""
+    """The arms that can run here: FlashAttention and Liger are optional packages."""
     from transformers.utils import is_flash_attn_2_available
 
-    flash = is_flash_attn_2_available()
-    return [TUTORIAL, *(name for name, arm in ARMS.items() if flash or "flash" not in arm.attention)]
+    from training.recipes.training_arguments import has_liger
+
+    here = {"flash": is_flash_attn_2_available(), "liger": has_liger()}
+    return [
+        TUTORIAL,
+        *(name for name in ARMS if all(there or word not in name for word, there in here.items())),
+    ]
 
 
 def main(names):

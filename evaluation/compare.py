@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.asking.answer_file import open_answers
-from evaluation.asking.batch import PROMPT_FLOW, answer_files, run_compare
+from evaluation.asking.batch import DIRECT, PROMPT_FLOW, answer_files, run_compare
 from evaluation.asking.forecast import say_forecast
 from evaluation.asking.measuring import ServedFlow, measure, ready
 from evaluation.asking.subset import subset_of
@@ -16,16 +16,10 @@ from evaluation.judge.declining import declining_judge
 from evaluation.judge.grades import check_metrics, grade
 from evaluation.judge.pairwise import Judge
 from evaluation.judge.pairwise_summary import Judging, judgment_rows, sum_up
+from evaluation.metrics.chosen import ChosenMetric, files_of, lineage_of
 from evaluation.metrics.content_safety import PACK, Project, grade_safety, parse_project
 from evaluation.metrics.likelihood import not_measured, reference_likelihoods
-from evaluation.metrics.own import (
-    OwnMetric,
-    lineage_of,
-    require_share,
-    score_answers,
-    try_metrics,
-    write_values,
-)
+from evaluation.metrics.own import require_share, score_answers, try_metrics, write_values
 from evaluation.metrics.text_metrics import score_texts
 from evaluation.packs.pack_file import PackRow
 from evaluation.packs.packs import PackResult, SaysDeclined, run_packs
@@ -42,7 +36,7 @@ from phi3flow.core.lineage import Artifact, write_manifest
 from phi3flow.core.sides import BASE, SIDES, TUNED
 
 TEST_DATA, LINES_ASKED, JUDGMENTS = "test data", "lines asked", "judgments"
-OWN_METRIC, OWN_VALUES = "own metric", "own metrics"
+OWN_VALUES = "own metrics"
 _Graders = tuple[Judge | None, Project | None]
 
 
@@ -64,7 +58,7 @@ class Options:
     foundry_project: str = ""
     packs: Mapping[str, Sequence[PackRow]] = field(default_factory=dict)
     rows: int | None = None
-    own: Sequence[OwnMetric] = ()
+    own: Sequence[ChosenMetric] = ()
 
 
 def compare(
@@ -91,7 +85,8 @@ def compare(
     require_as_prepared(data)
     graders = _graders(options, out)
     subset = subset_of(data, out, options.rows)
-    chats = chats_in(subset.path)
+    chats = chats_in(subset.path, tools=flow is None)
+    runner = DIRECT if any(chat.uses_tools for chat in chats) else runner
     try_metrics(options.own, chats, subset.path, out, options.gate)
     endpoints = {BASE.name: ready(base, flow), TUNED.name: ready(tuned, flow)}
     system = endpoints[TUNED.name].system_prompt() or shared_system_prompt(chat.messages for chat in chats)
@@ -139,7 +134,7 @@ def compare(
     )
 
 
-def _kept_answers(data: Path, answers: Mapping[str, Path], own: Sequence[OwnMetric], out: Path) -> str:
+def _kept_answers(data: Path, answers: Mapping[str, Path], own: Sequence[ChosenMetric], out: Path) -> str:
     """To paste: what compares the answers that are there, without asking the models again."""
     words = ["phi3flow", "compare-answers", "--data", data]
     words += [word for side in SIDES for word in (f"--{side.name}", answers[side.name])]
@@ -179,7 +174,7 @@ def compare_recorded(
         own=own,
         packs={},
         measured=[not_measured("the answers are recorded, so no model is asked")],
-        in_training=rows_in_training(chats_in(data), data),
+        in_training=rows_in_training(chats_in(data, tools=True), data),
         notes=recorded.notes,
     )
 
@@ -193,7 +188,7 @@ class Recorded(NamedTuple):
 
 def read_recorded(data: Path, base: Path, tuned: Path) -> Recorded:
     """Raises BadInput with every `file:line: field: what`, in any of the three files."""
-    chats = chats_in(data)
+    chats = chats_in(data, tools=True)
     sides = [open_answers(path, chats) for path in (base, tuned)]
     notes = []
     for side, answers in zip(SIDES, sides, strict=True):
@@ -267,7 +262,7 @@ def _conclude(
     outputs = [*(Artifact.of("report", path) for path in written), *answers]
     if own.columns:
         outputs.append(Artifact.of(OWN_VALUES, write_values(out / "own-metrics.jsonl", own)))
-    inputs = [*inputs, *(Artifact.of(OWN_METRIC, one.file) for one in options.own)]
+    inputs = [*inputs, *files_of(options.own)]
     if judging:
         outputs.append(Artifact.of(JUDGMENTS, out / "judgments.jsonl"))
     write_manifest(out, "report", inputs=inputs, outputs=outputs, seed=0)

@@ -9,6 +9,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from evaluation.answer_metrics import declines, token_f1
+from phi3flow.chats.chat import calls_text
 from phi3flow.core.console import say
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import RowError, any_text, parse_object, to_line
@@ -80,13 +81,16 @@ class ScoredRow(AskedLine):
     """A line with both models' answers; an answer is None where that model failed.
 
     Rows with the same `cluster` are not independent of each other. `unanswerable` is what the row declares
-    about its reference, None where the reference's wording tells.
+    about its reference, None where the reference's wording tells. An answer is to follow `schema`, if there
+    is one, and may be calls where the row `uses_tools`.
     """
 
     base: Answer | None
     tuned: Answer | None
     cluster: str | None = None
     unanswerable: bool | None = None
+    schema: Mapping[str, Any] | None = None
+    uses_tools: bool = False
 
     @property
     def declining(self) -> bool:
@@ -162,17 +166,18 @@ class Lazy(Sequence[T], Generic[T]):
         return self._make(positions) if isinstance(positions, int) else [self._make(i) for i in positions]
 
 
-def chats_in(path: Path) -> "Lazy[Chat]":
+def chats_in(path: Path, *, tools: bool = False) -> "Lazy[Chat]":
     """The chats of a test file, of any container, each read when needed from a temporary file.
 
-    Checks the whole file now. Raises what `load_chats` raises, and BadInput for tool turns: no flow has them.
+    Checks the whole file now. Raises what `load_chats` raises, and BadInput for tools, which no flow can ask,
+    unless `tools` says that none is asked.
     """
     from phi3flow.chats.row_shapes import read_row
     from phi3flow.chats.rows import iterate_chats
 
     stream, offsets = TemporaryFile(), array("Q")  # noqa: SIM115 - open as long as chats are read
     for chat in iterate_chats(path):
-        if chat.uses_tools:
+        if chat.uses_tools and not tools:
             raise BadInput(
                 f"{chat.origin}: messages: uses tools, which the flows cannot ask",
                 hint="evaluate on a test file without them",
@@ -192,7 +197,9 @@ def scored_rows(chats: "Sequence[Chat]", base: Sequence[Record], tuned: Sequence
 
     def row(i: int) -> ScoredRow:
         chat, answers = chats[i], (_answer(base[i]), _answer(tuned[i]))
-        return ScoredRow(*_asked(i, chats), *answers, chat.cluster, chat.unanswerable)
+        return ScoredRow(
+            *_asked(i, chats), *answers, chat.cluster, chat.unanswerable, chat.schema, chat.uses_tools
+        )
 
     return Lazy(len(chats), row)
 
@@ -210,7 +217,13 @@ def graded_rows(
 
 def _asked(i: int, chats: "Sequence[Chat]") -> "tuple[int, str | None, str | None, Sequence[Message], str]":
     chat = chats[i]
-    return i + 1, chat.prompt_id, chat.slice, chat.prompt, chat.reference
+    return i + 1, chat.prompt_id, chat.slice, tuple(map(_in_words, chat.prompt)), chat.reference
+
+
+def _in_words(turn: Mapping[str, Any]) -> Message:
+    """A turn as judges and readers see it: its calls are text."""
+    called = [calls_text(turn["tool_calls"])] if "tool_calls" in turn else []
+    return {"role": turn["role"], "content": "\n".join([*filter(None, [turn["content"]]), *called])}
 
 
 def say_failures(name: str, records: Sequence[Record]) -> None:

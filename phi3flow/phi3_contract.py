@@ -396,7 +396,8 @@ class Endpoint:
         seconds = self.pause.seconds_left() if self.pause is not None else 0.0
         if time.monotonic() + seconds >= deadline:
             raise Overloaded("the endpoint is overloaded")
-        time.sleep(seconds)
+        if seconds:
+            time.sleep(seconds)  # not for 0 seconds: that lets another thread run first
 
     def _post(self, body: Mapping[str, Any], deadline: float, *, streaming: bool) -> requests.Response:
         headers = {"Accept": "text/event-stream, application/json" if streaming else "application/json"}

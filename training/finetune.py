@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the one training path, on a laptop and in a cloud job.
+"""Fine-tuning: the one training path for every method, on a laptop and in a cloud job.
 
 The model folder appears once it is complete. Until then the run and its checkpoints are in `.NAME.partial`
 beside it, and the same command continues there.
@@ -33,7 +33,8 @@ from training.recipes.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 CODE = ("training", "phi3flow/chats")
 LIBRARIES = ("torch", "transformers", "trl")
-WHERE = {"sharding"}  # fields that say how the processes share the work; they may change within a run
+HOW = {"sharding", "liger"}  # fields that say how the work is done, not which; they may change within a run
+OF_PREFERENCES = {"method", "beta"}  # fields that say nothing about sft, whose runs are older than they are
 IDENTITY = ".run.json"  # hidden: not part of the folder's hash
 
 
@@ -50,25 +51,26 @@ def finetune(
 ) -> TrainedModel:
     """Train on `data/train.jsonl`, validate on `data/val.jsonl`, and write the model folder `out`.
 
+    For dpo and kto `data` is a file of preferences, of which about a fifth is held out.
+
     If the same data, recipe, model and seed already made `out`, it is returned unchanged. With several ranks
     all of them call this, and only rank 0 writes.
     Raises BadInput for bad input and for an `out` that holds something else, Phi3flowError if training fails,
     KeyboardInterrupt after a checkpoint.
     """
     start = model or recipe.model
-    rows = [data / name for name in ("train.jsonl", "val.jsonl")]
-    _require_existing(rows, start)
-    inputs = [Artifact.of("data", path) for path in rows]
+    run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
+    _require_existing(_rows_of(run), start)
+    inputs = _data_of(run)
     folder = start is not None and Path(start).is_dir()
     if start and folder:
         inputs.append(Artifact.of("model", Path(start)))
     identity = {
         "inputs": [artifact.sha256 for artifact in inputs],
-        "recipe": {name: value for name, value in asdict(recipe).items() if name not in WHERE},
+        "recipe": _identity_of(recipe),
         "model": None if folder else start,
         "seed": seed,
     }
-    run = Run(data, recipe, out.with_name(f".{out.name}.partial"), out.name, start, seed)
     init(sharding=recipe.sharding is not None)
     if is_main_process() and not out.exists() and (read_manifest(run.work) or {}).get("identity") == identity:
         _publish(run, out)
@@ -88,6 +90,39 @@ def finetune(
         write_manifest(run.work, "model", inputs=inputs, outputs=[made], seed=seed, details=details)
         _publish(run, out)
     return TrainedModel(out, result)
+
+
+def _rows_of(run: Run) -> list[Path]:
+    """The files to learn from. Raises BadInput for a folder instead of a file, and the other way round."""
+    data, method = run.data, run.recipe.method
+    if method == "sft":
+        if data.is_file():
+            raise BadInput(
+                f"{data}: a file, and sft learns from a folder of `phi3flow prepare`",
+                hint=f"phi3flow prepare {shlex.quote(str(data))} --out DIR; "
+                "or --method dpo, if it has preferences",
+            )
+        return [data / name for name in ("train.jsonl", "val.jsonl")]
+    if data.is_dir():
+        raise BadInput(
+            f"{data}: a folder, and {method} learns from a file of preferences",
+            hint=f"phi3flow feedback {shlex.quote(str(data.parent))} --out preferences.jsonl",
+        )
+    return [data]
+
+
+def _data_of(run: Run) -> list[Artifact]:
+    """The files to learn from, and of preferences the test sets whose questions are refused."""
+    if run.recipe.method == "sft":
+        return [Artifact.of("data", path) for path in _rows_of(run)]
+    tests = [Artifact.of("test", path) for path in run.test_files]
+    return [Artifact.of("preferences", run.data), *tests]
+
+
+def _identity_of(recipe: Recipe) -> dict[str, Any]:
+    """The fields that decide what comes out."""
+    without = HOW if recipe.learns_preferences else HOW | OF_PREFERENCES
+    return {name: value for name, value in asdict(recipe).items() if name not in without}
 
 
 def require_processes(recipe: Recipe, processes: int) -> None:
@@ -136,15 +171,18 @@ def _train_in(run: Run, identity: dict[str, Any]) -> Result:
 
 def _require_existing(rows: list[Path], start: str | None) -> None:
     """Raise BadInput for everything that is missing. Hub models are looked up later."""
-    problems = {
-        f"{path}: no such file": f"phi3flow prepare CHATS.jsonl --out {path.parent}"
-        for path in rows
-        if not path.is_file()
-    }
+    problems = {f"{path}: no such file": _maker_of(path) for path in rows if not path.is_file()}
     if start is not None and not Path(start).is_dir() and not looks_like_id(start):
         problems[f"{start}: no such model folder"] = what_exists(start)
     if problems:
         raise BadInput("\n".join(problems), hint="; ".join(dict.fromkeys(problems.values())))
+
+
+def _maker_of(path: Path) -> str:
+    """The command that writes a missing file."""
+    if path.name in {"train.jsonl", "val.jsonl"}:
+        return f"phi3flow prepare CHATS.jsonl --out {shlex.quote(str(path.parent))}"
+    return f"phi3flow feedback RUN --out {shlex.quote(str(path))}"
 
 
 def _finished(out: Path, identity: dict[str, Any]) -> TrainedModel | None:

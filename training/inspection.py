@@ -1,11 +1,14 @@
 """`train --inspect`: chats token by token, with the tokens that count toward the loss, and all lengths."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3flow.chats.rows import load_split
 from phi3flow.core.console import table
 from training.data.encode import IGNORED, encode_chats, packed
+from training.loop.material import Material
+from training.loop.preference_material import from_preferences
 from training.loop.start import Run, starting_tokenizer
 from training.recipes.recipe import Recipe
 
@@ -22,6 +25,31 @@ def inspect(data: Path, recipe: Recipe, *, model: str | None, rows: int) -> str:
     shown = [_row(tokenizer, encoded[i]) for i in range(min(rows, len(encoded)))]
     told = lengths.sentence(recipe.long_chats_rule, recipe.max_length)
     return "\n\n".join([*shown, _lengths(encoded, recipe), *([told] if told else [])])
+
+
+def inspect_preferences(
+    data: Path, recipe: Recipe, out: Path, *, model: str | None, rows: int
+) -> tuple[str, dict[str, Any]]:
+    """The same for a file of preferences, an answer for each text; and what a training would take.
+
+    `out` is the model folder to be, whose run's test questions are refused.
+    """
+    run = Run(data, recipe, out, out.name, model or recipe.model, 0)
+    material = from_preferences(run)
+    shown = [_answer(material, i) for i in range(min(rows, len(material.estimated)))]
+    batches = math.ceil(len(material.train) / recipe.batch_size)
+    steps = recipe.steps or math.ceil(
+        (recipe.epochs or 0) * math.ceil(batches / recipe.gradient_accumulation)
+    )
+    plan: dict[str, Any] = {"method": recipe.method, **(material.counts or {}), "steps": steps}
+    lines = [[name.replace("_", " "), str(value)] for name, value in plan.items()]
+    return "\n\n".join([*shown, _lengths(material.estimated, recipe), table(["a training", ""], lines)]), plan
+
+
+def _answer(material: Material, number: int) -> str:
+    """An answer token by token, under the place of its row."""
+    each = len(material.estimated) // len(material.train)
+    return _tokens(material.tokenizer, material.estimated[number], material.origins[number // each])
 
 
 def check_lengths(data: Path, recipe: Recipe, model: str | None) -> list[str]:
@@ -42,8 +70,12 @@ def check_lengths(data: Path, recipe: Recipe, model: str | None) -> list[str]:
 
 
 def _row(tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> str:
+    return _tokens(tokenizer, row, f"train.jsonl:{row['line']}")
+
+
+def _tokens(tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any], origin: str) -> str:
     counted = sum(label != IGNORED for label in row["labels"])
-    head = f"train.jsonl:{row['line']}: {len(row['labels'])} tokens, {counted} count toward the loss"
+    head = f"{origin}: {len(row['labels'])} tokens, {counted} count toward the loss"
     tokens = tokenizer.convert_ids_to_tokens(row["input_ids"])
     lines = [
         [str(position), str(token_id), "yes" if label != IGNORED else "", repr(token)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from phi3flow.core.errors import BadInput
 from ui.rendering import label
 from ui.workspace import asked
 
@@ -29,12 +30,16 @@ def main() -> None:
                 visibility="visible" if asked().arena else "hidden",
             ),
             st.Page("report_page.py", title="Report", url_path="report"),
+            st.Page("improve_page.py", title="Improve", url_path="improve"),
         ]
     )
     try:
         page.run()
     except sqlite3.Error as error:
         st.error(f"The conversations in chat.sqlite cannot be read or written: {label(str(error))}.")
+    except BadInput as error:  # a broken file of the run
+        st.error(label(str(error)))
+        st.code(error.hint, language=None, wrap_lines=True)
 
 
 if __name__ == "__main__":  # not in a process that is spawned from this one

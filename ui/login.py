@@ -16,11 +16,18 @@ HOW_TO = """write .streamlit/secrets.toml (never into git) with the app registra
 and install the client: pip install 'streamlit[auth]'. See docs/chat.md."""
 
 
+def on_this_machine() -> bool:
+    """Whether this machine alone reaches the page."""
+    import streamlit as st
+
+    return st.get_option("server.address") in LOOPBACK_ADDRESSES
+
+
 def owner() -> str:
     """Who opened the page; empty on loopback, where everybody is the same. Stops the script for a login."""
     import streamlit as st
 
-    if st.get_option("server.address") in LOOPBACK_ADDRESSES:
+    if on_this_machine():
         return ""
     if problem := login_problem():
         st.error(f"Other machines can reach this page, but nobody can log in: {problem}.")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from phi3flow.core.lineage import MANIFEST, read_manifest
+from phi3flow.core.served_model import served_run
 from phi3flow.core.sides import SIDES, TUNED
 from ui.rendering import label, plain_html
 from ui.store.latest_report import latest_report, verdict_of
@@ -21,12 +22,12 @@ COLOURS: dict[str, Literal["green", "red", "orange"]] = {
 
 def main() -> None:
     workspace = this_workspace()
-    run = workspace.run
+    run = served_run(workspace.run)
     st.title("Report")
-    st.caption(label(f"of the run {run.name}"))
+    st.caption(label(f"of the run {run.relative_to(workspace.run.parent)}"))
     report, path = latest_report(run)
     if report:
-        _comparison(report, path)
+        show_comparison(report, path)
     else:
         st.info("Base and tuned have not been compared yet. Stop this server and run:")
         st.code(f"phi3flow compare {run}", language="shell", wrap_lines=True)
@@ -34,7 +35,8 @@ def main() -> None:
     _lineage(run)
 
 
-def _comparison(report: Mapping[str, Any], path: Path) -> None:
+def show_comparison(report: Mapping[str, Any], path: Path) -> None:
+    """The verdict with its reasons, both figures, and the whole report as a file."""
     verdict = verdict_of(report)
     st.badge(verdict, color=COLOURS.get(verdict, "gray"))
     for reason in report.get("reasons", []):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from phi3flow.core.lineage import MANIFEST
+from phi3flow.core.served_model import served_run
 from phi3flow.core.sides import TUNED
 from ui.answers.problems import explained
 from ui.answers.running_answer import RunningAnswer
@@ -55,7 +56,7 @@ class Workspace(NamedTuple):
 
     def prompt(self, conversation: Conversation, question: str, earlier: list[Turn]) -> Prompt:
         told = self.context if self.name else served_context()
-        room = room_for_prompt(told or context_of(self.run / TUNED.name), conversation.max_tokens)
+        room = room_for_prompt(told or context_of(served_run(self.run) / TUNED.name), conversation.max_tokens)
         return prompt_of(question, earlier, conversation.system, room)
 
     def ask(
@@ -115,7 +116,8 @@ class Workspace(NamedTuple):
         """Model `base` or `tuned` of the run; hashes are empty without a manifest."""
         if self.name:
             return Model(self.name)
-        manifest = json_in(self.run / name / MANIFEST)
+        run = served_run(self.run) if name == TUNED.name else self.run
+        manifest = json_in(run / name / MANIFEST)
         hashes = {artifact["kind"]: artifact["sha256"] for artifact in reversed(manifest.get("inputs", []))}
         own = [artifact["sha256"] for artifact in manifest.get("outputs", [])]
         return Model(name, own[0] if own else "", hashes.get("data", ""))

@@ -2,7 +2,7 @@
 
 EngineError       the request was not answered
 ├── ContextOverflow   the prompt leaves no room for an answer
-├── SchemaRefused     no answer can be held to the JSON schema
+├── SchemaRefused     no answer can be held to the schema of its JSON or of its calls
 ├── Overloaded        slots and queue are full
 ├── Cancelled         the reader cancelled the request
 ├── EngineClosed      the server is shutting down
@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from deploy.scoring.guide import Guides
@@ -56,8 +56,8 @@ class EngineFailed(EngineError): ...
 class GenerationRequest:
     """What to answer. `temperature` 0 is greedy; the answer ends before the first stop string.
 
-    `score_prompt` asks for the log-likelihood of the prompt's tokens as well. An answer follows `json_schema`
-    (JSON text), unless it ends at `max_tokens`.
+    `score_prompt` asks for the log-likelihood of the prompt's tokens as well. An answer follows `grammar`
+    (`grammars` makes one), unless it ends at `max_tokens`; its text then has special tokens, too.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -67,7 +67,7 @@ class GenerationRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     score_prompt: bool = False
-    json_schema: str | None = None
+    grammar: str | None = None
 
     def fitted(self, context: int) -> "GenerationRequest":
         """A copy with `max_tokens` cut to what the context leaves. Raises ContextOverflow."""
@@ -233,15 +233,15 @@ class Engine(ABC):
 
     @cached_property
     def _guides(self) -> Guides:
-        """`require_schema` makes it, beside the event loop."""
+        """`require_grammar` makes it, beside the event loop."""
         return Guides(self._tokenizer_text(), self._vocabulary, self._stop_ids)
 
     def _tokenizer_text(self) -> str:
         return str(self.tokenizer.backend_tokenizer.to_str())
 
-    def require_schema(self, schema: str) -> None:
+    def require_grammar(self, grammar: str) -> None:
         """Raise SchemaRefused if answers cannot be held to it. For any thread but the event loop's."""
-        if problem := self._guides.problem_of(schema):
+        if problem := self._guides.problem_of(grammar):
             raise SchemaRefused(f"no answer can be held to this schema: {problem}")
 
     @property
@@ -287,8 +287,12 @@ class Engine(ABC):
         for generation in (*self._queue, *running):
             generation.fail(self._end or FAILED)
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+    def _decoder_for(self, request: GenerationRequest) -> Callable[[Sequence[int]], str]:
+        """Token ids to text; a grammar may want special tokens, and then they are part of the answer."""
+        return partial(self._decode, skip_special_tokens=request.grammar is None)
+
+    def _decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
 
 def _stop_ids(

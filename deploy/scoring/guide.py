@@ -1,4 +1,4 @@
-"""Holds an answer to a JSON schema: which tokens may come next, by llguidance."""
+"""Holds an answer to a grammar: which tokens may come next, by llguidance."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     from llguidance import LLMatcher
 
-KEPT = 32  # compiled schemas
-WHITE_SPACE = " ?"  # between the parts of JSON: with more, a small model may never come to an end
+KEPT = 32  # compiled grammars
 
 
 class Guides:
@@ -25,28 +24,27 @@ class Guides:
         self._tokenizer = LLTokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(stop_ids))
         self._compiled = lru_cache(KEPT)(self._compile)
 
-    def problem_of(self, schema: str) -> str:
-        """Why llguidance cannot enforce the schema, or nothing."""
-        return self._compiled(schema).get_error()
+    def problem_of(self, grammar: str) -> str:
+        """Why llguidance cannot enforce the grammar, or nothing."""
+        return self._compiled(grammar).get_error()
 
-    def guide(self, schema: str) -> "Guide":
-        return Guide(self._compiled(schema).deep_copy(), self._vocabulary)
+    def guide(self, grammar: str) -> "Guide":
+        return Guide(self._compiled(grammar).deep_copy(), self._vocabulary)
 
-    def _compile(self, schema: str) -> "LLMatcher":
+    def _compile(self, grammar: str) -> "LLMatcher":
         from llguidance import LLMatcher
 
-        grammar = LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": WHITE_SPACE})
         return LLMatcher(self._tokenizer, grammar)
 
 
 class Guide:
-    """One answer's place in its schema."""
+    """One answer's place in its grammar."""
 
     def __init__(self, matcher: "LLMatcher", vocabulary: int) -> None:
         self._matcher, self._vocabulary = matcher, vocabulary
 
     def allowed(self) -> "np.ndarray":
-        """Whether each token may be next, of shape (vocabulary,); a stop token may at the schema's end."""
+        """Whether each token may be next, of shape (vocabulary,); a stop token may at the grammar's end."""
         import numpy as np
 
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)

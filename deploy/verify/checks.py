@@ -6,16 +6,17 @@ from typing import Literal, NamedTuple
 
 from deploy.verify.probes import Answers, Probe, ProbeAnswer
 
-Result = Literal["pass", "fail", "not-checkable"]
+Result = Literal["pass", "fail", "not-checkable"]  # of an endpoint
+CheckResult = Literal[Result, "not-offered"]
 SPECIAL_TOKEN = re.compile(r"<\|\w+\|>")
 ECHO_CHARACTERS = 12  # a shorter question may be part of an answer by chance
 
 
 class Check(NamedTuple):
-    """`reason` says what was seen, whatever the result."""
+    """`reason` says what was seen, whatever the result. What is not offered is neither right nor wrong."""
 
     name: str
-    result: Result
+    result: CheckResult
     reason: str
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The six checks of one endpoint, and their overall result.
+"""The seven checks of one endpoint, and their overall result.
 
 An engine with other arithmetic (int4, 16 bits) is judged by its share of exact answers on a test file.
 """
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from deploy.verify.checks import Check, Result, check_base, check_echo, check_stop, check_template, check_text
 from deploy.verify.probes import Answers, ask_probes, load_probes
 from deploy.verify.sampling import check_sampling
+from deploy.verify.structured import check_structured
 from evaluation.answer_metrics import declines, score_answer
 from evaluation.in_flight import in_flight
 from phi3flow.chats.chat import Chat
@@ -55,7 +56,10 @@ class Verification:
 
     @property
     def result(self) -> Result:
-        """A gate before traffic passes only if every check does: "not-checkable" is no pass."""
+        """A gate before traffic passes only if every check does: "not-checkable" is no pass.
+
+        "not-offered" is no obstacle: nobody who asks for it gets a wrong answer.
+        """
         results = {check.result for check in self.checks}
         return "fail" if "fail" in results else "not-checkable" if "not-checkable" in results else "pass"
 
@@ -92,7 +96,7 @@ def verify(model: Path, endpoint: Endpoint, reference: Reference | None, workers
     answers = ask_probes(endpoint, probes)
     answered = answers.answered
     text = check_exact_match(endpoint, reference, workers) if reference else check_text(answers)
-    say("asking with other sampling parameters")
+    say("asking with other sampling parameters, with a schema and with a tool")
     checks = [
         check_template(answered, endpoint.contract),
         text,
@@ -100,6 +104,7 @@ def verify(model: Path, endpoint: Endpoint, reference: Reference | None, workers
         check_sampling(endpoint, answered),
         check_echo(answered),
         check_base(answered),
+        check_structured(endpoint, answered[0].probe.messages[-1]),
     ]
     return Verification(model, endpoint, answers, checks)
 

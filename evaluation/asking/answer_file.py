@@ -4,7 +4,8 @@
     {"prompt_id": "q-7", "answer": null, "error": "the endpoint did not answer in time"}
 
 A row names its chat by `line`, the chat's number in the test file from 1, or by the chat's `prompt_id` (or
-`id`); the first of these keys counts. `answer` is text, or null where the model failed. `seconds`, `tokens`
+`id`); the first of these keys counts. `answer` is text, or null where the model failed; OpenAI's `tool_calls`
+count instead where the answer has them. `seconds`, `tokens`
 and `error` are optional, other keys are ignored, and rows may come in any order. A chat without a row has
 failed. `prompt_sha256`, or `question`, the text of the last user turn, ties the row to its question: a row
 that answers another one is refused.
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.scored_rows import Lazy, Record
-from phi3flow.chats.chat import Chat
+from phi3flow.chats.chat import Chat, calls_text
+from phi3flow.chats.turns import read_calls
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import (
     BadRows,
@@ -101,9 +103,11 @@ def _is_tied(row: dict[str, Any], chat: Chat, i: int) -> bool:
 
 
 def _record(row: dict[str, Any]) -> Record:
-    if "answer" not in row:
+    called = row.get("tool_calls")
+    if "answer" not in row and not called:
         raise RowError("answer", "missing; null where the model failed")
-    answer = None if row["answer"] is None else any_text("answer", row["answer"])
+    given = calls_text(read_calls("tool_calls", called)) if called else row["answer"]
+    answer = None if given is None else any_text("answer", given)
     error = None if row.get("error") is None else any_text("error", row["error"])
     seconds, tokens = _number("seconds", row.get("seconds")), _number("tokens", row.get("tokens"))
     return Record(answer, seconds, error if answer is None else None, None if tokens is None else int(tokens))

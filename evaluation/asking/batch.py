@@ -18,8 +18,9 @@ from evaluation.asking.direct_run import run_direct, streamed_answer
 from evaluation.asking.forecast import say_forecast
 from evaluation.asking.measuring import Asking, ServedFlow, measure, ready
 from evaluation.asking.promptflow_run import JUDGE, Columns, errors_of, give_judge, outputs_of, run_flows
+from evaluation.metrics.chosen import ChosenMetric
 from evaluation.metrics.grader import openai_base_url
-from evaluation.metrics.own import OwnMetric, try_metrics, with_own
+from evaluation.metrics.own import try_metrics, with_own
 from evaluation.scored_rows import (
     Evaluation,
     GradedRow,
@@ -67,7 +68,7 @@ def run_compare(data: Path, asking: Asking, out: Path, *, runner: str = PROMPT_F
     Call `enter_home` first. Raises BadInput for the file, and where `out/direct` holds another run's answers;
     Phi3flowError if Prompt flow itself fails.
     """
-    chats = chats_in(data)
+    chats = chats_in(data, tools=runner == DIRECT)
     records: Mapping[str, Sequence[Record]]
     if runner == DIRECT:
         records = run_direct(
@@ -111,7 +112,7 @@ def run_evaluate(
     runner: str = PROMPT_FLOW,
     judge: str | None = None,
     flow: ServedFlow | None = None,
-    own: Sequence[OwnMetric] = (),
+    own: Sequence[ChosenMetric] = (),
 ) -> Evaluation:
     """Ask one connection's endpoint every question of `data` through the chat flow, then grade the answers.
 
@@ -120,7 +121,8 @@ def run_evaluate(
     metrics. Raises what `ready`, `run_compare` and `try_metrics` raise, and BadInput for a judge whose
     contract is not openai.
     """
-    chats = chats_in(data)
+    chats = chats_in(data, tools=not (judge or flow))
+    runner = DIRECT if any(chat.uses_tools for chat in chats) else runner
     try_metrics(own, chats, data, out)
     asking = measure(chats, {TUNED.connection: ready(connection, flow)}, most=workers)
     judges = {JUDGE: ready(judge)} if judge else {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.asking.answer_file import appending_answers, keep_answers, open_answers
+from evaluation.asking.tool_answers import ask_chat
 from evaluation.in_flight import in_flight
 from evaluation.pacing import Pace, pace_of, paced
 from evaluation.scored_rows import Lazy, Record, record_of
@@ -114,15 +115,24 @@ def pause_note(pauses: Sequence[Pause]) -> str:
 
 def _answer(task: _Task, ask: Ask, sampling: Sampling) -> tuple[_Task, Record]:
     """Ask when the endpoint's pace allows it."""
-    side, turns = task.side, split_turns(task.chat.prompt)
-    messages: list[Message] = [*join_turns(turns.question, turns.history, turns.system)]
+    side, asked = task.side, partial(_ask_with_tools, task.chat) if task.chat.uses_tools else ask
+    messages = [] if task.chat.uses_tools else _messages(task.chat)
     try:
         result = side.pace.ask(
-            lambda: ask(side.endpoint, messages, sampling), failed=lambda found: found["text"] is None
+            lambda: asked(side.endpoint, messages, sampling), failed=lambda found: found["text"] is None
         )
     except EndpointError as error:
         return task, record_of({}, str(error))
     return task, record_of(result)
+
+
+def _messages(chat: "Chat") -> list[Message]:
+    turns = split_turns(chat.prompt)
+    return [*join_turns(turns.question, turns.history, turns.system)]
+
+
+def _ask_with_tools(chat: "Chat", endpoint: Endpoint, _: list[Message], sampling: Sampling) -> dict[str, Any]:
+    return timed_answer(endpoint, [], sampling, ask=lambda at, _, how: ask_chat(at, chat, how))
 
 
 def _claim(folder: Path, identity: dict[str, Any], stack: ExitStack) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from evaluation.asking.tool_answers import ask_chat
 from evaluation.pacing import paced
 from phi3flow.core.errors import Phi3flowError
 from phi3flow.core.lineage import Artifact
@@ -136,7 +137,7 @@ def _timed(endpoint: Endpoint, limit: int, chat: "Chat") -> _Timed | None:
     """None if the question is not answered: the run itself will say why."""
     began = time.monotonic()
     try:
-        reply = endpoint.ask(chat.prompt, Sampling(max_tokens=limit))
+        reply = ask_chat(endpoint, chat, Sampling(max_tokens=limit))
     except EndpointError:
         return None
     return _Timed(_tokens_of(reply), max(time.monotonic() - began, 1e-3))

@@ -27,7 +27,7 @@ def subset_of(data: Path, out: Path, rows: int | None) -> Subset:
         return Subset(data)
     if rows < 1:
         raise BadInput("--rows: must be 1 or more", hint="leave it out to ask all lines")
-    chats = chats_in(data)
+    chats = chats_in(data, tools=True)
     if rows >= len(chats):
         return Subset(data)
     path = out / "rows.jsonl"

@@ -46,9 +46,9 @@ def reference_likelihoods(
     rows: Sequence[ScoredRow], base: Endpoint, tuned: Endpoint, *, workers: int
 ) -> Measured:
     """Measure at most `ROWS` lines, at equal distances over the file. Failed lines stay NaN."""
-    asked = [pair.row for pair in spread(rows, ROWS) if not pair.row.declining]
+    asked = [pair.row for pair in spread(rows, ROWS) if not (pair.row.declining or pair.row.uses_tools)]
     if not asked:
-        return not_measured("both models answered no question with a known answer")
+        return not_measured("both models answered no question with a known answer and without tools")
     base, tuned = paced(base, workers), paced(tuned, workers)
     first = _means(asked[0], base, tuned)
     if isinstance(first, str):

@@ -9,8 +9,8 @@ other values from 0 to 1 as shares, anything beyond as numbers without bounds; h
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -18,41 +18,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from evaluation.answer_metrics import declines
+from evaluation.metrics.chosen import SHAPE, ChosenMetric
 from evaluation.metrics.grader import Graded, grade_answers
-from evaluation.metrics.likelihood import LOG_LIKELIHOOD
 from evaluation.metrics.own_functions import IMPORT_SECONDS, OWN
-from evaluation.metrics.text_metrics import TEXT_METRICS
 from evaluation.scored_rows import Evaluation, GradedRow, Lazy, ScoredRow
-from evaluation.statistics.scores import METRICS, Column, Kind, Measured
-from evaluation.verdict.gate import PRIMARY, Gate
+from evaluation.statistics.scores import Column, Kind, Measured
+from evaluation.verdict.gate import Gate
 from phi3flow.core.child_process import harmless_environment
 from phi3flow.core.console import visible
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
-from phi3flow.core.lineage import sha256_of
 from phi3flow.core.sides import BASE, SIDES
 from phi3flow.phi3_contract import Message
 
 if TYPE_CHECKING:
     from phi3flow.chats.chat import Chat
 
-SHAPE = "--metric FILE.py:FUNCTION"
-TAKEN = frozenset({*METRICS, *PRIMARY, *TEXT_METRICS, LOG_LIKELIHOOD, "lines", "judge_grade", "judge_failed"})
 CALL_SECONDS = 10.0
 TRIED = 50  # rows on which a metric is tried before any model is asked
 SHOWN = 5
 AGAIN = "run the same command again"
-
-
-@dataclass(frozen=True)
-class OwnMetric:
-    """A function in a file of Python; the metric has its name."""
-
-    file: Path
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.name}"
 
 
 class OwnAnswer(NamedTuple):
@@ -63,43 +48,19 @@ class OwnAnswer(NamedTuple):
     question: str
     answer: str
     reference: str
-
-
-def own_metrics(given: Iterable[str]) -> list[OwnMetric]:
-    """From `FILE.py:FUNCTION`. Raises BadInput for what names no file, and for names that exist already."""
-    found: dict[str, OwnMetric] = {}
-    for text in given:
-        file, _, name = text.rpartition(":")
-        if not file.endswith(".py") or not name.isidentifier():
-            raise BadInput(f"--metric {text}: names no function in a file of Python", hint=SHAPE)
-        if not Path(file).is_file():
-            raise BadInput(f"--metric {text}: {file}: no such file", hint="check the path")
-        if name in TAKEN or name in found:
-            other = "a metric of phi3flow" if name in TAKEN else str(found[name])
-            raise BadInput(f"--metric {text}: {other} has this name", hint=f"rename {name} in {file}")
-        found[name] = OwnMetric(Path(file), name)
-    return list(found.values())
-
-
-def lineage_of(metrics: Sequence[OwnMetric]) -> dict[str, Any]:
-    """For reports: the file of each metric and its hash."""
-    if not metrics:
-        return {}
-    return {
-        "own metrics": {
-            one.name: {"file": one.file.as_posix(), "sha256": sha256_of(one.file)} for one in metrics
-        }
-    }
+    schema: Mapping[str, Any] | None = None
 
 
 def try_metrics(
-    metrics: Sequence[OwnMetric], chats: "Sequence[Chat]", data: Path, out: Path, gate: Gate | None = None
+    metrics: Sequence[ChosenMetric], chats: "Sequence[Chat]", data: Path, out: Path, gate: Gate | None = None
 ) -> None:
     """Call them on references and on empty answers of up to `TRIED` rows, before any model is asked.
 
-    Raises BadInput for functions that cannot be called, for lines of `data` on which one fails, and where the
-    metric that decides is no share.
+    Raises BadInput for functions that cannot be called, for lines of `data` on which one fails or that lack a
+    schema, and where the metric that decides is no share.
     """
+    for one in metrics:
+        one.require(chats, data)
     for grade in grade_own(metrics, _trials(chats), data, out) if metrics else ():
         if gate and grade.name == gate.primary and not 0 <= grade.value <= 1:
             raise _no_share(grade.name, f"{data}:{grade.answer.line}: {grade.answer.side}", grade.value)
@@ -110,8 +71,9 @@ def _trials(chats: "Sequence[Chat]") -> Iterator[OwnAnswer]:
     for i in range(0, len(chats), step):
         if not _declining(chats[i]):
             question, reference = question_of(chats[i].prompt), chats[i].reference
-            yield OwnAnswer(i + 1, "the reference as answer", question, reference, reference)
-            yield OwnAnswer(i + 1, "an empty answer", question, "", reference)
+            schema = chats[i].schema
+            yield OwnAnswer(i + 1, "the reference as answer", question, reference, reference, schema)
+            yield OwnAnswer(i + 1, "an empty answer", question, "", reference, schema)
 
 
 def _declining(chat: "Chat") -> bool:
@@ -124,12 +86,15 @@ def question_of(messages: Sequence[Message]) -> str:
 
 
 def score_answers(
-    metrics: Sequence[OwnMetric], rows: Sequence[ScoredRow], data: Path, out: Path, again: str = AGAIN
+    metrics: Sequence[ChosenMetric], rows: Sequence[ScoredRow], data: Path, out: Path, again: str = AGAIN
 ) -> Measured:
     """Every answer to a line of `data` whose reference answers something.
 
-    Raises BadInput for lines on which a metric fails; `again` is what to do once it is corrected.
+    Raises BadInput for lines on which a metric fails, or that lack a schema; `again` is what to do once it is
+    corrected.
     """
+    for one in metrics:
+        one.require(rows, data)
     columns = {one.name: Column(*np.full((2, len(rows)), np.nan)) for one in metrics}
     for name, answer, value in grade_own(metrics, _answers(rows), data, out, again) if metrics else ():
         column = columns[name].base if answer.side == _label(BASE.name) else columns[name].tuned
@@ -192,7 +157,8 @@ def _answers(rows: Iterable[ScoredRow]) -> Iterator[OwnAnswer]:
         for side, answer in zip(SIDES, (row.base, row.tuned), strict=True):
             if answer is not None and not row.declining:
                 question = question_of(row.messages)
-                yield OwnAnswer(row.line, _label(side.name), question, answer.text, row.reference)
+                label = _label(side.name)
+                yield OwnAnswer(row.line, label, question, answer.text, row.reference, row.schema)
 
 
 def _label(side: str) -> str:
@@ -208,7 +174,7 @@ def kind_of(column: Column) -> Kind:
 
 
 def with_own(
-    evaluation: Evaluation, metrics: Sequence[OwnMetric], chats: "Sequence[Chat]", data: Path, out: Path
+    evaluation: Evaluation, metrics: Sequence[ChosenMetric], chats: "Sequence[Chat]", data: Path, out: Path
 ) -> Evaluation:
     """The same rows with the own metrics among their scores, and their means.
 
@@ -217,9 +183,9 @@ def with_own(
     if not metrics:
         return evaluation
     answered = (
-        OwnAnswer(row.line, "the answer", question_of(row.messages), row.answer, row.reference)
-        for row in evaluation.rows
-        if row.answer is not None and not _declining(chats[row.line - 1])
+        OwnAnswer(row.line, "the answer", question_of(row.messages), row.answer, row.reference, chat.schema)
+        for row, chat in zip(evaluation.rows, chats, strict=True)
+        if row.answer is not None and not _declining(chat)
     )
     found: dict[str, dict[int, float]] = {one.name: {} for one in metrics}
     for name, answer, value in grade_own(metrics, answered, data, out):
@@ -241,17 +207,16 @@ class OwnGrade(NamedTuple):
 
 
 def grade_own(
-    metrics: Sequence[OwnMetric], answers: Iterable[OwnAnswer], data: Path, out: Path, again: str = AGAIN
+    metrics: Sequence[ChosenMetric], answers: Iterable[OwnAnswer], data: Path, out: Path, again: str = AGAIN
 ) -> Iterator[OwnGrade]:
     """The value of every metric for every answer, once all of them are there.
 
     Raises BadInput for functions that cannot be called, and for lines of `data` on which one fails; `again`
     is what to do once it is corrected.
     """
-    functions = [
-        {"name": one.name, "file": str(one.file.resolve()), "seconds": CALL_SECONDS} for one in metrics
-    ]
-    asked = (answer._asdict() for answer in answers)
+    functions = [one.function() | {"seconds": CALL_SECONDS} for one in metrics]
+    given = next((one.schema for one in metrics if one.schema), None)
+    asked = (answer._asdict() | {"schema": answer.schema or given} for answer in answers)
     done = grade_answers(
         out / "own-metrics",
         asked,
@@ -264,7 +229,7 @@ def grade_own(
     return _grades(metrics, done)
 
 
-def _require_callable(metrics: Sequence[OwnMetric], done: Graded) -> None:
+def _require_callable(metrics: Sequence[ChosenMetric], done: Graded) -> None:
     head = next(_rows(done.grades), None)
     if head is None:
         files = ", ".join(dict.fromkeys(str(one.file) for one in metrics))
@@ -276,7 +241,7 @@ def _require_callable(metrics: Sequence[OwnMetric], done: Graded) -> None:
         raise BadInput("\n".join(dict.fromkeys(told)), hint=f"correct it; {SHAPE}")
 
 
-def _require_all(metrics: Sequence[OwnMetric], done: Graded, data: Path, again: str) -> None:
+def _require_all(metrics: Sequence[ChosenMetric], done: Graded, data: Path, again: str) -> None:
     """Each metric was asked about each answer in this order: the first missing grade is where it ended."""
     grades = islice(_rows(done.grades), 1, None)
     failed: list[str] = []
@@ -306,7 +271,7 @@ def _ended(done: Graded) -> str:
     return f"ended the process (exit code {done.code}); its log is {done.log}"
 
 
-def _grades(metrics: Sequence[OwnMetric], done: Graded) -> Iterator[OwnGrade]:
+def _grades(metrics: Sequence[ChosenMetric], done: Graded) -> Iterator[OwnGrade]:
     grades = islice(_rows(done.grades), 1, None)
     for one in metrics:
         for answer, grade in zip(_rows(done.answers), grades, strict=False):

@@ -1,9 +1,9 @@
 """The user's own metrics inside the grader child: their files are imported, their functions are called.
 
-The request has `functions`: for each metric its `name`, its `file` and `seconds`, the longest that one call
-may take; an import may take `IMPORT_SECONDS`. Metrics are asked one after the other, each about every answer
-in the order of the file, so that the first grade that is missing tells where the process ended. Standard
-library only: what a function needs, its file imports.
+The request has `functions`: for each metric its `name`, its `file`, what it `takes` (ASKED unless that is
+said) and `seconds`, the longest that one call may take; an import may take `IMPORT_SECONDS`. Metrics are
+asked one after the other, each about every answer in the order of the file, so that the first grade that is
+missing tells where the process ended. Standard library only: what a function needs, its file imports.
 """
 
 import faulthandler
@@ -14,7 +14,7 @@ import math
 import numbers
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +24,7 @@ OWN = "own"
 ASKED = ("question", "answer", "reference")
 IMPORT_SECONDS = 120.0
 SHOWN = 200  # characters of a value or an error that a message shows
-Function = Callable[[str, str, str], Any]
+Function = Callable[..., Any]
 
 
 def own_grades(request: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
@@ -36,7 +36,7 @@ def own_grades(request: Mapping[str, Any], folder: Path) -> Iterator[dict[str, A
         if path not in modules:
             with _no_longer_than(IMPORT_SECONDS):
                 modules[path] = _module(Path(path))
-        found[spec["name"]] = _function(modules[path], spec["name"])
+        found[spec["name"]] = _function(modules[path], spec["name"], spec.get("takes", ASKED))
     broken = {name: why for name, why in found.items() if isinstance(why, str)}
     yield {"package": "", "unavailable": broken}
     for spec in request["functions"] if not broken else ():
@@ -62,8 +62,8 @@ def _module(path: Path) -> ModuleType | str:
     return module
 
 
-def _function(module: ModuleType | str, name: str) -> Function | str:
-    """The function, or why it cannot be called."""
+def _function(module: ModuleType | str, name: str, takes: Sequence[str]) -> Function | str:
+    """The function of these arguments, or why it cannot be called."""
     if isinstance(module, str):
         return module
     function = getattr(module, name, None)
@@ -75,9 +75,9 @@ def _function(module: ModuleType | str, name: str) -> Function | str:
         ]
         return f"has no function {name}; it has: {', '.join(own) or 'none'}"
     try:
-        inspect.signature(function).bind(*ASKED)
+        inspect.signature(function).bind(*takes)
     except TypeError as error:
-        return f"{name} cannot take {', '.join(ASKED)}: {error}"
+        return f"{name} cannot take {', '.join(takes)}: {error}"
     except ValueError:  # a function of C without a signature: the first call will tell
         pass
     return function
@@ -87,7 +87,7 @@ def _graded(spec: Mapping[str, Any], function: Any, answer: Mapping[str, Any]) -
     name, grade, errors = spec["name"], None, {}
     try:
         with _no_longer_than(spec["seconds"]):
-            given = function(*(answer[field] for field in ASKED))
+            given = function(*(answer[field] for field in spec.get("takes", ASKED)))
         grade = _number(given)
         if grade is None:
             errors[name] = f"returned {_short(repr(given))}"

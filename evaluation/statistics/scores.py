@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 METRICS = ("exact_match", "token_f1", "answer_chars", "answer_tokens")
+STRUCTURED = ("json_valid", "schema_valid", "tool_call_match")  # ours too, where somebody asks for them
 
 
 class Kind(StrEnum):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from evaluation.answer_metrics import declines
 from evaluation.scored_rows import ScoredRow
+from evaluation.statistics.scores import STRUCTURED
 from evaluation.verdict.gate import AUTO, WIN_RATE, Gate
 
 SHORT = 8  # words: a name, a number, a label, a sentence of one form
@@ -55,7 +56,8 @@ def _suggested(rows: Sequence[ScoredRow]) -> Suggestion:
 
 def primary_fit(rows: Sequence[ScoredRow], gate: Gate) -> Fit:
     if gate.own_primary:
-        return Fit(True, f"Your own metric {gate.primary} decides.")
+        whose = "The metric" if gate.primary in STRUCTURED else "Your own metric"
+        return Fit(True, f"{whose} {gate.primary} decides.")
     found = _suggested(rows)
     named = gate.primary.replace("_", " ")
     if gate.primary in {found.primary, *found.also}:

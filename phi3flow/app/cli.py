@@ -43,6 +43,13 @@ VERBS = {
     "train": Verb(
         "Train", "Fine-tune a model on prepared chats; only assistant tokens count toward the loss."
     ),
+    "improve": Verb(
+        "Train", "Learn from what people said: show what there is and what it would take; --start does it."
+    ),
+    "promote": Verb(
+        "Train",
+        "Serve an improved model in the chat app, if its comparison says promote; --undo takes it back.",
+    ),
     "export": Verb(
         "Train",
         "Convert a model for another runtime, and check through that runtime that it answers the same.",

@@ -7,7 +7,8 @@ what it cost elsewhere.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3flow.app.demo_steps import run_verb, serve_and_compare, write_rows
+from phi3flow.app.demo_steps import serve_and_compare, write_rows
+from phi3flow.app.run_verb import run_verb
 from phi3flow.app.served_form import served_forms
 from phi3flow.app.services import ENDPOINT_MODULES, require_modules
 from phi3flow.core.console import say

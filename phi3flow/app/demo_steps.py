@@ -1,17 +1,13 @@
-"""What both demos are made of: verbs as a person would type them, generated rows, the comparison."""
+"""What both demos are made of: generated rows, the comparison."""
 
-import shlex
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3flow.app.run_folder import compare_run
 from phi3flow.app.services import served
-from phi3flow.core.child_process import module_command
-from phi3flow.core.console import INTERRUPTED, is_quiet, say
-from phi3flow.core.errors import BadInput, Phi3flowError
+from phi3flow.core.console import say
+from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.settings import Settings
 from phi3flow.phi3_contract import Endpoint
@@ -19,28 +15,6 @@ from phi3flow.phi3_contract import Endpoint
 if TYPE_CHECKING:
     from evaluation.report.comparison import Report
     from evaluation.verdict.gate import Gate
-
-
-def run_verb(*arguments: object) -> None:
-    """Run one verb in a process of its own, so that no step holds the memory of another.
-
-    Its progress and its error, if any, are already on stderr. Raises Phi3flowError.
-    """
-    words = [*(["-q"] if is_quiet() else []), *map(str, arguments)]
-    # Ctrl-C reaches the child too: let it finish its checkpoint, and learn of it from its exit code.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        code = subprocess.run(
-            module_command("phi3flow", *words), stdout=subprocess.DEVNULL, check=False
-        ).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    if code:
-        raise Phi3flowError(
-            f"the demo stopped: phi3flow {shlex.join(words)}", hint="the reason is printed above"
-        )
 
 
 def write_rows(files: Mapping[Path, list[dict[str, Any]]]) -> None:

@@ -9,18 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from phi3flow.chats.alike.same_questions import question_text, text_groups
+from phi3flow.chats.alike.tested import tested, texts_asked
 from phi3flow.chats.chat import Chat, Message, bears_loss
 from phi3flow.chats.personal_data import without_personal_data
 from ui.store.feedback import KeptTurn, Vote
 
 Row = Mapping[str, Any]
-RowKind = Literal["chats", "preferences"]
-MESSAGES = ("messages", "prompt", "chosen", "rejected")
+RowKind = Literal["chats", "preferences", "thumbs"]
+MESSAGES = ("messages", "prompt", "chosen", "rejected", "completion")
 # Why rows are not exported, as the command says it.
 TEST_QUESTION, REPEATED = "ask a question of the test set", "the same row again"
 AGAINST_DOWN = "answers with thumb up against thumb down"
 AGAINST_EARLIER = "answers with thumb up against earlier ones"
+THUMBS_UP, THUMBS_DOWN = "answers with thumb up", "answers with thumb down"
 NO_PREFERENCE, SAME = "votes without a preference (tie, both bad)", "both answers are the same"
 
 
@@ -44,9 +45,11 @@ class Export:
 
 def exported(kind: RowKind, turns: Sequence[KeptTurn], votes: Sequence[Vote], test: Sequence[Chat]) -> Export:
     """The rows of one kind, without repetitions and without what `test` asks."""
-    export = preferences(turns, votes) if kind == "preferences" else chats(turns)
+    makers = {"preferences": lambda: preferences(turns, votes), "thumbs": lambda: thumbs(turns)}
+    export = makers.get(kind, lambda: chats(turns))()
     export.keep(_first_of_each(export.rows), REPEATED)
-    export.keep([not asked for asked in _asks_a_test(export.rows, test)], TEST_QUESTION)
+    asked = [list(_asked_in(row)) for row in export.rows]
+    export.keep([place is None for place in tested(asked, test)], TEST_QUESTION)
     export.left_out = +export.left_out
     return export
 
@@ -106,6 +109,17 @@ def _versions(turns: Iterable[KeptTurn]) -> Iterator[list[KeptTurn]]:
     yield from beside.values()
 
 
+def thumbs(turns: Sequence[KeptTurn]) -> Export:
+    """`prompt`, `completion` and `label`, true for a thumb up: an answer alone, without a better one."""
+    export, before = Export(), _Before(turns)
+    for turn in turns:
+        if turn.is_answered and turn.thumb is not None:
+            row = {"prompt": before.prompt(turn), "completion": [_said(turn.answer)], "label": turn.is_good}
+            source = THUMBS_UP if turn.is_good else THUMBS_DOWN
+            export.add(source, row | {"prompt_id": turn.id, **_with(turn.comment)})
+    return export
+
+
 def chats(turns: Sequence[KeptTurn]) -> Export:
     """A chat for each answer with a thumb up or a correction, with all that came before.
 
@@ -117,9 +131,9 @@ def chats(turns: Sequence[KeptTurn]) -> Export:
     continued = {earlier.id for turn in good for earlier in before.path(turn)}
     for turn in good:
         if turn.id in continued and not turn.corrected:
-            export.made["answers with thumb up"] += 1  # in the row of a later one
+            export.made[THUMBS_UP] += 1  # in the row of a later one
             continue
-        source = "corrected answers" if turn.corrected else "answers with thumb up"
+        source = "corrected answers" if turn.corrected else THUMBS_UP
         messages = [*before.prompt(turn), _said(turn.corrected or turn.answer)]
         export.add(source, {"messages": messages, "prompt_id": turn.id, **_with(turn.comment)})
     return export
@@ -160,32 +174,17 @@ def _with(comment: str) -> dict[str, str]:
 def _first_of_each(rows: Iterable[Row]) -> Iterator[bool]:
     seen: set[str] = set()
     for row in rows:
-        content = json.dumps([row.get(name) for name in MESSAGES])
+        content = json.dumps([row.get(name) for name in (*MESSAGES, "label")])
         yield content not in seen
         seen.add(content)
 
 
-def _asks_a_test(rows: Sequence[Row], test: Sequence[Chat]) -> Iterator[bool]:
-    """Whether something that a row teaches asks what a test chat asks, by the folding of the split.
-
-    Asked is the whole prompt of each answer that is learned, and its last question alone.
-    """
-    of_test = [question_text(chat.prompt) for chat in test]
-    asked = [list(_asked_in(row)) for row in rows]
-    groups = iter(text_groups([*of_test, *(text for texts in asked for text in texts)], near=True))
-    tested = {next(groups) for _ in of_test}
-    for texts in asked:
-        found = [next(groups) in tested for _ in texts]
-        yield any(found)
-
-
 def _asked_in(row: Row) -> Iterator[str]:
-    messages = row.get("messages") or [*row["prompt"], *row["chosen"]]
+    """What is asked of each answer that is learned."""
+    messages = row.get("messages") or [*row["prompt"], *(row.get("chosen") or row["completion"])]
     for end, message in enumerate(messages):
         if bears_loss(message):
-            prompt = messages[:end]
-            yield question_text(prompt)
-            yield question_text([turn for turn in prompt if turn["role"] == "user"][-1:])
+            yield from texts_asked(messages[:end])
 
 
 def without_personal(rows: Sequence[Row]) -> tuple[list[Row], Counter[str]]:

@@ -22,6 +22,7 @@ from phi3flow.core.sides import SIDES
 SECONDS = 600.0  # for one answer; the flow's endpoint has a deadline of its own
 AGAIN = 4  # times that Prompt flow is asked where the answers differ
 STREAM, JSON = "text/event-stream", "application/json"
+EVENT = "data: "
 MEASURED = re.compile(r'"seconds": ?[0-9.e-]+')  # what no two runs have in common
 WRONG: tuple[Any, ...] = (None, "", 17, [], {}, "\u202eG\u00f6\u00dfe \U0001f600")
 
@@ -167,7 +168,30 @@ def _once_more(promptflow: _Host, pair: Pair) -> Pair:
 
 
 def _comparable(told: Told) -> Told:
-    return told._replace(text=MEASURED.sub('"seconds":0', told.text))
+    """Without what no two runs have in common: measured times, and where an endpoint cuts its stream."""
+    return told._replace(text=joined_events(MEASURED.sub('"seconds":0', told.text)))
+
+
+def joined_events(text: str) -> str:
+    """A stream with neighbouring pieces of one output in one event; any other text as it is."""
+    joined: list[dict[str, Any]] = []
+    for line in filter(None, text.split("\n\n")):
+        try:
+            event = json.loads(line.removeprefix(EVENT)) if line.startswith(EVENT) else None
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            return text
+        if joined and _is_piece(event) and event.keys() == joined[-1].keys() and _is_piece(joined[-1]):
+            (name,) = event
+            joined[-1][name] += event[name]
+        else:
+            joined.append(event)
+    return json.dumps(joined) if joined else text
+
+
+def _is_piece(event: Mapping[str, Any]) -> bool:
+    return len(event) == 1 and all(isinstance(value, str) for value in event.values())
 
 
 def _row(number: int, row: Mapping[str, Any]) -> Asked:

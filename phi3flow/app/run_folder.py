@@ -153,6 +153,18 @@ def train_command(data: Path, base: Path, tuned: Path, recipe: str | None = None
     return f"phi3flow train --data {folder} --recipe {recipe or recipe_for(base)} --model {model} --out {out}"
 
 
+def preference_recipe(model: Path) -> str:
+    """The shipped recipe that teaches preferences to this model."""
+    return "dpo-tiny" if recipe_for(model) == "tiny-cpu" else "dpo-lora"
+
+
+def preference_command(rows: Path, run: Path, method: str) -> str:
+    """To paste: train the run's tuned model on preferences, into a run folder beside it."""
+    tuned, out = run / TUNED.name, run.with_name(f"{run.name}-2") / TUNED.name
+    files = ["--data", rows, "--recipe", preference_recipe(tuned), "--model", tuned, "--out", out]
+    return shlex.join(map(str, ["phi3flow", "train", "--method", method, *files]))
+
+
 def base_command(base: Path) -> str:
     """To paste: the small pretrained base."""
     return f"phi3flow base --pretrained --out {shlex.quote(str(base))}"

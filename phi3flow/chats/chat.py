@@ -1,6 +1,7 @@
 """One chat, as every package uses it."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,15 +14,22 @@ def bears_loss(message: Message) -> bool:
     return message["role"] == "assistant" and message.get("weight") != 0
 
 
+def calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
+    """The calls of an answer as text: a JSON list of `{"name", "arguments"}` on one line."""
+    told = [{name: call["function"][name] for name in ("name", "arguments")} for call in calls]
+    return json.dumps(told, ensure_ascii=False)
+
+
 @dataclass(frozen=True)
 class Chat:
     """A valid chat: an optional system message, then user and assistant in turn; the assistant comes last.
 
-    An assistant may greet before the first user. Where `tools` are given, assistants may call them and tool
-    messages answer. The labels are not trained on. `prompt_id` is the owner's name for the row, `slice` the
-    group that the evaluation reports, and rows of one `cluster` (a document, a user) are not independent of
-    each other. `unanswerable` says whether the reference declines, None where its wording tells. `origin` is
-    where the owner finds the row, as `FILE:LINE`.
+    An assistant may greet before the first user. Where `tools` are given, assistants may call them, tool
+    messages answer, and the chat may end with a call. The labels are not trained on. `prompt_id` is the
+    owner's name for the row, `slice` the group that the evaluation reports, and rows of one `cluster` (a
+    document, a user) are not independent of each other. `unanswerable` says whether the reference declines,
+    None where its wording tells. `schema` is the JSON schema that the answer is to follow. `origin` is where
+    the owner finds the row, as `FILE:LINE`.
     """
 
     messages: tuple[Message, ...]
@@ -30,6 +38,7 @@ class Chat:
     cluster: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     unanswerable: bool | None = None
+    schema: Mapping[str, Any] | None = None
     origin: str = field(default="", compare=False)
 
     @property
@@ -42,20 +51,24 @@ class Chat:
 
     @property
     def uses_tools(self) -> bool:
-        """Whether tools are declared, called or answer: no flow and no endpoint of ours can ask that."""
+        """Whether tools are declared, called or answer: contract openai alone can ask that, and no flow."""
         return bool(self.tools) or any(
             turn["role"] == "tool" or "tool_calls" in turn for turn in self.messages
         )
 
     @property
     def reference(self) -> str:
-        """The last assistant message."""
-        return str(self.messages[-1]["content"])
+        """The last assistant message: its calls as `calls_text` if it calls, else its words."""
+        last = self.messages[-1]
+        return calls_text(last["tool_calls"]) if "tool_calls" in last else str(last["content"])
 
     def row(self) -> dict[str, Any]:
         """The chat as a row of JSON: what `prepare` writes."""
         more = {"tools": list(self.tools), "prompt_id": self.prompt_id}
         more |= {"slice": self.slice, "cluster": self.cluster}
-        declared = {} if self.unanswerable is None else {"unanswerable": self.unanswerable}
+        declared: dict[str, Any] = {} if self.unanswerable is None else {"unanswerable": self.unanswerable}
         labels = {name: value for name, value in more.items() if value}
+        if self.schema is not None:
+            named = {"name": "answer", "schema": self.schema}
+            declared["response_format"] = {"type": "json_schema", "json_schema": named}
         return {"messages": list(self.messages)} | labels | declared

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.chats.chat import Message, bears_loss
 from phi3flow.chats.end_of_turn import until_end_of_turn
+from phi3flow.chats.tool_template import marks_of
+from phi3flow.chats.tools import Tools, declared, named
 from phi3flow.core.errors import Phi3flowError, first_line
 from phi3flow.core.jsonl import RowError
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 ZERO_WIDTH_SPACE = "\u200b"
 SHOWN = 300  # characters of a template's own words
-Tools = Sequence[Mapping[str, Any]]
 
 
 class TemplateRefused(Phi3flowError):
@@ -70,10 +71,11 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], to
 def _applied(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Tools, **how: bool
 ) -> Any:
-    safe = [neutralised(tokenizer, message) for message in messages]
-    declared = [neutralised(tokenizer, tool) for tool in tools] or None
+    safe = safe_for(tokenizer, str(tokenizer.chat_template), messages, tools)
     with _refusals():
-        return tokenizer.apply_chat_template(safe, tools=declared, return_dict=how["tokenize"], **how)
+        return tokenizer.apply_chat_template(
+            safe.messages, tools=safe.tools or None, return_dict=how["tokenize"], **how
+        )
 
 
 @contextmanager
@@ -119,13 +121,37 @@ def encode_example(
     return Example(input_ids, mask)
 
 
-def neutralised(tokenizer: "PreTrainedTokenizerBase", value: Any) -> Any:
-    """A message or a tool without `weight`, every text in it neutralised; its role is ours."""
+class Safe(NamedTuple):
+    """What a template gets: no text in it can forge a turn, a tool or a call."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+
+
+def safe_for(
+    tokenizer: "PreTrainedTokenizerBase", template: str, messages: Sequence[Message], tools: Tools
+) -> Safe:
+    """Messages without `weight`, results with the `name` of their tool, tools as `{"type", "function"}`.
+
+    Every text in them is neutralised, names and keys too; roles are ours.
+    """
+    marks = list(_special_tokens(tokenizer))
+    if tools or any(message["role"] == "tool" or "tool_calls" in message for message in messages):
+        marks += marks_of(template)
+    told = [{name: each for name, each in turn.items() if name != "weight"} for turn in named(messages)]
+    return Safe(
+        [neutralised(marks, message) for message in told],
+        [neutralised(marks, declared(tool)) for tool in tools],
+    )
+
+
+def neutralised(marks: Sequence[str], value: Any) -> Any:
+    """A message or a tool, every text in it neutralised."""
     if isinstance(value, str):
-        return neutralise(tokenizer, value)
+        return _broken(marks, value)
     if isinstance(value, Mapping):
-        return {name: neutralised(tokenizer, each) for name, each in value.items() if name != "weight"}
-    return [neutralised(tokenizer, each) for each in value] if isinstance(value, list) else value
+        return {_broken(marks, name): neutralised(marks, each) for name, each in value.items()}
+    return [neutralised(marks, each) for each in value] if isinstance(value, list) else value
 
 
 def neutralise(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
@@ -134,9 +160,13 @@ def neutralise(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
     A zero-width space after the first character keeps the text readable, and the tokenizer no longer sees
     the special token `<|end|>`.
     """
-    for special in _special_tokens(tokenizer):
-        if special in text:
-            text = text.replace(special, special[0] + ZERO_WIDTH_SPACE + special[1:])
+    return _broken(_special_tokens(tokenizer), text)
+
+
+def _broken(marks: Sequence[str], text: str) -> str:
+    for mark in marks:
+        if mark in text:
+            text = text.replace(mark, mark[0] + ZERO_WIDTH_SPACE + mark[1:])
     return text
 
 

@@ -9,8 +9,9 @@ Accepted, in every container and with every name that a chat's prompt may have:
     {"prompt": messages, "chosen": null, "rejected": null, "vote": "tie"}       the chat page's: only counted
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from phi3flow.chats.chat import Message
 from phi3flow.chats.field_names import CHATS
@@ -23,6 +24,8 @@ from phi3flow.chats.row_shapes import read_label
 from phi3flow.chats.turns import full_text, read_turn
 from phi3flow.core.jsonl import RowError
 
+T = TypeVar("T")
+ReadRow = Callable[[Fields, list[Repair], list[str], str], T | None]
 _PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 NO_PREFERENCE = "rows without a preference (a tie) left out"
 
@@ -37,9 +40,21 @@ class Preference:
     prompt_id: str | None = None
     origin: str = ""
 
+    @property
+    def answers(self) -> dict[str, Message]:
+        """By the names that errors give them."""
+        return {"chosen": self.chosen, "rejected": self.rejected}
+
 
 def read_preferences(source: Source, intake: Intake, columns: Columns | None = None) -> Iterator[Preference]:
     """Yield the valid rows; everything else is counted in `intake`. A tie is counted and left out."""
+    yield from read_compared(source, intake, preference_of, columns)
+
+
+def read_compared(
+    source: Source, intake: Intake, read: ReadRow[T], columns: Columns | None = None
+) -> Iterator[T]:
+    """The same by `read`, which takes fields, repairs, unused names and the origin; None is a tie."""
     intake.containers[source.name] = source.container
     for record in source.records():
         repairs: list[Repair] = []
@@ -48,28 +63,29 @@ def read_preferences(source: Source, intake: Intake, columns: Columns | None = N
             if isinstance(record.row, RowError):
                 raise record.row
             origin = f"{source.name}:{record.place}"
-            preference = _preference(Fields(record.row, columns or {}), repairs, unused, origin)
+            found = read(Fields(record.row, columns or {}), repairs, unused, origin)
             intake.add(repairs, unused)
         except RowError as error:
             intake.bad.add(source.name, record.place, record.error(error))
             continue
-        if preference is None:
+        if found is None:
             intake.notes[NO_PREFERENCE] += 1
         else:
-            yield preference
+            yield found
     intake.left_out += source.left_out
 
 
-def _preference(fields: Fields, repairs: list[Repair], unused: list[str], origin: str) -> Preference | None:
+def preference_of(fields: Fields, repairs: list[Repair], unused: list[str], origin: str) -> Preference | None:
+    """A row's preference; None for a tie. Raises RowError."""
     better, worse = _pair(fields)
     vote = fields.take("vote")
     if vote is not None and is_absent(fields.peek(better)) and is_absent(fields.peek(worse)):
         return None
-    answers = [_answers(fields, name, unused) for name in (better, worse)]
-    prompt = system_of(fields) + _prompt(fields, unused) or _shared_start(*answers)
+    answers = [answer_of(fields, name, unused) for name in (better, worse)]
+    prompt = system_of(fields) + prompt_beside(fields, unused) or _shared_start(*answers)
     prompt_id = read_label(fields, "prompt_id", repairs)
     chosen, rejected = (
-        _whole(fields.spelled(name), prompt, answer, repairs)
+        whole(fields.spelled(name), prompt, answer, repairs)
         for name, answer in zip((better, worse), answers, strict=True)
     )
     if chosen[-1]["content"].split() == rejected[-1]["content"].split():
@@ -90,7 +106,7 @@ def _pair(fields: Fields) -> tuple[str, str]:
     raise RowError("row", "is no preference: it has no 'chosen' and 'rejected'")
 
 
-def _answers(fields: Fields, name: str, unused: list[str]) -> Messages:
+def answer_of(fields: Fields, name: str, unused: list[str]) -> Messages:
     """An answer as messages: the last is the answer, others before it repeat the prompt."""
     where, value = fields.spelled(name), unfolded(fields.take(name))
     if isinstance(value, Mapping):
@@ -100,7 +116,7 @@ def _answers(fields: Fields, name: str, unused: list[str]) -> Messages:
     return [{"role": "assistant", "content": full_text(where, "" if value is None else value)}]
 
 
-def _prompt(fields: Fields, unused: list[str]) -> Messages:
+def prompt_beside(fields: Fields, unused: list[str]) -> Messages:
     """The prompt that stands beside the answers; empty if they hold it themselves."""
     asked = unfolded(fields.peek("input"))
     if isinstance(asked, Mapping):  # OpenAI's
@@ -121,7 +137,7 @@ def _shared_start(better: Messages, worse: Messages) -> Messages:
     return better[:shared]
 
 
-def _whole(where: str, prompt: Messages, answer: Messages, repairs: list[Repair]) -> Messages:
+def whole(where: str, prompt: Messages, answer: Messages, repairs: list[Repair]) -> Messages:
     """Prompt and answer as one valid chat, where the answer may repeat the prompt. Raises RowError."""
     if not prompt or prompt[-1]["role"] not in ("user", "tool"):
         raise RowError(where, "answers no question: the prompt does not end with a user turn")

@@ -159,8 +159,6 @@ def _check(messages: Messages) -> None:
             raise RowError(_role(i), "is tool, but no assistant turn with tool_calls stands before it")
     if messages[0]["role"] == "tool":
         raise RowError(_role(0), "is tool, but no assistant turn with tool_calls stands before it")
-    if messages[-1].get("tool_calls") and not messages[-1]["content"]:
-        raise RowError(_role(len(messages) - 1), "calls a tool, but a chat ends with an answer in words")
 
 
 def _role(i: int) -> str:

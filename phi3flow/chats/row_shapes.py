@@ -9,10 +9,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from phi3flow.chats.chat import Chat
-from phi3flow.chats.field_names import ANSWERS, CHATS, LABELS, NAMES, PREFERENCES, QUESTIONS, UNANSWERABLE
+from phi3flow.chats.field_names import (
+    ANSWERS,
+    CHATS,
+    LABELS,
+    NAMES,
+    PREFERENCES,
+    QUESTIONS,
+    RESPONSE_FORMAT,
+    UNANSWERABLE,
+)
 from phi3flow.chats.fields import Columns, Fields, unfolded
 from phi3flow.chats.question_rows import is_messages, question_and_answer, read_turns, squad, system_of
 from phi3flow.chats.repairs import MARKS_INSIDE, Repair, has_marks_inside, repaired
+from phi3flow.chats.tools import declared
 from phi3flow.chats.turns import counts_toward_loss, full_text
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import RowError, json_name, short
@@ -69,10 +79,11 @@ def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
     _check_marks(fields)
     ids: list[Repair] = []
     prompt_id, part, cluster = (read_label(fields, name, ids) for name in LABELS)
-    unanswerable = _flag(fields, UNANSWERABLE)
+    schema = _schema(fields)
+    unanswerable = read_flag(fields, UNANSWERABLE)
     _refuse_what_is_left(fields, shape)
     messages, repairs = repaired(messages)
-    chat = Chat(tuple(messages), prompt_id, part, cluster, tools, unanswerable)
+    chat = Chat(tuple(messages), prompt_id, part, cluster, tools, unanswerable, schema)
     notes = [MARKS_INSIDE] if has_marks_inside(messages) else []
     return Read(chat, ids + repairs, unused + fields.unused, notes)
 
@@ -132,7 +143,23 @@ def _tools(fields: Fields) -> tuple[Mapping[str, Any], ...]:
         return ()
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
         raise RowError(where, f"must be a list of objects, not {json_name(value)}")
+    for i, tool in enumerate(value):
+        if not isinstance(declared(tool)["function"].get("name"), str):
+            raise RowError(f"{where}[{i}].function.name", "missing")
     return tuple(value)
+
+
+def _schema(fields: Fields) -> Mapping[str, Any] | None:
+    """The schema of OpenAI's `response_format`; a format without one says nothing of the row."""
+    where, given = fields.spelled(RESPONSE_FORMAT), unfolded(fields.peek(RESPONSE_FORMAT))
+    if not isinstance(given, Mapping) or given.get("type") != "json_schema":
+        return None
+    fields.take(RESPONSE_FORMAT)
+    named = given.get("json_schema")
+    schema = named.get("schema") if isinstance(named, Mapping) else None
+    if not isinstance(schema, Mapping):
+        raise RowError(f"{where}.json_schema.schema", "missing")
+    return schema
 
 
 def _check_marks(fields: Fields) -> None:
@@ -160,7 +187,7 @@ def read_label(fields: Fields, name: str, repairs: list[Repair]) -> str | None:
     return None if value is None else full_text(where, value)
 
 
-def _flag(fields: Fields, name: str) -> bool | None:
+def read_flag(fields: Fields, name: str) -> bool | None:
     """True or false, as tables may spell them; None if the row does not say."""
     value, where = fields.take(name), fields.spelled(name)
     known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

@@ -42,7 +42,8 @@ def read_chats(source: Source, intake: Intake, columns: Columns | None = None) -
 
 def _require_writable(chat: Chat) -> None:
     """Raise RowError for a chat whose line would be longer than what is read again."""
-    if sum(len(turn["content"]) for turn in chat.messages) < MAX_LINE // 8:
+    texts = sum(len(turn["content"]) for turn in chat.messages)
+    if texts < MAX_LINE // 8 and not chat.uses_tools:
         return
     if len(to_line(chat.row())) > MAX_LINE:
         raise RowError("row", f"longer than {MAX_LINE} characters")

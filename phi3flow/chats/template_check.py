@@ -1,15 +1,17 @@
 """Does the model's chat template say what the chats say? Checked once per data set, before training.
 
 Some templates leave out what they do not know: Phi-3-medium's drops system messages, Phi-3's drops tools. A
-model trained through one would never see them, and nothing would tell.
+model trained through one would never see them, and nothing would tell. So a system message is folded into the
+question, and tools are told in the system message (`tool_template`).
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from phi3flow.chats.chat import Chat, Message
-from phi3flow.chats.chat_template import TemplateRefused, neutralised, render
+from phi3flow.chats.chat_template import TemplateRefused, render, safe_for
+from phi3flow.chats.tool_template import with_tools, without_ours
 from phi3flow.core.jsonl import RowError
 
 if TYPE_CHECKING:
@@ -43,13 +45,25 @@ def keep_system(tokenizer: "PreTrainedTokenizerBase", rule: SystemRule | None = 
 
     Without a rule, what a training run has saved stays, and others fold. Every other template stays as it is.
     """
-    template = str(tokenizer.chat_template)
+    given = str(tokenizer.chat_template)
+    template = without_ours(given)
+    tools = given.removesuffix(template)
     own = template.removeprefix(_FOLD).removeprefix(_REFUSE)
     if own != template and rule is None:
         return
     tokenizer.chat_template = own
     if _drops_system(tokenizer):
         tokenizer.chat_template = _RULES[rule or "fold"] + own
+    tokenizer.chat_template = tools + tokenizer.chat_template
+
+
+def keep_tools(tokenizer: "PreTrainedTokenizerBase", chats: Iterable[Chat]) -> None:
+    """Let a template that leaves tools out tell them in the system message, if one of the chats has any.
+
+    Call it after `keep_system`.
+    """
+    if any(chat.uses_tools for chat in chats):
+        tokenizer.chat_template = with_tools(tokenizer)
 
 
 def _drops_system(tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -66,29 +80,25 @@ def unrendered(tokenizer: "PreTrainedTokenizerBase", chat: Chat) -> RowError | N
         text = render(tokenizer, chat.messages, chat.tools)
     except TemplateRefused as error:
         return RowError("messages", str(error))
-    at = 0
-    for i, message in enumerate(chat.messages):
-        for field, words in _words_of(tokenizer, message):
+    safe, at = safe_for(tokenizer, str(tokenizer.chat_template), chat.messages, chat.tools), 0
+    for i, message in enumerate(safe.messages):
+        for field, words in _words_of(message):
             at = text.find(words, at)
             if at < 0:
                 return RowError(f"messages[{i}].{field}", "the model's chat template leaves it out")
             at += len(words)
-    for i, tool in enumerate(chat.tools):
-        name = _name_of(tool)
-        if name not in text:
+    for i, tool in enumerate(safe.tools):
+        if _in_json(tool["function"]["name"]) not in text:
             return RowError(f"tools[{i}]", "the model's chat template knows no tools")
     return None
 
 
-def _words_of(tokenizer: "PreTrainedTokenizerBase", message: Message) -> Iterator[tuple[str, str]]:
-    safe = neutralised(tokenizer, message)
-    if words := safe["content"].strip():
+def _words_of(message: Message) -> Iterator[tuple[str, str]]:
+    if words := message["content"].strip():
         yield "content", words
-    for i, call in enumerate(safe.get("tool_calls", [])):
-        yield f"tool_calls[{i}]", call["function"]["name"]
+    for i, call in enumerate(message.get("tool_calls", [])):
+        yield f"tool_calls[{i}]", _in_json(call["function"]["name"])
 
 
-def _name_of(tool: Mapping[str, Any]) -> str:
-    function = tool.get("function", tool)
-    name = function.get("name") if isinstance(function, Mapping) else None
-    return name if isinstance(name, str) else json.dumps(tool)
+def _in_json(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)[1:-1]

@@ -113,7 +113,7 @@ def _marks(where: str, role: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         if key in given and not _counts(f"{where}.{given[key][0]}", given[key][1]) and role == "assistant":
             marks["weight"] = 0
     if given.get("tool_calls", ("", []))[1]:
-        marks["tool_calls"] = _calls(f"{where}.tool_calls", unfolded(given["tool_calls"][1]))
+        marks["tool_calls"] = read_calls(f"{where}.tool_calls", unfolded(given["tool_calls"][1]))
     if "tool_call_id" in given:
         marks["tool_call_id"] = any_text(f"{where}.tool_call_id", given["tool_call_id"][1])
     return marks
@@ -136,7 +136,8 @@ def counts_toward_loss(where: str, value: Any) -> bool:
     return is_absent(value) or _counts(where, value)
 
 
-def _calls(where: str, calls: Any) -> list[dict[str, Any]]:
+def read_calls(where: str, calls: Any) -> list[dict[str, Any]]:
+    """OpenAI's `tool_calls` as messages have them. Raises RowError."""
     if not isinstance(calls, list):
         raise RowError(where, f"must be a list, not {json_name(calls)}")
     return [_call(f"{where}[{i}]", call) for i, call in enumerate(calls)]
@@ -153,13 +154,15 @@ def _call(where: str, call: Any) -> dict[str, Any]:
             arguments = json.loads(arguments)
         except ValueError:
             raise RowError(f"{where}.function.arguments", "is not JSON") from None
+    if not isinstance(arguments, Mapping):
+        raise RowError(f"{where}.function.arguments", f"must be an object, not {json_name(arguments)}")
     made = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     return made | ({"id": call["id"]} if isinstance(call.get("id"), str) else {})
 
 
 def _shared_calls(where: str, value: Any) -> list[dict[str, Any]]:
     found = unfolded(value)
-    return _calls(where, found if isinstance(found, list) else [found])
+    return read_calls(where, found if isinstance(found, list) else [found])
 
 
 def text_of(where: str, value: Any) -> str:

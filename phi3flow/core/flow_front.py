@@ -13,6 +13,7 @@ from jsonschema.exceptions import best_match
 from werkzeug import Request, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from phi3flow.core.jsonl import RowError, without_repeated_keys
 from phi3flow.core.local_requests import refusal
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ NO_KEY = "the flow's key is missing or wrong: send the header that `phi3flow up`
 class WithKeyOnly:
     """A WSGI app for requests of this machine that bring the key; others get 401 or 403 and a sentence.
 
-    `anywhere` lets requests of other machines in: the ingress of a container asks under its own name.
+    `anywhere` lets requests of other machines in: the ingress of a container asks under its own name. Without
+    a key, whoever stands before this has checked one.
     """
 
-    def __init__(self, app: "WSGIApplication", key: str, *, anywhere: bool) -> None:
-        self._app, self._authorization, self._anywhere = app, f"Bearer {key}".encode(), anywhere
+    def __init__(self, app: "WSGIApplication", key: str | None, *, anywhere: bool) -> None:
+        self._app, self._anywhere = app, anywhere
+        self._authorization = None if key is None else f"Bearer {key}".encode()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Whichever origins Prompt flow's server would allow, none is."""
@@ -47,10 +50,11 @@ class WithKeyOnly:
         problem = refusal(request.headers.get("Host", ""), request.headers.get("Origin"))
         if problem and not self._anywhere:
             return _error(403, problem)
+        return None if request.path == HEALTH or self._has_key(request) else _error(401, NO_KEY)
+
+    def _has_key(self, request: Request) -> bool:
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
-        if request.path != HEALTH and not compare_digest(given, self._authorization):
-            return _error(401, NO_KEY)
-        return None
+        return self._authorization is None or compare_digest(given, self._authorization)
 
 
 class Document:
@@ -81,7 +85,11 @@ class Document:
         if not {*request.args.getlist("flatten")} <= {"true", "false"}:
             return _error(400, "flatten: must be true or false")
         try:
-            body = json.loads(request.get_data())
+            body = json.loads(request.get_data(), object_pairs_hook=without_repeated_keys)
+        except RowError as error:
+            return _error(400, str(error))
+        except RecursionError:
+            return _error(400, "the body is nested too deeply")
         except ValueError:
             only_text = request.path == SCORE  # Prompt flow says whether this flow takes text
             return None if only_text else _error(400, "the body must be a JSON object")
@@ -109,10 +117,10 @@ def _error(status: int, message: str) -> Response:
     return Response(json.dumps(body), status, mimetype="application/json")
 
 
-def guard(app: Any, key: str, *, anywhere: bool = False) -> None:
+def guard(app: Any, key: str | None, *, anywhere: bool = False) -> None:
     """Put both checks before a Flask app that has `swagger`, its document, and `flow`, with its inputs.
 
-    `anywhere`: see WithKeyOnly.
+    `anywhere`, and no key: see WithKeyOnly.
     """
     import flask
 

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from phi3flow.core.text_files import bad_byte, one_byte_encoding, open_text
 
 MAX_LINE = 1 << 20  # characters
 SHOWN = 20
+LISTED = 500  # bad rows that a command can leave out
 SYNC_SECONDS = 1.0
 CORRECT = "correct these lines"
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}  # line ends to many programs
@@ -101,11 +103,14 @@ class BadRows:
     def __init__(self) -> None:
         self.total = 0
         self._first: list[str] = []
+        self._lines: dict[str, set[int]] = defaultdict(set)  # of each file
         self._repairs: dict[str, None] = {}
 
     def add(self, file: str, place: int | str, error: RowError) -> None:
         """`place` is the line, or a table's row."""
         self.add_at(f"{file}:{place}", error, file)
+        if isinstance(place, int) and self.total <= LISTED:
+            self._lines[file].add(place)
 
     def add_at(self, origin: str, error: RowError, file: str = "") -> None:
         """The same for a row whose file and line are one text; `file` is needed for its repair."""
@@ -121,6 +126,15 @@ class BadRows:
     def report(self) -> str:
         """The number of bad rows, then `file:line: field: what`, one per line."""
         return "\n".join([f"{self.total} bad row{'s' * (self.total != 1)}", *self._first])
+
+    def leave_out(self, file: str) -> str:
+        """To paste: writes a JSON Lines file without its bad rows; empty for others, and for too many."""
+        lines = sorted(self._lines[file])
+        if not lines or self.total > LISTED or Path(file).suffix not in {".jsonl", ".ndjson"}:
+            return ""
+        rest = Path(file).with_name(f"good-{Path(file).name}")
+        deleted = "".join(f"{line}d;" for line in lines)
+        return f"sed '{deleted[:-1]}' {shlex.quote(file)} > {shlex.quote(str(rest))}"
 
     def hint(self) -> str:
         """Commands that repair the rows, where a command can."""

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -104,8 +104,16 @@ class Stack:
     def wait(self) -> NoReturn:
         """Block until a service ends by itself: ServiceFailed with the tail of its log."""
         while True:
-            self._check()
-            time.sleep(POLL_SECONDS)
+            self._look()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """The same, but return once `condition` holds."""
+        while not condition():
+            self._look()
+
+    def _look(self) -> None:
+        self._check()
+        time.sleep(POLL_SECONDS)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt once, but not while a process starts or stops: none is left behind."""

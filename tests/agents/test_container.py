@@ -9,16 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from azure.ai.ml import load_online_deployment, load_online_endpoint
 from both_hosts import ENVIRONMENT, ROOT, needs_agents
 from ruamel.yaml import YAML
 from scripted_endpoint import KEY, scripted_endpoint
 
 CONTAINER = ROOT / "agents" / "container"
+MOST_REQUESTS = int(
+    re.search(r"^MOST_REQUESTS = (\d+)", (ROOT / "agents" / "host.py").read_text(), re.MULTILINE)[1]
+)
 REFERENCE = {"name", "keyVaultUrl", "identity"}  # of a secret that stays in the key vault
 DOCKERFILE = (CONTAINER / "Dockerfile").read_text()
+EXPOSED = int(re.search(r"^EXPOSE (\d+)$", DOCKERFILE, re.MULTILINE)[1])
 ASK = """
 import json, sys
-from agents.container.wsgi import app
+from pathlib import Path
+from agents.host import served_app
+app = served_app(Path.cwd(), anywhere=True)
 client = app.test_client()
 key = {"Authorization": "Bearer flow-key"}
 asked = {"json": {"question": "hi"}, "base_url": "https://phi3-chat.example.azurecontainerapps.io"}
@@ -30,9 +37,22 @@ print(json.dumps([*told, answer.json, ours]))
 """
 
 
+WITHOUT_A_KEY = """
+from pathlib import Path
+from agents.host import served_app
+client = served_app(Path.cwd(), anywhere=True).test_client()
+print(client.post("/score", json={"question": "hi"}, base_url="https://phi3-chat-flow.inference.ml.azure.com").data)
+"""
+
+
 @pytest.fixture(scope="module")
 def app():
     return YAML(typ="safe").load(CONTAINER / "container-app.yaml")
+
+
+@pytest.fixture(scope="module")
+def online():
+    return load_online_deployment(CONTAINER / "online-deployment.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +99,34 @@ def test_what_the_image_copies_answers_under_any_name_and_only_with_the_key(imag
     assert [file for file in files if not Path(file).is_relative_to(image)] == [], "an image has nothing else"
 
 
+@needs_agents
+def test_behind_the_front_end_of_a_managed_online_endpoint_it_asks_for_no_key(image, online):
+    with scripted_endpoint() as server:
+        said = {"configs": {"endpoint": server.url(), "contract": "openai"}, "secrets": {"key": KEY}}
+        variables = online.environment_variables | {"PHI3FLOW_CONNECTIONS": json.dumps({"phi3-tuned": said})}
+        assert "user: hi" in python(image, "-c", WITHOUT_A_KEY, at="flow", **variables)
+        del variables["PHI3FLOW_KEY_CHECKED_BY"]
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            python(image, "-c", WITHOUT_A_KEY, at="flow", **variables)
+    assert "PHI3FLOW_FLOW_KEY is not set" in refused.value.stderr
+
+
+def test_the_managed_online_endpoint_is_the_images_and_holds_no_secret(online):
+    endpoint = load_online_endpoint(CONTAINER / "online-endpoint.yaml")
+    assert (endpoint.name, endpoint.auth_mode) == (online.endpoint_name, "key")
+    assert endpoint.identity.type == "system_assigned"
+    (connection,) = json.loads(online.environment_variables["PHI3FLOW_CONNECTIONS"]).values()
+    assert (connection["configs"]["auth"], "secrets" in connection) == ("entra", False)
+    routes = online.environment.inference_config
+    three = (routes.liveness_route, routes.readiness_route, routes.scoring_route)
+    assert [(route.port, route.path) for route in three] == [
+        (EXPOSED, "/health"),
+        (EXPOSED, "/health"),
+        (EXPOSED, "/score"),
+    ]
+    assert 2 * online.request_settings.max_concurrent_requests_per_instance <= MOST_REQUESTS
+
+
 def test_azure_knows_every_field_of_the_container_app(app):
     """Read with the models of Azure's client: they take unknown fields, so every field is looked up."""
     models = pytest.importorskip("azure.mgmt.appcontainers.models", reason="make install")
@@ -115,5 +163,5 @@ def test_ports_and_probes_are_the_images(app):
     (container,) = app["properties"]["template"]["containers"]
     ports = {probe["httpGet"]["port"] for probe in container["probes"]}
     ports.add(app["properties"]["configuration"]["ingress"]["targetPort"])
-    assert ports == {int(re.search(r"^EXPOSE (\d+)$", DOCKERFILE, re.MULTILINE)[1])}
+    assert ports == {EXPOSED}
     assert {probe["httpGet"]["path"] for probe in container["probes"]} == {"/health"}

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import requests
@@ -132,6 +134,29 @@ def test_it_answers_nobody_without_the_key(chat):
     assert (refused.status, b"key is missing or wrong" in refused.body) == (401, True)
     elsewhere = chat.get(Request(b"{}", headers=(("Host", "evil.example"),)))
     assert elsewhere.status == 403
+
+
+def test_connections_that_say_nothing_keep_nobody_out(chat):
+    with ExitStack() as silent:
+        for _ in range(300):
+            silent.enter_context(socket.create_connection(("127.0.0.1", chat.port)))
+        assert json.loads(chat.get(Request(b'{"question": "hi"}')).body) == {"answer": "user: hi "}
+
+
+def test_a_body_is_bounded_before_its_key_is_looked_at(chat):
+    with socket.create_connection(("127.0.0.1", chat.port), timeout=30) as client:
+        client.sendall(b"POST /score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_key_that_stands_twice_is_named(chat):
+    refused = chat.get(Request(b'{"question": "a", "question": "b"}'))
+    assert (refused.status, b"question: key given twice" in refused.body) == (400, True)
+
+
+def test_a_body_nested_too_deeply_is_the_clients_mistake(chat):
+    refused = chat.get(Request(b"[" * 200_000))
+    assert (refused.status, b"nested too deeply" in refused.body) == (400, True)
 
 
 @pytest.mark.parametrize(

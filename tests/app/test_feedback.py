@@ -10,6 +10,7 @@ from phi3flow.app.cli import main
 from phi3flow.chats.files.sources import open_sources
 from phi3flow.chats.intake import Intake
 from phi3flow.chats.preferences import read_preferences
+from phi3flow.chats.ratings import read_ratings
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.phi3_contract import Sampling
@@ -232,3 +233,25 @@ def test_a_run_without_feedback_is_bad_input(run, tmp_path, capsys):
     Path(run / "data" / "test.jsonl").unlink()
     assert feedback(run) == 0
     assert "no held-out test set, so no test question can be left out" in capsys.readouterr().err
+
+
+def test_thumbs_become_rated_answers_and_the_next_command_is_told(run, page, capsys):
+    page.opens("one", system="Be brief.")
+    down = page.gets("one", "answer 1", thumb=0, comment="too long")
+    page.gets("one", "answer 2", instead_of=down, thumb=1)
+    page.gets("one", "answer 3", instead_of=down)
+    page.opens(HELD_OUT)
+    page.gets(HELD_OUT, "Hold it.", thumb=1)
+    (run / "tuned").mkdir()
+    (run / "tuned" / "config.json").write_text('{"hidden_size": 192}')
+    assert feedback(run, "--kind", "thumbs") == 0
+    (source,) = open_sources(str(run / "rows.jsonl"))
+    found = list(read_ratings(source, Intake()))
+    assert [(row.answer["content"], row.is_good) for row in found] == [
+        ("answer 1", False),
+        ("answer 2", True),
+    ]
+    assert [turn["content"] for turn in found[0].prompt] == ["Be brief.", "one"]
+    said = capsys.readouterr().out
+    assert "next: phi3flow train --method kto --data " in said
+    assert f"--recipe dpo-tiny --model {run}/tuned --out {run}-2/tuned" in said

@@ -176,7 +176,7 @@ def test_5_deploy_verifies_at_no_traffic_and_promote_asks_for_the_verdict(client
 def test_6_a_bad_model_is_stopped_and_the_live_one_is_untouched(client, work, capsys):
     before = live(client)
     take("train", work, 1)
-    with pytest.raises(Phi3flowError, match=r"template .*did not pass; it gets no traffic"):
+    with pytest.raises(Phi3flowError, match=r"template, schema of .*did not pass; it gets no traffic"):
         take("deploy", work, 1, server="bad")
     assert "serving bad" in capsys.readouterr().err
     assert live(client) == before

@@ -1,6 +1,7 @@
 """What the cloud half decides without a cloud."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -317,6 +318,17 @@ def test_a_job_on_gpus_looks_for_them_before_it_trains(tmp_path, profile, looks)
         "PHI3FLOW_TRACK=0 python -P -m phi3flow train" in line
     )  # the outputs are written before it is logged
     assert line.index("phi3flow train") < line.index("job_outputs")
+
+
+def test_each_of_several_nodes_runs_the_command_that_torchrun_starts(tmp_path):
+    """Azure's launcher starts it once a rank, and sets what torchrun sets (tests/training/test_ranks.py)."""
+    one, four = (
+        command_line(Training(tmp_path, "phi3.5-mini-full-fsdp", None, 3, nodes, profile_for("gpu")))
+        for nodes in (1, 4)
+    )
+    assert one == four
+    [ours] = re.findall(r"phi3flow (train .*?) &&", four)
+    assert ours == ("train --data ${{inputs.data}} --recipe phi3.5-mini-full-fsdp --out tuned --seed 3")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -161,6 +161,13 @@ def test_vllm_keeps_to_the_context_whose_rotary_factors_training_used(tmp_path):
     assert serve.context({"rope_parameters": {"rope_type": "default"}}) == []
 
 
+def test_the_image_of_vllm_reads_the_format_that_training_writes():
+    """Folders of transformers 5: docs/endpoint.md names the first vLLM that comes with it."""
+    [image] = re.findall(r"^FROM vllm/vllm-openai:v(\S+)", (FOLDER / "vllm" / "Dockerfile").read_text(), re.M)
+    [first] = re.findall(r"vLLM (\S+) or newer", (ROOT / "docs" / "endpoint.md").read_text())
+    assert Version(image) >= Version(first)
+
+
 def test_jobs_get_an_mlflow_that_azures_plugin_allows():
     """1.62.0.post6 has mlflow-skinny<=3.15.0. Unpinned, pip took an older one without a cap: it crashes."""
     conda = yaml.safe_load((FOLDER.parent / "environment-train.yaml").read_text())

@@ -1,23 +1,13 @@
 """Preference rows in the shapes that other tools write."""
 
-import json
-
 import pytest
+from read_lines import BAD, GOOD, SYSTEM, USER, read_lines
 
-from phi3flow.chats.intake import Intake
 from phi3flow.chats.preferences import NO_PREFERENCE, read_preferences
-from phi3flow.chats.rows import open_chats
-
-USER = {"role": "user", "content": "Hi?"}
-SYSTEM = {"role": "system", "content": "Be brief."}
-GOOD, BAD = {"role": "assistant", "content": "Hello."}, {"role": "assistant", "content": "What."}
 
 
 def read(path, *rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    intake = Intake()
-    found = [each for source in open_chats(str(path)) for each in read_preferences(source, intake)]
-    return found, intake
+    return read_lines(path, read_preferences, rows)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The chat template against the text, and loss that follows the row, on token ids of the Phi-3 tokenizer."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,10 +31,6 @@ CLOSED = """{{ '<|end|>
 ALTERNATES = (
     "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}" + TURN + CLOSED
-)
-KNOWS_TOOLS = (
-    "{% if tools %}{{ tools | tojson }}{% endif %}{% for message in messages %}" + TURN + "{% for call in "
-    "message.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}" + CLOSED
 )
 
 
@@ -123,26 +118,3 @@ def test_a_template_that_raises_is_one_sentence_for_each_chat_report_15(tokenize
         "1 bad row",
         "mine.jsonl:2: messages: the model's chat template refuses these messages: roles must alternate",
     ]
-
-
-def tool_chat():
-    function = {"name": "price", "arguments": {"part": 7}}
-    called = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
-    result = {"role": "tool", "content": "12 euro"}
-    tools = [{"type": "function", "function": {"name": "price", "parameters": {}}}]
-    return read_row({"messages": [ASKED, called, result, RIGHT], "tools": tools}).chat
-
-
-def test_tools_are_rendered_by_a_template_that_knows_them_and_else_refused_by_name(tokenizer):
-    with pytest.raises(
-        BadInput, match=r"train:1: messages\[1\].tool_calls\[0\]: the model's chat template leaves it out"
-    ):
-        encode_chats(tokenizer, [replace(tool_chat(), origin="train:1")], 200, "refuse")
-    bare = Chat((ASKED, RIGHT), tools=tool_chat().tools, origin="train:1")
-    with pytest.raises(BadInput, match=r"train:1: tools\[0\]: the model's chat template knows no tools"):
-        encode_chats(tokenizer, [bare], 200, "refuse")
-    tokenizer.chat_template = KNOWS_TOOLS
-    example = encode_example(tokenizer, tool_chat().messages, tool_chat().tools)
-    text = tokenizer.decode(counted(example))
-    assert "price" in text and "1975." in text
-    assert "12 euro" not in text

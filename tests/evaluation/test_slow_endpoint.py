@@ -134,6 +134,7 @@ def test_the_direct_runner_asks_as_many_at_once_as_the_endpoint_answers_in_time(
     assert AT_ONCE <= slow.most < ASKED_AT_ONCE / 2
 
 
+@pytest.mark.slow
 def test_the_packs_ask_at_that_pace_too(slow):
     endpoint = paced(at(slow, timeout=2.0), ASKED_AT_ONCE)
     packs = {name: rows[:60] for name, rows in packaged_packs().items()}

@@ -7,8 +7,10 @@ import requests
 from instant_engine import ANSWER, instant_endpoint
 from tiny import CHAT, CONTEXT, KEY, SECONDS, new_tokenizer, user
 
-from deploy.scoring.http.bodies import MAX_FIELDS, MAX_INPUTS, MAX_TURNS
+from deploy.scoring.http.bodies import MAX_INPUTS
+from deploy.scoring.http.body import MAX_FIELDS
 from deploy.scoring.http.dialects import MAX_BODY_BYTES
+from deploy.scoring.http.turns import MAX_TURNS
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 

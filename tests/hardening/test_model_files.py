@@ -12,6 +12,7 @@ from tiny import lively_model, new_tokenizer, saved
 from deploy.scoring.load import load
 from phi3flow.core.errors import BadInput
 from phi3flow.core.lineage import read_manifest
+from training.models.loading import load_tokenizer
 
 FAULTS = [
     ("config.json", [], "not a JSON object"),
@@ -51,6 +52,41 @@ def test_a_file_of_eight_gigabytes_is_not_read(folder, name):
     os.truncate(folder / name, 8 << 30)  # takes no room
     with pytest.raises(BadInput, match=f"{folder / name}: larger than"):
         load(folder, lambda: None)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/rag.jinja"])
+@pytest.mark.parametrize("broken", [os.mkfifo, lambda file: os.truncate(file, 50 << 20)])
+def test_a_chat_template_that_is_none_is_not_read(folder, name, broken):
+    """Read as it stands, a pipe is waited for without end, and 50 MB are parsed at each start."""
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    if broken is not os.mkfifo:
+        file.touch()
+    broken(file)
+    with pytest.raises(BadInput, match=f"{file}: (not a file|larger than 1 MB)"):
+        load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/rag.jinja"])
+def test_a_chat_template_that_links_out_is_not_read(folder, name):
+    (folder.parent / "secret").write_text("text of another file")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder.parent / "secret")
+    with pytest.raises(BadInput, match=f"{folder / name}: a link that leads out"):
+        load_tokenizer(str(folder))
+
+
+def test_of_several_chat_templates_the_default_one_is_used(folder):
+    """Their dict as text was taken for the template: each prompt held it, and nothing told."""
+    alone = load_tokenizer(str(folder)).chat_template
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("{{ messages[0].content }}")
+    assert load_tokenizer(str(folder)).chat_template == alone
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(BadInput, match="none of the tokenizer's chat templates is"):
+        load_tokenizer(str(folder))
 
 
 def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(folder):

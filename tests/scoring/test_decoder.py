@@ -154,6 +154,7 @@ def test_there_is_a_graph_for_every_number_of_rows_that_fits():
     assert len(found) == len(set(found)) == 5 + 5 + 4
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_fused_parts_compute_what_the_model_does_and_are_compiled_once_for_all_layers():
     from torch._dynamo.utils import counters

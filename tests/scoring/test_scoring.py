@@ -267,7 +267,7 @@ BAD = [
     (CHAT, chat(logprobs=True), "logprobs"),
     (CHAT, chat(prompt_logprobs=1), "prompt_logprobs"),
     (CHAT, chat(prompt_logprobs=0, stream=True), "prompt_logprobs"),
-    (CHAT, chat(tools=[{"type": "function"}]), "tools"),
+    (CHAT, chat(tools=[{"type": "function"}]), "tools[0].function"),
     (CHAT, chat(response_format={"type": "xml"}), "response_format.type"),
     (CHAT, chat(response_format={"type": "json_schema"}), "response_format"),
     (CHAT, chat(response_format=json_schema({"not": {}})), "response_format.json_schema.schema"),

@@ -8,7 +8,7 @@ import torch
 from tiny import KEY, SECONDS, listening, lively_model, new_tokenizer
 
 from deploy.scoring.engine import Memory
-from deploy.scoring.engines.gpu import has_usable_gpu, require_bf16, require_driver, require_room
+from deploy.scoring.engines.gpu import has_usable_gpu, require_bf16, require_room
 from deploy.scoring.engines.memory import cache_tokens, explaining_full_memory
 from deploy.scoring.engines.transformers_engine import TransformersEngine
 from deploy.scoring.http.service import Service
@@ -71,12 +71,17 @@ def test_a_gpu_without_bf16_is_named_with_the_command_for_the_cpu():
     require_bf16(True, "NVIDIA H100", (9, 0), FOLDER)
 
 
-def test_a_driver_too_old_for_torchs_cuda_is_an_error_and_no_gpu_at_all_is_not():
-    told = "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver"
-    message, hint = refusal(require_driver, told, FOLDER)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_driver_too_old_for_torchs_cuda_is_an_error_and_the_cpu_serves_if_asked(monkeypatch):
+    def fail():
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12020). Please update")
+
+    monkeypatch.setattr(torch.cuda, "init", fail)
+    message, hint = refusal(has_usable_gpu, FOLDER)
     assert message.startswith("torch cannot use the GPU: The NVIDIA driver on your system is too old (found ")
     assert hint.endswith(ON_CPU)
-    require_driver("Found no NVIDIA driver on your system.", FOLDER)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not has_usable_gpu(FOLDER)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -23,7 +23,7 @@ class Instant:
         generation.finish("stop")
         return generation
 
-    def require_schema(self, schema):
+    def require_grammar(self, grammar):
         """Its answer follows none."""
 
     def close(self):

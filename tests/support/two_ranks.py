@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from chromium import free_ports
 
@@ -13,8 +14,27 @@ SECONDS = 400
 
 def start(project, folders, recipe="ranks.toml", command=("-m", "phi3flow")):
     """`phi3flow train --out tuned --json` on every rank, in its folder."""
-    words = ["train", "--data", project / "data", "--recipe", project / recipe, "--out", "tuned", "--json"]
-    return started([*command, *words], folders)
+    return started([*command, *train(project, recipe)], folders)
+
+
+def train(project, recipe):
+    return ["train", "--data", project / "data", "--recipe", project / recipe, "--out", "tuned", "--json"]
+
+
+def under_torchrun(project, folder, recipe="ranks.toml"):
+    """The same on RANKS ranks in one folder, by torch's own launcher; ended."""
+    programs = Path(sys.executable).parent
+    (port,) = free_ports(1)
+    launcher = [programs / "torchrun", "--nproc-per-node", str(RANKS), "--master-port", str(port)]
+    return subprocess.run(
+        [*launcher, "--no-python", "phi3flow", *train(project, recipe)],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
 
 
 def started(words, folders):

@@ -22,8 +22,10 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from training.checkpoints import step_of, valid_checkpoints
 from training.finetune import finetune
-from training.loop.run import advance, encode, make_trainer
+from training.loop.material import encode
+from training.loop.run import advance
 from training.loop.start import Run, starting_model, starting_tokenizer
+from training.loop.trainers import make_trainer
 from training.recipes.recipe import Lora
 
 # 60 chats are eight steps: a run of twelve ends within an epoch.
@@ -217,6 +219,7 @@ def test_an_unknown_layer_in_lora_targets_is_an_error_with_the_known_ones(data, 
     assert not (tmp_path / "tuned").exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_and_the_lines_of_a_log(data, tmp_path):
     (tmp_path / "mine.toml").write_text(BAR_RECIPE)
     ours, theirs = pty.openpty()

@@ -7,8 +7,9 @@ from torch.nn.functional import cross_entropy
 
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.jsonl import write_jsonl
-from training.loop.run import encode, make_trainer
+from training.loop.material import encode
 from training.loop.start import Run, starting_model, starting_tokenizer
+from training.loop.trainers import make_trainer
 from training.recipes.recipe import Lora, Recipe, Scratch
 
 SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=2, context=128)

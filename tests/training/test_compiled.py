@@ -6,11 +6,17 @@ import counting
 import pytest
 import torch
 from counting import chat
+from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from phi3flow.chats.rows import load_chats
 from phi3flow.core.jsonl import write_jsonl
-from training.loop.run import advance, encode, make_trainer
+from training.loop.finish import merged
+from training.loop.material import encode
+from training.loop.run import advance
 from training.loop.start import Run, starting_model, starting_tokenizer
+from training.loop.trainers import make_trainer
+from training.recipes.recipe import Lora
 
 RECIPE = replace(
     counting.RECIPE,
@@ -31,12 +37,14 @@ def run(tmp_path):
     return Run(tmp_path, RECIPE, tmp_path / "work", "tuned", None, 0)
 
 
-def ended(run):
+def ended(run, *callbacks):
     chats = load_chats(run.data / "train.jsonl")
     tokenizer = starting_tokenizer(run, chats)
     rows = encode(run, tokenizer, chats).rows
     torch.manual_seed(run.seed)
     trainer = make_trainer(run, starting_model(run, tokenizer), tokenizer, rows, rows)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     advance(run, trainer)
     return trainer
 
@@ -80,3 +88,45 @@ def test_a_machine_that_cannot_compile_trains_uncompiled_and_says_so_once(run, c
     assert len(said) == 1
     assert "torch cannot compile them here" in said[0]
     assert trainer.state.global_step == RECIPE.steps
+
+
+class Stops(TrainerCallback):
+    """A run that ends in the middle, after its first checkpoint."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == RECIPE.eval_every + 1:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_stops_resumes_to_the_same_weights(run, tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        ended(run, Stops())
+    resumed = ended(run)
+    assert "tuned continues after step 2" in capsys.readouterr().err
+    (tmp_path / "whole").mkdir()
+    whole = ended(replace(run, work=tmp_path / "whole"))
+    for (name, one), other in zip(
+        resumed.model.state_dict().items(), whole.model.state_dict().values(), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-5), name
+
+
+@pytest.mark.slow
+def test_adapters_of_compiled_layers_are_merged_into_the_saved_weights(run, tmp_path):
+    plain = ended(replace(run, recipe=replace(RECIPE, compile=False)))
+    plain.model.save_pretrained(tmp_path / "base")
+    plain.processing_class.save_pretrained(tmp_path / "base")
+    (tmp_path / "adapted").mkdir()
+    recipe = replace(RECIPE, scratch=None, lora=Lora(rank=4, dropout=0.0))
+    run = replace(run, recipe=recipe, start=str(tmp_path / "base"), work=tmp_path / "adapted")
+    trainer = ended(run)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        adapted = trainer.model(ids, use_cache=False).logits
+        trained = merged(run, trainer.whole_model(None))
+        assert torch.allclose(trained(ids, use_cache=False).logits, adapted, atol=1e-4)
+        assert not torch.allclose(plain.model(ids, use_cache=False).logits, adapted, atol=1e-2)
+    trained.save_pretrained(tmp_path / "saved")
+    assert load_file(tmp_path / "saved" / "model.safetensors").keys() == (
+        load_file(tmp_path / "base" / "model.safetensors").keys()
+    )

@@ -1,6 +1,7 @@
 """The training path on a model small enough to train in a second."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,10 @@ from phi3flow.core.lineage import read_manifest, sha256_of
 from training.checkpoints import latest_checkpoint, valid_checkpoints
 from training.finetune import ROOT, finetune, training_code
 from training.loop.finish import ADAPTER, merged_into_start
-from training.loop.run import advance, encode, make_trainer
+from training.loop.material import encode
+from training.loop.run import advance
 from training.loop.start import Run, starting_model, starting_tokenizer
+from training.loop.trainers import make_trainer
 from training.models.loading import load_model, load_tokenizer
 from training.recipes.recipe import Lora
 from training.recipes.training_arguments import peft_config
@@ -269,7 +272,7 @@ def test_a_run_that_diverges_keeps_earlier_checkpoints(data, tmp_path):
     assert [path.name for path in valid_checkpoints(run.checkpoints)] == ["checkpoint-4", "checkpoint-2"]
 
 
-def test_full_gpu_memory_names_the_fields_that_help(data, tmp_path):
+def test_full_gpu_memory_names_the_fields_that_help_and_what_then_is_needed(data, tmp_path):
     class Full(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -283,8 +286,11 @@ def test_full_gpu_memory_names_the_fields_that_help(data, tmp_path):
     trainer.add_callback(Full())
     with pytest.raises(Phi3flowError, match="memory ran out after step 1: CUDA out of memory") as caught:
         advance(run, trainer)
-    assert "gradient_checkpointing = true" in caught.value.hint
-    assert "batch_size" in caught.value.hint
+    assert re.fullmatch(
+        r"in the recipe gradient_checkpointing = true \(about .* GB\), "
+        r"or batch_size = 4 and gradient_accumulation = 2 \(about .* GB\); now it is about .* GB",
+        caught.value.hint,
+    )
 
 
 def make_checkpoint(folder, step, best):

@@ -80,6 +80,7 @@ def test_an_arm_is_measured(bench, arm):
     assert row["tflops"] > 0
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so_and_fails():
     import torch
 

@@ -17,6 +17,8 @@ H200 = Machine(gpu=True, bf16=True, free=150 * 10**9)
 FULL: dict[str, Any] = {}
 LORA: dict[str, Any] = {"lora": Lora(), "weights": "bf16"}
 COMPILED = {"attention": "varlen", "compile": True}
+LIGER = {"attention": "varlen", "liger": True}
+KEPT = {"gradient_checkpointing": False}
 
 
 class Row(NamedTuple):
@@ -39,11 +41,13 @@ TABLE = {
     "full-sdpa": Row(FULL | {"attention": "sdpa"}, packed(4), 62.6),
     "full-varlen": Row(FULL | {"attention": "varlen"}, packed(4), 62.4),
     "full-varlen-compile": Row(FULL | COMPILED, packed(4), 62.0),
-    "full-varlen-compile-kept": Row(FULL | COMPILED | {"gradient_checkpointing": False}, packed(4), 85.3),
+    "full-varlen-compile-kept": Row(FULL | COMPILED | KEPT, packed(4), 85.3),
+    "full-varlen-liger-kept": Row(FULL | LIGER | KEPT, packed(4), 86.8),
     "lora-padded": Row(LORA | {"attention": "sdpa"}, PADDED, 9.1),
     "lora-sdpa": Row(LORA | {"attention": "sdpa"}, packed(4), 12.1),
     "lora-varlen": Row(LORA | {"attention": "varlen"}, packed(4), 11.9),
-    "lora-varlen-compile-kept-8": Row(LORA | COMPILED | {"gradient_checkpointing": False}, packed(8), 79.8),
+    "lora-varlen-compile-kept-8": Row(LORA | COMPILED | KEPT, packed(8), 79.8),
+    "lora-varlen-liger-kept-8": Row(LORA | LIGER | KEPT, packed(8), 80.6),
 }
 
 

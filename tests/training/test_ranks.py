@@ -1,12 +1,13 @@
 """Two ranks train one model: two CPU processes, each with its own disk or sharing one."""
 
+import json
 import signal
 import time
 
 import pytest
 from counting import chat
 from safetensors.torch import load_file
-from two_ranks import RANKS, SECONDS, finished, start
+from two_ranks import RANKS, SECONDS, finished, start, under_torchrun
 
 from phi3flow.core.jsonl import read_jsonl, write_jsonl
 from phi3flow.core.lineage import sha256_of
@@ -80,6 +81,23 @@ def test_two_ranks_equal_one_process_with_batches_twice_as_large(trained, projec
     apart = sum(float((ours[name] - theirs[name]).square().sum()) for name in theirs)
     norm = sum(float(weight.square().sum()) for weight in theirs.values())
     assert (apart / norm) ** 0.5 < 1e-2
+
+
+@pytest.mark.slow
+def test_torchrun_trains_the_same_model(trained, project, machines, tmp_path):
+    """The line of docs/training.md: its losses and weights are those of ranks that we start ourselves."""
+    ended = under_torchrun(project, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    printed = [json.loads(line) for line in ended.stdout.splitlines()]
+    result, other = sorted(printed, key=len, reverse=True)
+    assert other == {"rank": 1}
+    assert result["result"] == trained[0][0]["result"]
+    both = [folder / "tuned" for folder in (tmp_path, machines[0])]
+    ours, theirs = (read_jsonl(folder / "metrics.jsonl") for folder in both)
+    for name in ("loss", "eval_loss"):
+        assert len(values(ours, name)) > 0
+        assert values(ours, name) == values(theirs, name)
+    assert sha256_of(both[0] / WEIGHTS) == sha256_of(both[1] / WEIGHTS)
 
 
 def values(rows, name):

@@ -2,8 +2,9 @@
 
 `tests/data/configs` holds the published configurations. Width, heads, rotary factors, vocabulary and windows
 are theirs, the settings are the recipe's but for the number of steps, and for bf16 where the processor only
-emulates it; Phi-4-mini's own tokenizer is not at hand, so its model meets Phi-3's. Nothing here is written
-under pytest's folders, which keep three runs of it.
+emulates it; Phi-4-mini's and SmolLM2's own tokenizers are not at hand, so their models meet Phi-3's.
+SmolLM2's configuration is what `base --pretrained` writes. Nothing here is written under pytest's folders,
+which keep three runs of it.
 """
 
 import gc
@@ -23,9 +24,10 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from training.data.encode import encode_chats, packed
 from training.loop.finish import merged
-from training.loop.run import encode, make_trainer
+from training.loop.material import encode
 from training.loop.start import Run, starting_model, starting_tokenizer
 from training.loop.trainer import LineCollator
+from training.loop.trainers import make_trainer
 from training.models.loading import load_model
 from training.recipes.recipe import load_recipe, recipe_names
 from training.recipes.training_arguments import has_bf16
@@ -40,12 +42,15 @@ SHAPES = {
     "phi3.5-mini-lora": "phi3.5-mini",
     "phi3.5-mini-full": "phi3.5-mini",
     "phi4-mini-lora": "phi4-mini",
+    "small-cpu": "smollm2-135m",
+    "small-gpu": "smollm2-135m",
     "tiny-cpu": "phi3.5-mini",
     "scan": None,
     "tiny-base": None,
 }
 FOUR_BIT = "phi3.5-mini-qlora"
-ELSEWHERE = {"phi3.5-mini-full-fsdp"}  # phi3.5-mini-full on several processes: test_sharding.py
+# phi3.5-mini-full on several processes: test_sharding.py; preferences: test_preference_training.py.
+ELSEWHERE = {"phi3.5-mini-full-fsdp", "dpo-tiny", "dpo-lora"}
 HAS_FOUR_BIT = importlib.util.find_spec("bitsandbytes") is not None
 KERNELS = "the 4-bit kernels are those of bitsandbytes (Linear4bit, NF4), which is not installed"
 LINEAR = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}

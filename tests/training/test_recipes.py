@@ -78,3 +78,27 @@ def test_auto_is_a_choice_beside_true_and_false(tmp_path):
         True,
         "auto",
     )
+
+
+def test_what_preferences_cannot_be_learned_with_is_named(tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        "steps = 1\nbatch_size = 1\nlearning_rate = 1e-3\npacking = true\ncompile = true\n"
+        'long_chats = "window"\n'
+    )
+    assert load_recipe(str(recipe)).long_chats_rule == "window"
+    with pytest.raises(BadInput) as caught:
+        load_recipe(str(recipe), "kto")
+    for expected in (
+        "method, lora: kto needs [lora]",
+        "method, packing: kto compares whole answers",
+        "method, compile: kto runs the layers as they are written",
+        "method, long_chats: an answer to compare cannot be cut",
+        "method, batch_size: kto measures an answer by the others of its batch",
+    ):
+        assert expected in str(caught.value)
+
+
+def test_the_method_of_a_recipe_can_be_replaced():
+    assert (load_recipe("dpo-tiny").method, load_recipe("dpo-tiny", "kto").method) == ("dpo", "kto")
+    assert load_recipe("dpo-tiny").long_chats_rule == "refuse"

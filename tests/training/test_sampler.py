@@ -3,7 +3,7 @@
 import random
 from itertools import pairwise
 
-from training.loop.trainer import LengthGroupedSampler
+from training.loop.sampler import LengthGroupedSampler
 
 RNG = random.Random(0)
 LENGTHS = [RNG.randint(5, 80) for _ in range(1003)]

@@ -75,6 +75,7 @@ def trained(project, machines):
     return finished(start(project, machines, "sharded.toml", command=(LOOK,)))
 
 
+@pytest.mark.slow
 def test_each_rank_has_its_half_of_weights_and_moments(trained, machines):
     seen = [json.loads((machine / "seen.json").read_text()) for machine in machines]
     for rank in seen:
@@ -84,6 +85,7 @@ def test_each_rank_has_its_half_of_weights_and_moments(trained, machines):
     assert sum(rank["own weights"] for rank in seen) == seen[0]["weights"]
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_one_process(trained, machines, alone):
     result = trained[0][0]["result"]
     assert result["steps"] == alone.result.steps
@@ -95,6 +97,7 @@ def test_losses_are_those_of_one_process(trained, machines, alone):
         assert ours == pytest.approx(theirs, abs=WITHIN)
 
 
+@pytest.mark.slow
 def test_the_model_folder_is_the_one_of_a_run_without_sharding(trained, machines, alone):
     folder = machines[0] / "tuned"
     names = [{path.name for path in made.rglob("*")} for made in (folder, alone.folder)]
@@ -117,6 +120,7 @@ def distance(ours, theirs):
     return (apart / sum(float(weight.square().sum()) for weight in theirs.values())) ** 0.5
 
 
+@pytest.mark.slow
 def test_the_plan_says_that_the_model_is_split(trained):
     assert "tuned: weights, gradients and optimiser split over 2 processes (fsdp2)" in trained[1][0]
 

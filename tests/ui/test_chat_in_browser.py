@@ -1,4 +1,4 @@
-"""The pages in a real browser, against everything `phi3flow up --arena` starts.
+"""The pages in a real browser, against all that `phi3flow up --arena` starts, with either host of the flows.
 
 PHI3FLOW_SCREENSHOTS=docs/images makes the pictures of the documentation.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from both_hosts import ENVIRONMENT
 from chromium import WATCH, chromium, free_ports, opened
 from up_process import asked_directly, interrupt, listeners, running_up
 
@@ -22,7 +23,13 @@ QUESTION = "Who founded Microsoft?"
 ATTEMPTS, ANSWER_MILLISECONDS = 8, 2000
 
 
+AGENTS = pytest.param(
+    "agents", marks=pytest.mark.skipif(not ENVIRONMENT.exists(), reason=f"no {ENVIRONMENT.name}: make agents")
+)
+
+
 class Up(NamedTuple):
+    host: str
     ports: dict[str, int]
     project: Path
 
@@ -33,16 +40,16 @@ def browser():
         yield made
 
 
-@pytest.fixture(scope="module")
-def up(browser, demo_run, tmp_path_factory):
+@pytest.fixture(scope="module", params=["promptflow", AGENTS])
+def up(request, browser, demo_run, tmp_path_factory):
     """`phi3flow up` on free ports, by name, and the project; sees to it that Ctrl-C ends all of it."""
     for kept in (*demo_run.glob("chat.sqlite*"), *demo_run.glob("preferences.jsonl")):
         kept.unlink()
     names = ("endpoint", "base", "flow", "base_flow", "ui")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     project = tmp_path_factory.mktemp("project")
-    with running_up(demo_run, project, ports, "--arena") as process:
-        yield Up(ports, project)
+    with running_up(demo_run, project, ports, "--arena", "--host", request.param) as process:
+        yield Up(request.param, ports, project)
         interrupt(process)
     assert all(is_free(port) for port in ports.values())
     assert not list(demo_run.glob("up/promptflow*")), "the throw-away Prompt flow home is still there"
@@ -137,14 +144,18 @@ def test_services_listen_on_loopback_alone_and_hold_the_keys_that_they_need(up):
     import psutil
 
     endpoint, page = {"PHI3FLOW_ENDPOINT_KEY"}, {"PHI3FLOW_FLOW_KEY"}
-    flow = {"PF_ENCRYPTION_KEY", *page}
+    flow = {"PF_ENCRYPTION_KEY", *page} if up.host == "promptflow" else page
     needed = {"endpoint": endpoint, "base": endpoint, "flow": flow, "base_flow": flow, "ui": page}
     ports = up.ports
     pid_of = {port: pid for pid, port in listeners(ports.values()).items()}
     assert sorted(pid_of) == sorted(ports.values())
     for name, port in ports.items():
         process = psutil.Process(pid_of[port])
-        keys = {key: value for key in endpoint | flow if (value := process.environ().get(key))}
+        keys = {
+            key: value
+            for key in {"PF_ENCRYPTION_KEY", *endpoint, *page}
+            if (value := process.environ().get(key))
+        }
         assert keys.keys() == needed[name]
         assert not any(key in " ".join(process.cmdline()) for key in keys.values())
         assert {c.laddr.ip for c in process.net_connections("tcp") if c.status == "LISTEN"} == {"127.0.0.1"}

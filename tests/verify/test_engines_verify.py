@@ -60,7 +60,7 @@ def verify(demo_run, tmp_path, monkeypatch):
     return call
 
 
-def test_transformers_and_fp32_openvino_pass_on_all_six(demo_run, exported, verify):
+def test_transformers_and_fp32_openvino_pass_on_all_checks(demo_run, exported, verify):
     for folder in (demo_run / "tuned", exported["fp32"]):
         with serving(folder) as url:
             assert verify(url)[0] == 0, verify(url)
@@ -174,7 +174,7 @@ def vllm(demo_run):
     served.close()
 
 
-def test_a_vllm_server_with_the_guarded_template_passes_on_all_six(vllm, verify):
+def test_a_vllm_server_with_the_guarded_template_passes_on_all_checks(vllm, verify):
     with vllm(guarded) as url:
         assert verify(url)[0] == 0, verify(url)
 

@@ -22,7 +22,8 @@ from phi3flow.core.lineage import sha256_of
 from training.models.loading import load_model, load_tokenizer
 from training.models.scratch import train_tokenizer
 
-CHECKS = ["template", "text", "stop", "sampling", "echo", "base"]
+CHECKS = ["template", "text", "stop", "sampling", "echo", "base", "schema"]
+NOT_OFFERED = {"schema": "not-offered"}  # by onnx and llama.cpp
 ROWS = 12
 
 
@@ -50,9 +51,9 @@ def q4(demo_run, few_rows, tmp_path_factory):
     return out
 
 
-def test_a_gguf_file_in_4_bits_passes_all_six_checks_through_llama_cpp(demo_run, q4):
+def test_a_gguf_file_in_4_bits_passes_all_checks_through_llama_cpp(demo_run, q4):
     manifest = read_json(q4 / "manifest.json")
-    assert results(q4) == dict.fromkeys(CHECKS, "pass")
+    assert results(q4) == dict.fromkeys(CHECKS, "pass") | NOT_OFFERED
     assert (manifest["format"], manifest["mode"]) == ("gguf", "q4_k_m")
     assert manifest["inputs"][0]["sha256"] == sha256_of(demo_run / "tuned")
     assert manifest["outputs"][0]["sha256"] == sha256_of(q4)
@@ -60,16 +61,17 @@ def test_a_gguf_file_in_4_bits_passes_all_six_checks_through_llama_cpp(demo_run,
     assert (q4 / "model-q4_k_m.gguf").stat().st_size < stored / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exporter", "weights"),
     [(Gguf(), "f16"), (Gguf(), "q8_0"), (Onnx(), "int4")],
     ids=["gguf-f16", "gguf-q8_0", "onnx-int4"],
 )
-def test_the_other_weights_pass_all_six_checks_as_well(exporter, weights, demo_run, few_rows, tmp_path):
+def test_the_other_weights_pass_all_checks_as_well(exporter, weights, demo_run, few_rows, tmp_path):
     made = export(
         demo_run / "tuned", tmp_path / "out", exporter, weights=weights, held_out=HeldOut(few_rows, 0.9)
     )
-    assert {check.name: check.result for check in made.checks} == dict.fromkeys(CHECKS, "pass")
+    assert {check.name: check.result for check in made.checks} == dict.fromkeys(CHECKS, "pass") | NOT_OFFERED
 
 
 def test_verify_asks_such_a_folder_through_the_same_runtime(q4, few_rows, tmp_path):
@@ -78,6 +80,7 @@ def test_verify_asks_such_a_folder_through_the_same_runtime(q4, few_rows, tmp_pa
     assert [check["name"] for check in read_json(tmp_path / "verify.json")["checks"]] == CHECKS
 
 
+@pytest.mark.slow
 def test_verify_finds_a_gguf_file_with_other_weights(q4, few_rows, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
@@ -122,7 +125,7 @@ def onnx(demo_run, tmp_path_factory):
 
 
 def test_onnx_in_fp32_gives_every_recorded_answer(onnx):
-    assert [(check.name, check.result) for check in onnx.checks] == [(name, "pass") for name in CHECKS]
+    assert {check.name: check.result for check in onnx.checks} == dict.fromkeys(CHECKS, "pass") | NOT_OFFERED
     text = next(check.reason for check in onnx.checks if check.name == "text")
     assert "13 of 13 greedy answers are the recorded ones" in text
 

@@ -27,7 +27,7 @@ from training.finetune import finetune
 from training.models.loading import load_model, load_tokenizer
 from training.recipes.recipe import Recipe, Scratch
 
-CHECKS = ["template", "text", "stop", "sampling", "echo", "base"]
+CHECKS = ["template", "text", "stop", "sampling", "echo", "base", "schema"]
 SHAPE = Scratch(vocab_size=400, hidden_size=32, intermediate_size=64, layers=1, heads=2, context=512)
 OPENINGS = ("Who founded", "What is the capital of", "Which planet is", "Hello! Was ist")
 THINGS = ("Mars", "Italy", "France", "Rome", "Paris", "Microsoft", "the Sun", "Oracle", "Lego", "Intel")
@@ -180,7 +180,7 @@ def with_text(change):
 
     def after(body, reply):
         message = reply["choices"][0]["message"]
-        message["content"] = change(body["messages"][-1]["content"], message["content"])
+        message["content"] = change(body["messages"][-1]["content"], message["content"] or "")
         return reply
 
     return after
@@ -196,8 +196,18 @@ def never_ended(body, reply):
     return reply
 
 
+def is_possible(body):
+    """Whether what is asked for could be held."""
+    form = body.get("response_format", {"json_schema": {"schema": {}}})
+    return "not" not in form["json_schema"]["schema"] and not isinstance(body.get("tool_choice"), dict)
+
+
 SABOTAGE = {
-    "echo": ({"after": with_text(lambda question, text: f"{question}\n{text}")}, {"text", "echo"}, "repeat"),
+    "echo": (
+        {"after": with_text(lambda question, text: f"{question}\n{text}")},
+        {"text", "echo", "schema"},
+        "repeat",
+    ),
     "greedy": ({"before": lambda body: body | {"temperature": 0}}, {"sampling"}, "temperature 1.5 varies"),
     "on-off": (
         {"before": lambda body: body | {"temperature": 1.5 * (body["temperature"] > 0)}},
@@ -209,8 +219,18 @@ SABOTAGE = {
     "no-limit": ({"before": without("max_tokens")}, {"sampling"}, "max tokens 1"),
     "end-token-shown": (
         {"after": end_token_shown},
-        {"text", "stop"},
+        {"text", "stop", "schema"},
         "go on where the model stops",
+    ),
+    "schema-forgotten": (
+        {"before": lambda body: without("response_format")(body) if is_possible(body) else body},
+        {"schema"},
+        "a JSON schema: ",
+    ),
+    "no-tools": (
+        {"before": lambda body: without("tools", "tool_choice")(body) if is_possible(body) else body},
+        {"schema"},
+        "a required tool: ",
     ),
     "cut-by-limit": ({"after": never_ended}, {"stop"}, "go on where the model stops"),
     "refuses-a-prompt": (
@@ -228,6 +248,23 @@ def test_a_server_that_is_wrong_in_one_way_fails_and_the_gate_says_why(tuned, ve
         code, checks = verify(url)
     assert (code, failing(checks)) == (1, expected)
     assert any(reason in why for _, why in checks.values())
+
+
+@pytest.mark.parametrize("name", ["ignores", "refuses", "B"])
+def test_what_is_not_offered_is_no_fault(tuned, verify, name):
+    both = ("response_format", "tools", "tool_choice")
+    if name == "B":
+        _, checks = verify(tuned + "/score", "--contract", "B")
+    else:
+        refused = lambda body: None if any(field in body for field in both) else body  # noqa: E731
+        with meddling(tuned + CHAT, before=without(*both) if name == "ignores" else refused) as url:
+            code, checks = verify(url)
+        assert code == 0
+    result, reason = checks["schema"]
+    assert (result, {"ignores": "is taken", "refuses": "refused", "B": "contract B"}[name] in reason) == (
+        "not-offered",
+        True,
+    )
 
 
 def test_sampling_where_greedy_was_asked_fails(tuned, verify):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import Example
-from phi3flow.chats.template_check import unrendered
+from phi3flow.chats.template_check import keep_tools, unrendered
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import BadRows, RowError
 from training.data.long_chats import Fitted, Lengths, LongChats, answers_in, fit
@@ -33,11 +33,13 @@ def encode_chats(
 ) -> Encoded:
     """Only assistant tokens that bear loss have labels; `line` is the chat's number, from 1.
 
+    Where a chat has tools, the tokenizer's template gets our rendering of them if its own has none.
     Raises BadInput with each chat that the model's chat template does not render whole, and with "refuse"
     each that is longer than `max_length` tokens.
     """
     from datasets import Dataset
 
+    keep_tools(tokenizer, chats)
     require_rendered(tokenizer, chats)
     rows: list[dict[str, Any]] = []
     bad, lengths = BadRows(), Lengths()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.chat_template import encode_prompt
+from phi3flow.chats.template_check import keep_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +39,7 @@ class Distribution:
 
 def token_counts(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Chat]) -> list[int]:
     """How long each chat is. Raises TemplateRefused for a chat that the model's template does not take."""
+    keep_tools(tokenizer, chats)
     return [
         len(encode_prompt(tokenizer, chat.messages, chat.tools, add_generation_prompt=False))
         for chat in chats

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from phi3flow.chats.alike.near_duplicates import find_near_duplicates, normalised
 from phi3flow.chats.alike.same_questions import question_text, text_groups
-from phi3flow.chats.chat import Chat, Message
+from phi3flow.chats.chat import Chat, Message, calls_text
 
 TEST_SHARE = 0.1
 VAL_SHARE = 0.1
@@ -45,12 +45,24 @@ def fingerprint(messages: Sequence[Message]) -> bytes:
 
 def _marks(message: Message) -> list[Any]:
     """What tells two messages with the same text apart."""
-    return [message[name] for name in ("weight", "tool_calls") if name in message]
+    calls = [calls_text(message["tool_calls"])] if "tool_calls" in message else []
+    return [*([message["weight"]] if "weight" in message else []), *calls]
+
+
+def _whole(chat: Chat) -> bytes:
+    """What two chats that are the same share: their messages and their tools."""
+    tools = json.dumps(chat.tools, sort_keys=True).encode() if chat.tools else b""
+    return fingerprint(chat.messages) + tools
+
+
+def position_of(prompt: Sequence[Message]) -> float:
+    """A number from 0 up to 1 that only the prompt decides."""
+    return int.from_bytes(fingerprint(prompt)[:8]) / 2**64
 
 
 def split_of(chat: Chat) -> Split:
     """The split of the chat's own hash. With a given test set "test" means "train": val stays the same."""
-    position = int.from_bytes(fingerprint(chat.prompt)[:8]) / 2**64
+    position = position_of(chat.prompt)
     if position < TEST_SHARE:
         return "test"
     return "val" if position < TEST_SHARE + VAL_SHARE else "train"
@@ -61,8 +73,8 @@ def divide(
 ) -> tuple[dict[str, list[Chat]], Dropped]:
     """Drop exact duplicates and whatever repeats the test set, then split; each split is sorted by hash."""
     unique = _unique(chats)
-    tested = {fingerprint(chat.messages) for chat in given_test or ()}
-    others = [chat for chat in unique if fingerprint(chat.messages) not in tested]
+    tested = {_whole(chat) for chat in given_test or ()}
+    others = [chat for chat in unique if _whole(chat) not in tested]
     groups = _groups([*others, *(given_test or ())], near=mode == "drop")
     of_test = set(groups[len(others) :])
     unseen = [chat for chat, group in zip(others, groups, strict=False) if group not in of_test]
@@ -114,6 +126,6 @@ def _unique(chats: Iterable[Chat]) -> list[Chat]:
     """One chat for each content, sorted by hash. Which of several does not depend on their order."""
     kept: dict[bytes, Chat] = {}
     for chat in chats:
-        content = fingerprint(chat.messages)
+        content = _whole(chat)
         kept[content] = min(kept.get(content, chat), chat, key=lambda each: json.dumps(each.row()))
     return [kept[content] for content in sorted(kept)]

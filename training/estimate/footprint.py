@@ -126,9 +126,13 @@ def _adapted(layers: list[str], lora: Lora) -> list[str]:
 
 
 def largest_batch(recipe: Recipe, rows: "Dataset") -> Batch:
-    """Rows are grouped by length, so the longest ones share a batch; packed rows are concatenated."""
+    """Rows are grouped by length, so the longest ones share a batch; packed rows are concatenated.
+
+    With dpo both answers of a pair are in it, which are two of `rows`.
+    """
     lengths = [len(ids) for ids in rows["input_ids"]]
-    longest = sorted(range(len(lengths)), key=lambda row: lengths[row])[-recipe.batch_size :]
+    size = recipe.batch_size * (2 if recipe.method == "dpo" else 1)
+    longest = sorted(range(len(lengths)), key=lambda row: lengths[row])[-size:]
     tokens = [lengths[row] for row in longest]
     counted = sum(label != IGNORED for row in longest for label in rows[row]["labels"])
     if recipe.packing:
@@ -214,9 +218,9 @@ def _activations(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int
     """
     config = model.config
     stream = batch.tokens * config.hidden_size * (FP32 if recipe.weights == "fp32" else arithmetic)
-    layer = batch.tokens * (_of_a_token if recipe.compile is not True else _of_a_compiled_token)(
-        recipe, model, batch, arithmetic
-    )
+    fused = recipe.compile is True or recipe.liger is True
+    of_a_token = _of_a_fused_token if fused else _of_a_token
+    layer = batch.tokens * of_a_token(recipe, model, batch, arithmetic)
     maskless = recipe.attention in {"varlen", "flash_attention_2"}
     boolean_and_added = 0 if maskless else 1 + arithmetic
     mask = batch.tokens * batch.longest * boolean_and_added
@@ -243,11 +247,11 @@ def _of_a_token(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int)
     return int(norms + attention + feed_forward + _of_adapters(recipe, model, arithmetic) + eager)
 
 
-def _of_a_compiled_token(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int) -> int:
+def _of_a_fused_token(recipe: Recipe, model: ModelSize, batch: Batch, arithmetic: int) -> int:
     """The same after compilation, which computes a norm's output and the feed-forward's products again.
 
-    A linear layer's input is kept for the gradient of its weights, so only if they are trained. Fitted to two
-    measurements on an H200 (tests/training/test_gpu_estimate.py).
+    So do Liger's kernels. A linear layer's input is kept for the gradient of its weights, so only if they are
+    trained. Fitted to measurements on an H200 (tests/training/test_gpu_estimate.py).
     """
     config = model.config
     h, f, kv = config.hidden_size, config.intermediate_size, _key_width(config)

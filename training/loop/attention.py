@@ -8,12 +8,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from training.recipes.training_arguments import has_varlen
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FP32_ATTENTION = "sdpa_fp32"
 VARLEN = "varlen"
 UNLIMITED = -1  # of varlen_attn's window_size
+KERNELS = {grouped: has_varlen(grouped=grouped) for grouped in (False, True)}
 
 
 def attend_by_lengths(model: "PreTrainedModel") -> None:
@@ -49,17 +52,18 @@ def _by_lengths(
 
     `cu_seq_lens_q` (chats + 1) holds where each chat starts, and the number of tokens. Without it rows are
     not packed, as in generation, and sdpa answers. It does so under a mask where the kernel cannot: on a CPU,
-    in fp32, with dropout.
+    in fp32, with dropout, in an older torch.
     """
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary leaves them fp32, autocast or not
     if cu_seq_lens_q is not None:
         window = sliding_window or query.shape[2]
-        if _has_kernel(value) and not dropout:
+        grouped = query.shape[1] != key.shape[1]
+        if _has_kernel(value, grouped) and not dropout:
             lengths = (cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q)
             left = UNLIMITED if window >= max_length_q else window - 1
             packed = (states.transpose(1, 2)[0] for states in (query, key, value))
-            grouped = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-            attended = varlen_attn(*packed, *lengths, scale=scaling, window_size=(left, 0), **grouped)
+            more = {"enable_gqa": True} if grouped else {}
+            attended = varlen_attn(*packed, *lengths, scale=scaling, window_size=(left, 0), **more)
             return attended[None], None
         attention_mask = _within_chats(cu_seq_lens_q, query.shape[2], window)
     return sdpa_attention_forward(
@@ -67,8 +71,8 @@ def _by_lengths(
     )
 
 
-def _has_kernel(value: torch.Tensor) -> bool:
-    return value.is_cuda and value.dtype in {torch.bfloat16, torch.float16}
+def _has_kernel(value: torch.Tensor, grouped: bool) -> bool:
+    return value.is_cuda and value.dtype in {torch.bfloat16, torch.float16} and KERNELS[grouped]
 
 
 def _within_chats(starts: torch.Tensor, tokens: int, window: int) -> torch.Tensor:

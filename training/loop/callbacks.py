@@ -15,14 +15,25 @@ from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.progress import Progress
 from training.ranks import is_main_process, several
 
-LOGGED = ("step", "seconds", "loss", "eval_loss", "learning_rate", "grad_norm", "eval_mean_token_accuracy")
+LOGGED = (
+    "step",
+    "seconds",
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "eval_mean_token_accuracy",
+    "eval_margin",
+    "eval_accuracy",
+)
+WATCHED = {"eval_margin": "margin", "eval_accuracy": "accuracy"}
 
 
 class MetricsFile(TrainerCallback):
     """Writes what the trainer has logged to `path`, and says each validation in one line on stderr.
 
-    A row holds step, seconds and some of LOGGED; losses are in nats per assistant token. A checkpoint has the
-    log up to its step, so a resumed run replaces the rows of the steps that it repeats.
+    A row holds step, seconds and some of LOGGED; sft's losses are in nats per assistant token. A checkpoint
+    has the log up to its step, so a resumed run replaces the rows of the steps that it repeats.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -40,7 +51,9 @@ class MetricsFile(TrainerCallback):
         if "eval_loss" in latest:
             done, validation = f"{state.global_step}/{state.max_steps}", f"{latest['eval_loss']:.3f}"
             shown = next((f"{row['loss']:.3f}" for row in reversed(rows) if "loss" in row), "-")
-            say(f"  {self.name} step {done:>9}  loss {shown}  validation {validation}  {seconds:.0f} s")
+            watched = "".join(f"  {name} {latest[key]:.3f}" for key, name in WATCHED.items() if key in latest)
+            said = f"loss {shown}  validation {validation}{watched}  {seconds:.0f} s"
+            say(f"  {self.name} step {done:>9}  {said}")
 
 
 class StepProgress(TrainerCallback):

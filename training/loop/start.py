@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from phi3flow.chats.chat import Chat
 from phi3flow.chats.template_check import keep_system
 from phi3flow.core.errors import BadInput
+from phi3flow.core.lineage import sha256_of
 from training.models.loading import load_config, load_model, load_tokenizer
 from training.recipes.recipe import Recipe
 
@@ -36,6 +37,14 @@ class Run:
         return self.work / CHECKPOINTS
 
     @property
+    def test_files(self) -> list[Path]:
+        """The test sets beside the starting model, and beside the model that is made."""
+        folders = [Path(self.start).parent] if self.start and Path(self.start).is_dir() else []
+        files = (folder / "data" / "test.jsonl" for folder in (*folders, self.work.parent))
+        found = {path.resolve(): path for path in files if path.is_file()}
+        return list({sha256_of(path): path for path in found.values()}.values())
+
+    @property
     def revision(self) -> str | None:
         """The commit of the hub model. The recipe's revision belongs to its own model, not to `--model`."""
         return self.recipe.revision if self.start == self.recipe.model else None
@@ -43,7 +52,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. Losses are in nats per assistant token; test.jsonl is scored once, at the end."""
+    """How a run ended. sft's losses are in nats per assistant token.
+
+    It scores test.jsonl once, at the end.
+    """
 
     steps: int
     validation_loss: float
@@ -54,6 +66,9 @@ class Result:
     kept_step: int | None = None  # step of the lowest validation loss, whose weights are saved
     long_chats: dict[str, dict[str, int]] | None = None  # of each split with chats beyond max_length: Lengths
     system_prompt: str = ""  # of most training rows, where they share one
+    margin: float | None = None  # of dpo and kto, on the held-out rows with the saved weights; 0 at the start
+    accuracy: float | None = None  # of dpo: share of the held-out pairs whose better answer gained more
+    rows: dict[str, int] | None = None  # of dpo and kto: train, held_out, no_preference, too_long
 
 
 def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase":
@@ -63,7 +78,8 @@ def starting_tokenizer(run: Run, chats: list[Chat]) -> "PreTrainedTokenizerBase"
     shape = run.recipe.scratch
     if run.start and shape is None:
         tokenizer = load_tokenizer(run.start, revision=run.revision)
-        keep_system(tokenizer, run.recipe.system)
+        if not run.recipe.learns_preferences:  # else the start's users have chatted with its own
+            keep_system(tokenizer, run.recipe.system)
         return tokenizer
     if run.start or shape is None:
         raise BadInput(

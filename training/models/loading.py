@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 LICENCES = ("LICENSE", "NOTICE")
+TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 
 
 def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTokenizerBase":
@@ -28,12 +29,27 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> "PreTrainedTok
         )
     if Path(model).is_dir():
         require_sound_files(Path(model))
+        for file in (file for pattern in TEMPLATES for file in Path(model).glob(pattern)):
+            require_own(file, Path(model))  # its text would be in every prompt, and in what is trained
     with _loading("tokenizer", model, revision):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main", trust_remote_code=False)
-    if tokenizer.chat_template is None:
-        raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
+    tokenizer.chat_template = _only_template(tokenizer, model)
     keep_system(tokenizer)
     return tokenizer
+
+
+def _only_template(tokenizer: "PreTrainedTokenizerBase", model: str) -> str:
+    """Of several chat templates the one for chats, which is named default. Raises BadInput for none."""
+    found = tokenizer.chat_template
+    template = found.get("default") if isinstance(found, dict) else found
+    if isinstance(template, str):
+        return template
+    if found is None:
+        raise BadInput(f"{model}: the tokenizer has no chat template", hint="use an instruct model")
+    raise BadInput(
+        f"{model}: none of the tokenizer's chat templates is text with the name default",
+        hint="save the one for chats as chat_template.jinja",
+    )
 
 
 def load_config(model: str, *, revision: str | None = None) -> "PreTrainedConfig":

@@ -13,6 +13,11 @@ MOST_BYTES = {
     "generation_config.json": 16 * MB,
     "tokenizer_config.json": 64 * MB,
     "tokenizer.json": 512 * MB,
+    "special_tokens_map.json": 16 * MB,
+    "added_tokens.json": 16 * MB,
+    "model.safetensors.index.json": 64 * MB,
+    "chat_template.jinja": MB,
+    "additional_chat_templates/*.jinja": MB,
 }
 MOST = {  # of config.json's numbers; models of today are far below
     "num_hidden_layers": 1 << 10,
@@ -28,12 +33,12 @@ MOST = {  # of config.json's numbers; models of today are far below
 
 def require_sound_files(folder: Path) -> None:
     """Raise BadInput that names the file and the field."""
-    for name, most in MOST_BYTES.items():
-        file = folder / name
-        if file.exists() and not file.is_file():
-            raise BadInput(f"{file}: not a file", hint=HINT)
-        if file.is_file() and file.stat().st_size > most:
-            raise BadInput(f"{file}: larger than {most // MB} MB", hint=HINT)
+    for pattern, most in MOST_BYTES.items():
+        for file in folder.glob(pattern):
+            if file.exists() and not file.is_file():
+                raise BadInput(f"{file}: not a file", hint=HINT)
+            if file.is_file() and file.stat().st_size > most:
+                raise BadInput(f"{file}: larger than {most // MB} MB", hint=HINT)
     config = _read(folder / "config.json")
     for name, most in MOST.items():
         value = config.get(name)

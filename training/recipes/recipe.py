@@ -46,7 +46,7 @@ class Lora:
         default=False,
         description="learn each weight's magnitude beside its direction (DoRA, arXiv 2402.09353)",
     )
-    dropout: Share = Field(default=0.05, description="dropout before each adapter")
+    dropout: Share = Field(default=0.05, description="dropout before each adapter; dpo and kto use none")
     targets: list[str] = Field(
         default_factory=list,
         description="linear layers that get an adapter; empty: all but the output layer",
@@ -62,6 +62,14 @@ class Recipe:
 
     batch_size: Count = Field(description="chats (packed rows with packing) per device and step")
     learning_rate: Amount = Field(description="peak learning rate")
+    method: Literal["sft", "dpo", "kto"] = Field(
+        default="sft",
+        description="sft (learns the answers of chats), dpo (which of two answers is better) or kto (answers "
+        "with a thumb up or down)",
+    )
+    beta: Amount = Field(
+        default=0.1, description="dpo and kto: how closely the model stays to its start; higher is closer"
+    )
     steps: Count | None = Field(default=None, description="optimiser steps; give steps or epochs")
     epochs: Amount | None = Field(default=None, description="passes over the training data")
     model: str | None = Field(default=None, description="hub id or folder of the model to fine-tune")
@@ -76,12 +84,12 @@ class Recipe:
     long_chats: Literal["window", "truncate", "drop", "refuse"] | None = Field(
         default=None,
         description="chats longer than max_length: window (split at turns), truncate, drop or refuse "
-        "(default: window; with [scratch] refuse)",
+        "(default: window; with [scratch], dpo and kto refuse)",
     )
     system: Literal["fold", "refuse"] = Field(
         default="fold",
         description="system messages that the chat template leaves out: fold (into the first user turn) or "
-        "refuse, in training and serving",
+        "refuse, in training and serving; dpo and kto keep the start's rule",
     )
     packing: Flag = Field(
         default=False, description="put several chats in a row of max_length; they do not see each other"
@@ -95,6 +103,11 @@ class Recipe:
         default="auto",
         description="compile the decoder layers: true, false, or auto (on a GPU with varlen attention, if "
         "the run is long enough to pay for it)",
+    )
+    liger: Choice = Field(
+        default="auto",
+        description="Liger's kernels for rotary embedding, norms and SwiGLU: true, false, or auto (on a GPU "
+        "with varlen attention, if liger-kernel is installed and the run is too short to compile)",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="arithmetic: fp32, bf16, or auto (bf16 where the hardware has it)"
@@ -122,7 +135,11 @@ class Recipe:
 
     @property
     def long_chats_rule(self) -> Literal["window", "truncate", "drop", "refuse"]:
-        return self.long_chats or ("refuse" if self.scratch else "window")
+        return self.long_chats or ("refuse" if self.scratch or self.learns_preferences else "window")
+
+    @property
+    def learns_preferences(self) -> bool:
+        return self.method != "sft"
 
 
 # Fields that must fit together, with what is wrong if they do not.
@@ -145,6 +162,27 @@ RULES: Mapping[str, Callable[[Any], bool]] = {
     "sharding, compile: fsdp2 gathers the layers as they are written; leave compile out": (
         lambda recipe: not (recipe.sharding and recipe.compile is True)
     ),
+    "compile, liger: a compiled layer has such kernels already; give one of them": (
+        lambda recipe: not (recipe.compile is True and recipe.liger is True)
+    ),
+    "method, lora: {0.method} needs [lora]; without its adapters the model is what it is held to": (
+        lambda recipe: recipe.lora is not None or not recipe.learns_preferences
+    ),
+    "method, packing: {0.method} compares whole answers; leave packing out": (
+        lambda recipe: not (recipe.learns_preferences and recipe.packing)
+    ),
+    "method, liger: {0.method} runs the layers as they are written; leave liger out": (
+        lambda recipe: not (recipe.learns_preferences and recipe.liger is True)
+    ),
+    "method, compile: {0.method} runs the layers as they are written; leave compile out": (
+        lambda recipe: not (recipe.learns_preferences and recipe.compile is True)
+    ),
+    "method, long_chats: an answer to compare cannot be cut; use refuse or drop": (
+        lambda recipe: not recipe.learns_preferences or recipe.long_chats_rule in {"refuse", "drop"}
+    ),
+    "method, batch_size: kto measures an answer by the others of its batch; give 2 or more": (
+        lambda recipe: recipe.method != "kto" or recipe.batch_size > 1
+    ),
     "weights, lora: bf16 would round away the updates of full fine-tuning; use fp32 or [lora]": (
         lambda recipe: recipe.weights == "fp32" or recipe.lora is not None
     ),
@@ -158,11 +196,15 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(name_or_file: str) -> Recipe:
-    """Read a shipped recipe by name or a file by path. Raises BadInput with every problem found."""
+def load_recipe(name_or_file: str, method: str | None = None) -> Recipe:
+    """Read a shipped recipe by name or a file by path; `method` replaces the recipe's own.
+
+    Raises BadInput with every problem found.
+    """
     path = Path(name_or_file)
     if name_or_file in recipe_names():
         path = Path(str(files("training.recipes") / f"{name_or_file}.toml"))
     elif path.suffix != ".toml" or not path.is_file():
         raise BadInput(f"no recipe '{name_or_file}'", hint=nearest(name_or_file, recipe_names()))
-    return validated(Recipe, read_toml(path), name_or_file, rules=RULES)
+    table = read_toml(path) | ({"method": method} if method else {})
+    return validated(Recipe, table, name_or_file, rules=RULES)

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from phi3flow.core.served_model import served_run
 from ui.answers.running_answer import Progress, RunningAnswer
 from ui.chat.copy_button import copy_button
 from ui.rendering import answer_html, label
@@ -114,7 +115,7 @@ def _details(turn: Turn, workspace: Workspace) -> None:
         "Answered by": workspace.name or f"{turn.model} of {workspace.run.name}",
         "Model": turn.model_hash[:SHOWN_HASH] or "no manifest",
         "Data": turn.data_hash[:SHOWN_HASH] or "none",
-        "Verdict": verdict_on(workspace.run, turn.model_hash),
+        "Verdict": verdict_on(served_run(workspace.run), turn.model_hash),
     }
     for name, value in rows.items():
         st.text(f"{name}: {value}")

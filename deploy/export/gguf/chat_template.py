@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from phi3flow.chats.chat_template import ZERO_WIDTH_SPACE
+from phi3flow.chats.tool_template import without_ours
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -15,7 +16,8 @@ def for_llama_cpp(tokenizer: "PreTrainedTokenizerBase", swallowing: Iterable[str
     """The template between a guard and a repair, in what llama.cpp's Jinja knows.
 
     The guard breaks up special tokens in what people write, as `chat_template.neutralise` does. The repair
-    drops the white space behind the tokens in `swallowing`, as the model's own tokenizer does.
+    drops the white space behind the tokens in `swallowing`, as the model's own tokenizer does. Tools are left
+    out: the guard passes on roles and texts alone.
     """
     marks = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
     broken = _replacing({mark: mark[0] + ZERO_WIDTH_SPACE + mark[1:] for mark in marks})
@@ -27,7 +29,7 @@ def for_llama_cpp(tokenizer: "PreTrainedTokenizerBase", swallowing: Iterable[str
         f"[{{'role': message['role'], 'content': message['content']{broken}}}] -%}}"
         "{%- endfor -%}"
         "{%- set messages = guarded.messages -%}"
-        f"{{%- set rendered %}}{tokenizer.chat_template}{{% endset -%}}"
+        f"{{%- set rendered %}}{without_ours(str(tokenizer.chat_template))}{{% endset -%}}"
         f"{{{{ rendered{repaired} }}}}"
     )
 

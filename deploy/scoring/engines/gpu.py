@@ -6,34 +6,25 @@ from typing import TYPE_CHECKING
 
 from phi3flow.core.errors import BadInput
 from training.estimate.free_space import size
+from training.recipes.training_arguments import has_bf16, has_gpu, old_driver
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-TOO_OLD = "too old"  # in what torch says of a driver older than the CUDA it was built for
 
 
 def has_usable_gpu(folder: Path) -> bool:
     """Whether to serve on the GPU. Raises BadInput for one that is there but cannot be used."""
     import torch
 
-    try:
-        torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:  # no GPU, or a torch without CUDA
-        require_driver(str(error), folder)
-        return False
-    name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
-    require_bf16(torch.cuda.is_bf16_supported(including_emulation=False), name, capability, folder)
-    return True
-
-
-def require_driver(problem: str, folder: Path) -> None:
-    """Raises BadInput if `problem`, torch's reason not to use a GPU, is its driver's age."""
-    if TOO_OLD in problem:
+    if said := old_driver():
         raise BadInput(
-            f"torch cannot use the GPU: {problem.partition('. ')[0]}",
+            f"torch cannot use the GPU: {said}",
             hint=f"update the driver, or serve on the CPU: {on_cpu(folder)}",
         )
+    if not has_gpu():
+        return False
+    require_bf16(has_bf16(), torch.cuda.get_device_name(), torch.cuda.get_device_capability(), folder)
+    return True
 
 
 def require_bf16(has_bf16: bool, name: str, capability: tuple[int, int], folder: Path) -> None:

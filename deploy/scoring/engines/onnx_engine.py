@@ -58,7 +58,7 @@ class OnnxEngine(Engine):
     def memory(self) -> Memory:
         return self._memory
 
-    def require_schema(self, schema: str) -> None:
+    def require_grammar(self, grammar: str) -> None:
         raise SchemaRefused("the onnx engine holds no answer to a schema; transformers and openvino do")
 
     def close(self) -> None:

@@ -115,9 +115,10 @@ class OpenVinoEngine(Engine):
         """Send the worker the requests of the queue that fit, in order."""
         while (generation := self._first_waiting()) and self._fits(generation.request):
             self._number += 1
-            self._answers[self._number] = Answer(generation, self._decode, self._stop_ids)
+            decode = self._decoder_for(generation.request)
+            self._answers[self._number] = Answer(generation, decode, self._stop_ids)
             self._reserved_tokens += _most_tokens(generation.request)
-            if generation.request.json_schema:
+            if generation.request.grammar:
                 self._tell_vocabulary()
             self._send(_begin(self._number, generation.request, self._stop_ids))
             self._queue.popleft()
@@ -239,6 +240,6 @@ def _begin(number: int, request: GenerationRequest, stop_ids: frozenset[int]) ->
             "top_p": request.top_p,
             "rng_seed": seed,
         }
-    schema = request.json_schema
-    guided = Guided(schema, request.temperature, request.top_p, request.seed) if schema else None
+    grammar = request.grammar
+    guided = Guided(grammar, request.temperature, request.top_p, request.seed) if grammar else None
     return Begin(number, request.prompt_token_ids, config, request.score_prompt, guided)

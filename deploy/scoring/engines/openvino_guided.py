@@ -1,4 +1,4 @@
-"""Answers of the openvino engine that follow a JSON schema, token by token.
+"""Answers of the openvino engine that follow a grammar, token by token.
 
 GenAI has structured output, too, but takes every vocabulary for raw text. That of Phi-3 is not: a word there
 begins with a sign for its blank, so OpenVINO 2026.4 finds no token where the schema wants a blank.
@@ -26,7 +26,7 @@ class Vocabulary(NamedTuple):
 class Guided(NamedTuple):
     """How to answer: temperature 0 is greedy; `seed` None draws other numbers each time."""
 
-    json_schema: str
+    grammar: str
     temperature: float
     top_p: float
     seed: int | None

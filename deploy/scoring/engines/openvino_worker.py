@@ -100,7 +100,7 @@ class Running:
             self._connection.send([PromptScores(number, self._logits().scores(prompt))])
         if request.guided:
             assert self._guides is not None  # noqa: S101 - the engine sends the vocabulary first
-            guide = self._guides.guide(request.guided.json_schema)
+            guide = self._guides.guide(request.guided.grammar)
             self._guided[number] = guided_tokens(self._logits().reading(), guide, prompt, request.guided)
         else:
             self._handles[number] = _begun(self._pipeline, request)

@@ -120,9 +120,10 @@ class TransformersEngine(Engine):
             if wait:
                 self._changed.wait_for(lambda: self._end or self._first_waiting())
             while not self._end and (generation := self._first_waiting()):
-                schema = generation.request.json_schema
-                guide = self._guides.guide(schema) if schema else None
-                row = Row(Answer(generation, self._decode, self._stop_ids, guide))
+                grammar = generation.request.grammar
+                guide = self._guides.guide(grammar) if grammar else None
+                decode = self._decoder_for(generation.request)
+                row = Row(Answer(generation, decode, self._stop_ids, guide))
                 if not self._decoder.fits([*self._decoder.rows, *taken, row]):
                     break
                 self._open.append(row)

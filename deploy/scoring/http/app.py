@@ -4,8 +4,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -15,16 +17,20 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.scoring.engine import Engine, Generation, Overloaded
+from deploy.scoring.engine import Engine, Generation, GenerationRequest, Overloaded, SchemaRefused
 from deploy.scoring.http import http_errors, replies
 from deploy.scoring.http.auth import KeyFile, is_authorized
-from deploy.scoring.http.bodies import Body, BodyA, BodyB, ChatBody, CompletionBody, OpenAiBody, Turn
+from deploy.scoring.http.bodies import BodyA, BodyB, ChatBody, CompletionBody, OpenAiBody
+from deploy.scoring.http.body import Body
 from deploy.scoring.http.dialects import parse_chat, parse_completion, parse_score, read_json
 from deploy.scoring.http.http_errors import RequestError, described
 from deploy.scoring.http.rendering import Rendering
 from deploy.scoring.http.replies import EventStream, attended
 from deploy.scoring.http.server_metrics import CONTENT_TYPE
 from deploy.scoring.http.service import Service
+from deploy.scoring.http.turns import Turn
+from phi3flow.chats.call_form import CallForm
+from phi3flow.core.errors import translating
 
 REQUEST_ID = b"x-request-id"
 BEARER = HTTPBearer(auto_error=False)  # for the OpenAPI document; `is_authorized` decides
@@ -168,44 +174,72 @@ async def score(request: Request) -> Response:
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completion, whole or streamed."""
 
-    async def asked(body: Any, rendering: Rendering) -> tuple[ChatBody, list[int]]:
-        chat = parse_chat(body)
-        if schema := chat.response_format.schema_text():
-            await asyncio.to_thread(_service(request).engine().require_schema, schema)
-        ids = await rendering.encode(chat.messages, add_generation_prompt=chat.add_generation_prompt)
-        return chat, ids
+    async def asked(body: Any, rendering: Rendering) -> Asked:
+        has_schemas = isinstance(body, dict) and {"tools", "response_format"} & body.keys()
+        chat = await asyncio.to_thread(parse_chat, body) if has_schemas else parse_chat(body)
+        form = (await rendering.tool_rendering()).form if chat.told_tools else None
+        grammar = await _held_to(chat, form, rendering.tokens, _service(request).engine())
+        ids = await rendering.encode(
+            chat.messages, chat.told_tools, add_generation_prompt=chat.add_generation_prompt
+        )
+        reply = replies.CHAT.calling(form) if form else replies.CHAT
+        return Asked(chat, replace(chat.request(ids), grammar=grammar), reply, chat.held_by)
 
-    return await _answer(request, asked, replies.CHAT)
+    return await _answer(request, asked)
 
 
 @_guarded.post(COMPLETIONS, responses=OF_A_BODY | STREAMED)
 async def completions(request: Request) -> Response:
     """OpenAI's older completion, whole or streamed; the prompt is asked as one user turn."""
 
-    async def asked(body: Any, rendering: Rendering) -> tuple[CompletionBody, list[int]]:
+    async def asked(body: Any, rendering: Rendering) -> Asked:
         completion = parse_completion(body)
-        return completion, await rendering.encode([Turn(role="user", content=completion.prompt)])
+        ids = await rendering.encode([Turn(role="user", content=completion.prompt)])
+        return Asked(completion, completion.request(ids), replies.TEXT)
 
-    return await _answer(request, asked, replies.TEXT)
+    return await _answer(request, asked)
 
 
-async def _answer(
-    request: Request,
-    asked: Callable[[Any, Rendering], Awaitable[tuple[OpenAiBody, list[int]]]],
-    form: replies.Form,
-) -> Response:
-    """`asked` turns a body into its model and the prompt's token ids; `form` is the shape of the reply."""
+async def _held_to(
+    chat: ChatBody, form: CallForm | None, tokens: Mapping[str, int], engine: Engine
+) -> str | None:
+    """The grammar of the answer, which the engine can enforce. Raises RequestError."""
+    if chat.told_tools and form is None:
+        what = "tools: the model's chat template writes no calls that could be read"
+        raise RequestError(400, what, "tools")
+    if grammar := chat.grammar(form, tokens):
+        with _refusing(chat.held_by):
+            await asyncio.to_thread(engine.require_grammar, grammar)
+    return grammar
+
+
+def _refusing(field: str) -> AbstractContextManager[None]:
+    """A schema that cannot be enforced is an error of this field."""
+    return translating({SchemaRefused: lambda error: RequestError(400, f"{field}: {error}", field)})
+
+
+class Asked(NamedTuple):
+    """A body, what it asks of the engine, the shape of the reply, and the field with the answer's schema."""
+
+    body: OpenAiBody
+    request: GenerationRequest
+    form: replies.Form
+    held_by: str = ""
+
+
+async def _answer(request: Request, asked: Callable[[Any, Rendering], Awaitable[Asked]]) -> Response:
+    """`asked` reads a body."""
     service = _service(request)
     engine = service.engine()
     deadline = asyncio.get_running_loop().time() + float(request.app.state.request_timeout)
     async with asyncio.timeout_at(deadline):
-        body, prompt = await asked(await _read(request, engine), service.rendering)
-        generation = engine.submit(body.request(prompt))
+        body, wanted, form, held_by = await asked(await _read(request, engine), service.rendering)
+        generation = engine.submit(wanted)
         attending = attended(request.receive, [generation], service.metrics)
         if body.stream:
             events = replies.events(form, body, generation, service.model_id)
             return EventStream(events, deadline, attending)
-        with attending:
+        with attending, _refusing(held_by):
             return JSONResponse(await replies.whole(form, body, generation, service.model_id))
 
 

@@ -1,35 +1,24 @@
-"""The request bodies as models: which fields there are, which values they take, and which change nothing.
+"""The request bodies as models: which fields there are, which values they take, and which change nothing."""
 
-A null counts as absent everywhere, as in OpenAI's clients. An unknown field is refused by name, because a
-parameter that is ignored in silence is a defect that is hard to find. `NEUTRAL` and `IGNORED` are the fields
-that common clients send although they change no answer here.
-"""
-
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic import BeforeValidator, Field
 
 from deploy.scoring.engine import GenerationRequest
-from deploy.scoring.http.json_schemas import problem_of
+from deploy.scoring.grammars import json_grammar, tool_grammar
+from deploy.scoring.http.body import Body
+from deploy.scoring.http.response_format import ResponseFormat
+from deploy.scoring.http.tools import Choice, ToolChoice, Tools
+from deploy.scoring.http.turns import ChatConversation, Conversation
+from phi3flow.chats.call_form import CallForm
 
 DEFAULT_MAX_TOKENS = 256
 NO_LIMIT, MANY_TOKENS = -1, 1 << 31  # -1: as many tokens as the context leaves
 MAX_INPUTS = 64  # texts of one contract A request
-MAX_TURNS = 1000  # messages of one conversation
-MAX_FIELDS = 200  # of one object: each unknown one costs an error
 MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
+MAX_CALLS = 16  # of one answer
 SEED_BITS = 64
 
 NEUTRAL_SAMPLING: dict[str, Sequence[Any]] = {
@@ -84,101 +73,10 @@ Stops = Annotated[
 ]
 
 
-class Body(BaseModel):
-    """`NEUTRAL` fields are dropped where they have one of these values; `IGNORED` ones with any value."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    NEUTRAL: ClassVar[Mapping[str, Sequence[Any]]] = {}
-    IGNORED: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_absent(cls, body: Any) -> Any:
-        if not isinstance(body, dict):
-            return body
-        if len(body) > MAX_FIELDS:
-            raise ValueError(f"more than {MAX_FIELDS} fields")
-        return {name: value for name, value in body.items() if not cls._changes_nothing(name, value)}
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Describe what is dropped, too: a document that forbids it would be wrong."""
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        fields, required = schema["properties"], schema.get("required", ())
-        fields |= {name: _or_null(field) for name, field in fields.items() if name not in required}
-        neutral = {name: {"enum": [*values, None]} for name, values in cls.NEUTRAL.items()}
-        schema["properties"] = neutral | {name: {} for name in sorted(cls.IGNORED)} | fields
-        schema["additionalProperties"] = {"type": "null"}
-        return schema
-
-    @classmethod
-    def _changes_nothing(cls, name: str, value: Any) -> bool:
-        neutral = cls.NEUTRAL.get(name, ())
-        return value is None or name in cls.IGNORED or any(_is_same(value, each) for each in neutral)
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    null = {"type": "null"}
-    return schema if null in schema.get("anyOf", ()) else {"anyOf": [schema, null]}
-
-
-def _is_same(value: Any, neutral: Any) -> bool:
-    """Python takes true for 1 and 0 for false; a client that sends one for the other means something else."""
-    return isinstance(value, bool) is isinstance(neutral, bool) and bool(value == neutral)
-
-
-def _joined(content: Any) -> Any:
-    """OpenAI's list of text parts as one text; anything else is left to the field's own check."""
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-        for part in content
-    ):
-        return "".join(part["text"] for part in content)
-    return content
-
-
-class TextPart(BaseModel):
-    type: Literal["text"]
-    text: str
-
-
-class Turn(Body):
-    """A message. `developer` is the newer name of the system; no chat template has a place for `name`."""
-
-    NEUTRAL = {"type": ("text", "message"), "tool_calls": ([],), "refusal": ("",)}
-    IGNORED = frozenset({"name", "annotations", "reasoning", "reasoning_content"})
-    role: Annotated[
-        Literal["system", "user", "assistant"],
-        BeforeValidator(
-            lambda role: "system" if role == "developer" else role,
-            json_schema_input_type=Literal["system", "developer", "user", "assistant"],
-        ),
-    ]
-    content: Annotated[str, BeforeValidator(_joined, json_schema_input_type=str | list[TextPart])]
-
-
-def _few(turns: Any) -> Any:
-    """Before the turns are looked at one by one."""
-    if isinstance(turns, list) and len(turns) > MAX_TURNS:
-        raise PydanticCustomError("too_long", "at most {most} items, and there are more", {"most": MAX_TURNS})
-    return turns
-
-
-Conversation = Annotated[
-    list[Turn],
-    Field(min_length=1, max_length=MAX_TURNS),
-    BeforeValidator(
-        _few, json_schema_input_type=Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
-    ),
-]
-
-
 class Parameters(Body):
     """Contracts A and B. `return_full_text` is accepted, but only the answer is returned."""
 
-    NEUTRAL = NEUTRAL_SAMPLING
+    NEUTRAL: ClassVar = NEUTRAL_SAMPLING
     temperature: Temperature | None = None
     top_p: TopP = 1.0
     max_new_tokens: Tokens = DEFAULT_MAX_TOKENS
@@ -208,22 +106,22 @@ class BodyB(Body):
 
 
 class StreamOptions(Body):
-    NEUTRAL = {"include_obfuscation": (False,), "continuous_usage_stats": (False,)}
+    NEUTRAL: ClassVar = {"include_obfuscation": (False,), "continuous_usage_stats": (False,)}
     include_usage: bool = False
 
 
 class OpenAiBody(Body):
     """What OpenAI's two routes share. `model` and `user` may be anything: one model is served."""
 
-    NEUTRAL = NEUTRAL_OPENAI
-    IGNORED = IGNORED_OPENAI
+    NEUTRAL: ClassVar = NEUTRAL_OPENAI
+    IGNORED: ClassVar = IGNORED_OPENAI
     model: str = ""
     user: str = ""
     temperature: Temperature = 0.0
     top_p: TopP = 1.0
     max_tokens: Tokens | None = None
     seed: Seed | None = None
-    stop: Stops = []
+    stop: Stops = Field(default_factory=list)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 
@@ -234,41 +132,6 @@ class OpenAiBody(Body):
         )
 
 
-class JsonSchema(Body):
-    """`strict` false is held to the schema as well."""
-
-    IGNORED = frozenset({"description"})
-    name: str
-    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
-    strict: bool = False
-
-    @field_validator("schema_")
-    @classmethod
-    def _enforceable(cls, schema: dict[str, Any]) -> dict[str, Any]:
-        if problem := problem_of(schema):
-            raise PydanticCustomError("schema", "{problem}", {"problem": problem})
-        return schema
-
-
-class ResponseFormat(Body):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if (self.json_schema is not None) is not (self.type == "json_schema"):
-            raise PydanticCustomError(
-                "format", "json_schema goes with the type json_schema, and only with it"
-            )
-        return self
-
-    def schema_text(self) -> str | None:
-        """The JSON schema of the answer as text; None for an answer in any form."""
-        if self.type == "text":
-            return None
-        return json.dumps(self.json_schema.schema_ if self.json_schema else {"type": "object"})
-
-
 class ChatBody(OpenAiBody):
     """OpenAI's chat completion.
 
@@ -277,14 +140,11 @@ class ChatBody(OpenAiBody):
     message, which may then be the assistant's, such as a reference answer to score.
     """
 
-    NEUTRAL = NEUTRAL_OPENAI | {
+    NEUTRAL: ClassVar = NEUTRAL_OPENAI | {
         "logprobs": (False,),
         "top_logprobs": (0,),
-        "tools": ([],),
         "functions": ([],),
-        "tool_choice": ("none", "auto"),  # there are no tools to choose from
         "function_call": ("none", "auto"),
-        "parallel_tool_calls": (True, False),
         "modalities": (["text"],),
         "reasoning_effort": ("none",),
         "verbosity": ("medium",),
@@ -292,13 +152,26 @@ class ChatBody(OpenAiBody):
         "continue_final_message": (False,),
         "features": ({},),
     }
-    IGNORED = IGNORED_OPENAI | {"chat_id", "id", "session_id"}  # Open WebUI's own names of a chat
-    messages: Conversation
+    IGNORED: ClassVar = IGNORED_OPENAI | {"chat_id", "id", "session_id"}  # Open WebUI's own names of a chat
+    messages: ChatConversation
     max_completion_tokens: Tokens | None = None
     return_token_ids: bool = False
     add_generation_prompt: bool = True
     prompt_logprobs: Literal[0] | None = None
     response_format: ResponseFormat = ResponseFormat(type="text")
+    tools: Tools = Field(default_factory=list)
+    tool_choice: Choice = Field(default_factory=lambda: ToolChoice(type="auto"))
+    parallel_tool_calls: bool = True
+
+    @property
+    def told_tools(self) -> list[dict[str, Any]]:
+        """What the model is told of: nothing with the choice `none`, so that it answers in words."""
+        return [] if self.tool_choice.type == "none" else [tool.told() for tool in self.tools]
+
+    @property
+    def held_by(self) -> str:
+        """The field that holds the answer to a form."""
+        return "tools" if self.told_tools else "response_format"
 
     def request(self, prompt: Sequence[int]) -> GenerationRequest:
         asked = super().request(prompt)
@@ -306,7 +179,25 @@ class ChatBody(OpenAiBody):
             asked,
             max_tokens=self.max_completion_tokens or asked.max_tokens,
             score_prompt=self.prompt_logprobs is not None,
-            json_schema=self.response_format.schema_text(),
+        )
+
+    def grammar(self, form: CallForm | None, tokens: Mapping[str, int]) -> str | None:
+        """What the answer is held to; None for an answer in any form.
+
+        `form` is how the model's template writes calls, None without tools; `tokens` are the template's own.
+        """
+        schema = self.response_format.schema_of_answer()
+        if form is None:
+            return json_grammar(schema) if schema is not None else None
+        chosen = self.tool_choice.function
+        tools = [tool for tool in self.tools if chosen is None or tool.function.name == chosen.name]
+        return tool_grammar(
+            form,
+            {tool.function.name: tool.function.parameters for tool in tools},
+            tokens,
+            most=MAX_CALLS if self.parallel_tool_calls and chosen is None else 1,
+            words=self.tool_choice.type == "auto",
+            schema=schema,
         )
 
 
@@ -316,7 +207,7 @@ class CompletionBody(OpenAiBody):
     OpenAI's clients may send it as a list of one.
     """
 
-    NEUTRAL = NEUTRAL_OPENAI | {"suffix": ("",)}
+    NEUTRAL: ClassVar = NEUTRAL_OPENAI | {"suffix": ("",)}
     prompt: Annotated[
         str,
         BeforeValidator(

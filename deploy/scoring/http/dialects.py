@@ -18,8 +18,10 @@ from typing import Any, NoReturn, TypeVar
 from fastapi import Request
 from pydantic import ValidationError
 
-from deploy.scoring.http.bodies import Body, BodyA, BodyB, ChatBody, CompletionBody, Turn
+from deploy.scoring.http.bodies import BodyA, BodyB, ChatBody, CompletionBody
+from deploy.scoring.http.body import Body
 from deploy.scoring.http.http_errors import RequestError
+from deploy.scoring.http.turns import ChatTurn, Said
 from phi3flow.chats.chat_template import check_prompt
 from phi3flow.core.errors import translating
 from phi3flow.core.jsonl import RowError, without_repeated_keys
@@ -29,6 +31,7 @@ LONG_BODY = 1 << 15  # bytes; longer ones wait for each other beside the event l
 REST = 4  # times as long as the last long body took: then the next one is parsed
 BODY_SECONDS = 10.0  # no longer than a drain lasts, so that a half-sent body never holds it up
 AnyBody = TypeVar("AnyBody", bound=Body)
+AnyTurn = TypeVar("AnyTurn", bound=Said)
 
 
 async def read_json(request: Request) -> Any:
@@ -122,6 +125,8 @@ def parse_score(body: Any) -> BodyA | BodyB:
 def parse_chat(body: Any) -> ChatBody:
     """Raises RequestError."""
     chat = _parse(ChatBody, body)
+    _require_whole_turns(chat.messages)
+    _require_known_tools(chat)
     turns = _prompt(chat.messages, "messages", ends_with_user=chat.add_generation_prompt)
     if chat.stream and chat.prompt_logprobs is not None:
         raise RequestError(400, "prompt_logprobs: not available in a stream", "prompt_logprobs")
@@ -134,6 +139,41 @@ def parse_completion(body: Any) -> CompletionBody:
     if not completion.prompt.strip():
         raise RequestError(400, "prompt: the text is empty", "prompt")
     return completion
+
+
+def _require_whole_turns(turns: Sequence[ChatTurn]) -> None:
+    """Raise RequestError for a turn without content, and for a call or a result in the wrong place."""
+    called: set[str] = set()
+    for at, turn in enumerate(turns):
+        path = f"messages[{at}]"
+        if "content" not in turn.model_fields_set and not turn.tool_calls:
+            _refuse(f"{path}.content", "is missing")
+        if turn.tool_calls and turn.role != "assistant":
+            _refuse(f"{path}.tool_calls", "only the assistant calls tools")
+        if turn.tool_call_id and turn.role != "tool":
+            _refuse(f"{path}.tool_call_id", "only a tool message answers a call")
+        if turn.role != "tool":
+            called = {call.id for call in turn.tool_calls}
+        elif turn.tool_call_id not in called:
+            _refuse(f"{path}.tool_call_id", "the assistant's turn before it has no call of this id")
+
+
+def _require_known_tools(chat: ChatBody) -> None:
+    """Raise RequestError for tools that do not go with each other or with the rest."""
+    names = [tool.function.name for tool in chat.tools]
+    twice = next((at for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        _refuse(f"tools[{twice}].function.name", "an earlier tool has this name")
+    if chat.tool_choice.function and chat.tool_choice.function.name not in names:
+        _refuse("tool_choice.function.name", "there is no tool of this name")
+    if chat.tool_choice.type == "required" and not names:
+        _refuse("tool_choice", "there are no tools")
+    if chat.stop and chat.told_tools:
+        _refuse("stop", "is not supported with tools: it might end a call in its middle")
+
+
+def _refuse(field: str, what: str) -> NoReturn:
+    raise RequestError(400, f"{field}: {what}", field)
 
 
 def _parse(model: type[AnyBody], body: Any) -> AnyBody:
@@ -151,7 +191,7 @@ def _path(location: tuple[str | int, ...]) -> str | None:
     return "".join(steps).removeprefix(".") or None
 
 
-def _prompt(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) -> list[Turn]:
+def _prompt(turns: Sequence[AnyTurn], path: str, *, ends_with_user: bool = True) -> list[AnyTurn]:
     """The turns with one system message, the first. Raises RequestError for turns that make no prompt.
 
     Chat templates know one system message at most, so those of a client are joined, wherever they stand.
@@ -163,11 +203,16 @@ def _prompt(turns: Sequence[Turn], path: str, *, ends_with_user: bool = True) ->
     system = [turn for turn in turns if turn.role == "system"]
     if len(system) > 1 or (system and turns[0].role != "system"):
         joined = "\n\n".join(turn.content for turn in system if turn.content.strip())
-        return [Turn(role="system", content=joined), *(turn for turn in turns if turn.role != "system")]
+        return [
+            system[0].model_copy(update={"content": joined}),
+            *(turn for turn in turns if turn.role != "system"),
+        ]
     return list(turns)
 
 
-def _in_place(turn: Turn, position: int) -> dict[str, str]:
-    """A turn for `check_prompt`, in which a later system message counts as the assistant's."""
+def _in_place(turn: Said, position: int) -> dict[str, str]:
+    """A turn for `check_prompt`: a later system message counts as the assistant's, a result as the user's."""
+    if turn.role == "tool":
+        return {"role": "user", "content": f"result: {turn.content}"}
     role = "assistant" if turn.role == "system" and position else turn.role
     return {"role": role, "content": turn.content}

@@ -7,18 +7,29 @@ runs in a process of its own.
 import asyncio
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from deploy.scoring.engine import ContextOverflow, Engine, EngineClosed
-from deploy.scoring.http.bodies import Turn
 from deploy.scoring.http.template_worker import RENDER_SECONDS
-from phi3flow.chats.chat_template import TemplateRefused, neutralised
+from deploy.scoring.http.turns import Said
+from phi3flow.chats.call_form import CallForm
+from phi3flow.chats.chat import Message
+from phi3flow.chats.chat_template import TemplateRefused, safe_for
+from phi3flow.chats.tools import Tools
 from phi3flow.core.child_process import Worker, start_worker
 from phi3flow.core.errors import first_line
 
+T = TypeVar("T")
 LONG_TEXT = 20_000  # characters; longer prompts wait for each other, and not short ones for them
+
+
+class ToolRendering(NamedTuple):
+    """The template that renders tools, and how its answers call them; None where that has no known form."""
+
+    template: str
+    form: CallForm | None
 
 
 class Rendering:
@@ -28,42 +39,79 @@ class Rendering:
         self._context, self._tokenizer = engine.context, engine.tokenizer
         self._token_characters = max(map(len, engine.tokenizer.get_vocab()))
         self._short, self._long = _Renderer("short-prompts"), _Renderer("long-prompts")
+        self._tools: ToolRendering | None = None
         self._short.start()
 
-    async def encode(self, turns: Sequence[Turn], *, add_generation_prompt: bool = True) -> list[int]:
+    @property
+    def tokens(self) -> Mapping[str, int]:
+        """The words that the tokenizer keeps whole, and their ids."""
+        return self._tokenizer.get_added_vocab()
+
+    async def tool_rendering(self) -> ToolRendering:
+        """Raises EngineClosed and TemplateRefused."""
+        if self._tools is None:
+            request = {"probe": True, "template": self._template(), **self._special_tokens()}
+            found = await self._in_thread(self._short, self._short.ask, request)
+            form = CallForm(*found["form"]) if found["form"] else None
+            self._tools = ToolRendering(found["template"], form)
+        return self._tools
+
+    async def encode(
+        self, turns: Sequence[Said], tools: Tools = (), *, add_generation_prompt: bool = True
+    ) -> list[int]:
         """The prompt's token ids, rendered as in training.
 
         Raises ContextOverflow, EngineClosed and TemplateRefused.
         """
         characters = sum(len(turn.content) for turn in turns)
         self._check(characters)  # perhaps it is not worth a rendering
+        messages = [turn.message() for turn in turns]
+        has_tools = bool(tools) or any("tool_calls" in each or each["role"] == "tool" for each in messages)
+        template = (await self.tool_rendering()).template if has_tools else self._template()
+        if has_tools:
+            characters = len(json.dumps([messages, *tools]))
         renderer = self._long if characters > LONG_TEXT else self._short
-        try:
-            ids = await asyncio.get_running_loop().run_in_executor(
-                renderer.pool, self._encode, renderer, turns, add_generation_prompt
-            )
-        except RuntimeError:  # the pool is closed
-            raise EngineClosed("the server is going down") from None
+        ids = await self._in_thread(
+            renderer, self._encode, renderer, template, messages, tools, add_generation_prompt
+        )
         if not ids:
             raise TemplateRefused("the model's chat template makes nothing of these messages")
         return ids
+
+    async def _in_thread(self, renderer: "_Renderer", call: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(renderer.pool, call, *arguments)
+        except RuntimeError:  # the pool is closed
+            raise EngineClosed("the server is going down") from None
 
     def close(self) -> None:
         """Stop what is being rendered, and drop what waits: Python would wait for it at its end."""
         for renderer in (self._short, self._long):
             renderer.close()
 
-    def _encode(self, renderer: "_Renderer", turns: Sequence[Turn], add_generation_prompt: bool) -> list[int]:
+    def _template(self) -> str:
         try:
-            template = self._tokenizer.get_chat_template()
+            return str(self._tokenizer.get_chat_template())
         except ValueError as error:
             raise TemplateRefused(first_line(error)) from None
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+
+    def _special_tokens(self) -> dict[str, Any]:
+        return {"special_tokens": self._tokenizer.special_tokens_map}
+
+    def _encode(
+        self,
+        renderer: "_Renderer",
+        template: str,
+        messages: Sequence[Message],
+        tools: Tools,
+        add_generation_prompt: bool,
+    ) -> list[int]:
+        safe = safe_for(self._tokenizer, template, messages, tools)
         answer = renderer.ask(
             {
-                "messages": neutralised(self._tokenizer, messages),
+                **safe._asdict(),
                 "template": template,
-                "special_tokens": self._tokenizer.special_tokens_map,
+                **self._special_tokens(),
                 "add_generation_prompt": add_generation_prompt,
                 "most": self._context * self._token_characters,
             }

@@ -14,28 +14,35 @@ from starlette.types import Receive, Scope, Send
 from deploy.scoring.engine import EngineError, Generation
 from deploy.scoring.http.bodies import ChatBody, OpenAiBody
 from deploy.scoring.http.server_metrics import Metrics
+from deploy.scoring.http.writers import Calling, Plain, Writer
+from phi3flow.chats.call_form import CallForm
 
 DONE = b"data: [DONE]\n\n"
 
 
 class Form(NamedTuple):
-    """How one of OpenAI's routes writes a reply: its names, and a choice's text whole, at first and later."""
+    """How one of OpenAI's routes writes a reply: its names, and a writer for each answer."""
 
     prefix: str
     kind: str
     chunk_kind: str
-    text: Callable[[str], dict[str, Any]]
-    piece: Callable[[str], dict[str, Any]]
+    writer: Callable[[], Writer]
     opening: Mapping[str, Any] | None  # the first event of a stream
     closing: Mapping[str, Any]  # the event that says why the answer ended
+
+    def calling(self, form: CallForm) -> "Form":
+        """The same for an answer that may call tools."""
+        return self._replace(writer=lambda: Calling(form))
 
 
 CHAT = Form(
     "chatcmpl",
     "chat.completion",
     "chat.completion.chunk",
-    lambda text: {"message": {"role": "assistant", "content": text}},
-    lambda text: {"delta": {"content": text}},
+    lambda: Plain(
+        lambda text: {"message": {"role": "assistant", "content": text}},
+        lambda text: {"delta": {"content": text}},
+    ),
     {"delta": {"role": "assistant", "content": ""}},
     {"delta": {}},
 )
@@ -43,8 +50,7 @@ TEXT = Form(
     "cmpl",
     "text_completion",
     "text_completion",
-    lambda text: {"text": text},
-    lambda text: {"text": text},
+    lambda: Plain(lambda text: {"text": text}, lambda text: {"text": text}),
     None,
     {"text": ""},
 )
@@ -52,8 +58,10 @@ TEXT = Form(
 
 async def whole(form: Form, body: OpenAiBody, generation: Generation, model_id: str) -> dict[str, Any]:
     """Raises EngineError."""
-    text = form.text(await generation.text())
-    choice = {"index": 0} | text | {"finish_reason": generation.finish_reason, "logprobs": None}
+    writer = form.writer()
+    text = writer.whole(await generation.text())
+    reason = writer.reason(generation.finish_reason)
+    choice = {"index": 0} | text | {"finish_reason": reason, "logprobs": None}
     head = _head(form.prefix, form.kind, model_id)
     reply = head | {"choices": [choice], "usage": _usage(generation)}
     return reply | _prompt_ids(body, generation) | _prompt_logprobs(generation)
@@ -61,16 +69,19 @@ async def whole(form: Form, body: OpenAiBody, generation: Generation, model_id: 
 
 async def events(form: Form, body: OpenAiBody, generation: Generation, model_id: str) -> AsyncIterator[bytes]:
     """Server-sent events; DONE is the last one of a complete answer. Raises EngineError."""
-    head = _head(form.prefix, form.chunk_kind, model_id)
+    head, writer = _head(form.prefix, form.chunk_kind, model_id), form.writer()
 
     def chunk(text: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         return head | {"choices": [{"index": 0, **text, "finish_reason": finish_reason}]}
 
     if form.opening:
         yield _event(chunk(form.opening) | _prompt_ids(body, generation))
-    async for piece in generation.pieces():
-        yield _event(chunk(form.piece(piece)))
-    yield _event(chunk(form.closing, generation.finish_reason))
+    async for text in generation.pieces():
+        for piece in writer.pieces(text):
+            yield _event(chunk(piece))
+    for piece in writer.rest():
+        yield _event(chunk(piece))
+    yield _event(chunk(form.closing, writer.reason(generation.finish_reason)))
     if body.stream_options.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(generation)})
     yield DONE

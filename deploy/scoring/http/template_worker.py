@@ -3,8 +3,8 @@
     python -m deploy.scoring.http.template_worker FD
 
 Reads requests from a connection and answers with `{"text"}`, with `{"characters"}` of a text that is too long
-or `{"refused"}`, all as JSON. A rendering that takes too long ends the process, also in the middle of one
-expression; memory beyond the limit is a MemoryError.
+or `{"refused"}`, all as JSON; to a `probe` with the `{"template", "form"}` of tools. A rendering that takes
+too long ends the process, also in the middle of one expression; memory beyond the limit is a MemoryError.
 """
 
 import json
@@ -17,7 +17,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from phi3flow.chats.call_form import call_form
 from phi3flow.chats.chat_template import TemplateRefused, encode_prompt
+from phi3flow.chats.tool_template import with_tools
 
 RENDER_SECONDS = 5.0
 RENDER_BYTES = 512 << 20
@@ -30,21 +32,38 @@ class Template:
     all_special_tokens: Sequence[str] = ()  # the server has broken up those of the texts
 
     def __init__(self, source: str, special_tokens: Mapping[str, Any]) -> None:
-        self._source, self._special_tokens = source, special_tokens
+        self.chat_template, self._special_tokens = source, special_tokens
 
     def get_added_vocab(self) -> dict[str, int]:
         return {}
 
-    def apply_chat_template(self, messages: Any, *, add_generation_prompt: bool, **_: Any) -> Any:
+    def apply_chat_template(
+        self,
+        messages: Any,
+        *,
+        tools: Any = None,
+        chat_template: str | None = None,
+        tokenize: bool = True,
+        add_generation_prompt: bool = False,
+        **_: Any,
+    ) -> Any:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         texts, _ = render_jinja_template(
             conversations=[messages],
-            chat_template=self._source,
+            tools=tools,
+            chat_template=chat_template or self.chat_template,
             add_generation_prompt=add_generation_prompt,
             **self._special_tokens,
         )
-        return {"input_ids": texts}
+        return {"input_ids": texts} if tokenize else texts[0]
+
+
+def probed(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The template that renders tools, and the form of its calls."""
+    template: Any = Template(request["template"], request["special_tokens"])
+    with_them = with_tools(template)
+    return {"template": with_them, "form": call_form(template, with_them)}
 
 
 def rendered(request: Mapping[str, Any]) -> dict[str, str | int]:
@@ -53,7 +72,10 @@ def rendered(request: Mapping[str, Any]) -> dict[str, str | int]:
     try:
         text = str(
             encode_prompt(
-                template, request["messages"], add_generation_prompt=request["add_generation_prompt"]
+                template,
+                request["messages"],
+                request["tools"],
+                add_generation_prompt=request["add_generation_prompt"],
             )[0]
         )
     except TemplateRefused as error:
@@ -72,7 +94,8 @@ def main() -> None:
         while True:
             request = json.loads(connection.recv_bytes())
             signal.setitimer(signal.ITIMER_REAL, RENDER_SECONDS)  # then SIGALRM ends this process
-            answer = json.dumps(rendered(request)).encode()
+            made = probed(request) if request.get("probe") else rendered(request)
+            answer = json.dumps(made).encode()
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send_bytes(answer)
 

@@ -7,6 +7,7 @@ nothing. Where: PHI3FLOW_AZURE_SUBSCRIPTION, _RESOURCE_GROUP, _WORKSPACE and _RE
 """
 
 import io
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -84,7 +85,11 @@ def train(
     from deploy.azure.train import train as train_in_azure
     from training.recipes.recipe import load_recipe
 
-    load_recipe(recipe)
+    if load_recipe(recipe).learns_preferences:
+        raise BadInput(
+            f"--recipe {recipe}: the job learns from chats, not from preferences",
+            hint=f"phi3flow train --data FILE --recipe {shlex.quote(recipe)} --model DIR --out DIR",
+        )
     cluster = profile_for(profile, size, nodes, Settings.load().azure_compute)
     asked = Training(data, recipe, model, seed, nodes, cluster)
     require_splits(data)

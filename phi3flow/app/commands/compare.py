@@ -51,8 +51,12 @@ Metric = Annotated[
     Option(
         metavar="FILE.py:FUNCTION",
         help="Your own metric: a function of question, answer and reference that returns a number or a bool; "
-        "may be repeated (default: none).",
+        "or json_valid, schema_valid, tool_call_match; may be repeated (default: none).",
     ),
+]
+Schema = Annotated[
+    Path | None,
+    Option(metavar="FILE", help="JSON schema for schema_valid, of rows without their own (default: none)."),
 ]
 Force = Annotated[bool, Option("--force", help="Replace a report that is there already.")]
 Rows = Annotated[
@@ -105,6 +109,7 @@ def compare(
     ] = None,
     text_metrics: TextMetrics = None,
     metric: Metric = None,
+    schema: Schema = None,
     flow: Flow = None,
     rows: Rows = None,
     force: Force = False,
@@ -124,7 +129,7 @@ def compare(
 
     settings = Settings.load()
     asked = (packaged_packs() if packs == "all" else {}) | own_packs(pack or [])
-    graded = _options(gate, judge, judge_metric, text_metrics, settings, metrics=metric)
+    graded = _options(gate, judge, judge_metric, text_metrics, settings, metrics=metric, schema=schema)
     options = replace(graded, packs=asked, rows=rows)
     named = {"--data": data, "--base": base, "--tuned": tuned, "--out": out}
     if run and (judge or data or base or tuned):
@@ -172,6 +177,7 @@ def compare_answers(
     judge_metric: JudgeMetric = None,
     text_metrics: TextMetrics = None,
     metric: Metric = None,
+    schema: Schema = None,
     force: Force = False,
 ) -> Outcome:
     """The same for answers that were recorded earlier.
@@ -183,7 +189,7 @@ def compare_answers(
     from evaluation.compare import compare_recorded
 
     settings = Settings.load()
-    options = _options(gate, judge, judge_metric, text_metrics, settings, metrics=metric)
+    options = _options(gate, judge, judge_metric, text_metrics, settings, metrics=metric, schema=schema)
     result_file(out / "report.json", force=force)
     if judge:
         enter_home(settings)
@@ -284,15 +290,16 @@ def _options(
     settings: Settings,
     *,
     metrics: list[str] | None,
+    schema: Path | None,
 ) -> "Options":
     from evaluation.compare import Options
-    from evaluation.metrics.own import own_metrics
+    from evaluation.metrics.chosen import chosen_metrics
     from evaluation.metrics.text_metrics import default_backend
     from evaluation.verdict.gate import load_gate
 
     if judge_metrics and not judge:
         raise BadInput("--judge-metric needs a judge", hint="--judge NAME")
-    own = own_metrics(metrics or [])
+    own = chosen_metrics(metrics or [], schema)
     return Options(
         gate=load_gate(gate, [one.name for one in own]),
         own=own,

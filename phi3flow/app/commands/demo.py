@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from phi3flow.app.demo_steps import run_verb, serve_and_compare, write_rows
+from phi3flow.app.demo_steps import serve_and_compare, write_rows
+from phi3flow.app.run_verb import run_verb
 from phi3flow.app.services import ENDPOINT_MODULES, require_modules
 from phi3flow.core.console import Outcome, say
 from phi3flow.core.files import for_owner_alone

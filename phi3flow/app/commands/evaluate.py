@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from custom_connections.promptflow_home import enter_home
-from phi3flow.app.commands.compare import Flow, Metric, Rows, Runner
+from phi3flow.app.commands.compare import Flow, Metric, Rows, Runner, Schema
 from phi3flow.app.services import flow_over
 from phi3flow.core.console import Outcome, table
 from phi3flow.core.errors import BadInput
@@ -31,6 +31,7 @@ def evaluate(
         Option(metavar="NAME", help="Connection of a model that grades the answers, too (default: none)."),
     ] = None,
     metric: Metric = None,
+    schema: Schema = None,
     flow: Flow = None,
     rows: Rows = None,
     force: Annotated[bool, Option("--force", help="Replace an evaluation that is there already.")] = False,
@@ -44,10 +45,10 @@ def evaluate(
     """
     from evaluation.asking.batch import DIRECT, PROMPT_FLOW, run_evaluate, runner_for, write_evaluation
     from evaluation.asking.subset import subset_of
-    from evaluation.metrics.own import lineage_of, own_metrics
+    from evaluation.metrics.chosen import chosen_metrics, files_of, lineage_of
 
     settings = Settings.load()
-    own = own_metrics(metric or [])
+    own = chosen_metrics(metric or [], schema)
     path = result_file(out / "evaluation.json", force=force)
     chosen = DIRECT if flow else runner or (PROMPT_FLOW if judge else runner_for(data, rows))
     if judge and chosen == DIRECT:
@@ -80,7 +81,7 @@ def evaluate(
         "metrics": result.metrics,
     }
     write_evaluation(path, summary, result.rows)
-    inputs = [Artifact.of("data", data), *(Artifact.of("own metric", one.file) for one in own)]
+    inputs = [Artifact.of("data", data), *files_of(own)]
     write_manifest(out, "evaluation", inputs=inputs, outputs=[Artifact.of("evaluation", path)])
     counts = [[name, str(summary[name])] for name in ("expected", "answered", "failed")]
     means = [[name, f"{value:.3f}".removesuffix(".000")] for name, value in result.metrics.items()]

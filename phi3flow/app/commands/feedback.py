@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from typer import Argument, Option
 
-from phi3flow.app.run_folder import test_file
+from phi3flow.app.run_folder import preference_command, test_file
 from phi3flow.core.console import Outcome, complain, say, table
 from phi3flow.core.errors import BadInput
 from phi3flow.core.files import for_owner_alone
 from phi3flow.core.folder_lock import writing
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import result_file
+from phi3flow.core.sides import TUNED
 
 if TYPE_CHECKING:
     from phi3flow.app.feedback import Export, Row, RowKind
@@ -31,9 +32,10 @@ def feedback(
         Path | None, Option(metavar="FILE", help="File to write (default: only show what there is).")
     ] = None,
     kind: Annotated[
-        Literal["preferences", "chats"],
+        Literal["preferences", "thumbs", "chats"],
         Option(
-            help="preferences: votes, corrected answers, and thumbs on answers to one question; "
+            help="preferences: votes, corrected answers, and thumbs on answers to one question, for train "
+            "--method dpo; thumbs: each answer with a thumb, for train --method kto; "
             "chats: answers with a thumb up and corrected ones, for prepare."
         ),
     ] = "preferences",
@@ -55,29 +57,23 @@ def feedback(
     Without --out nothing is written. No question of the run's test set is exported, and nothing leaves this
     machine.
     """
-    from ui.store.records import DATABASE, VOTES
-
-    database, votes = run / DATABASE, run / VOTES
-    if not database.exists() and not votes.exists():
-        told = f"{run}: no chats and no votes ({DATABASE}, {VOTES})"
-        raise BadInput(told, hint=_more(run))
     path = result_file(out, force=force) if out else None
     with writing(path) if path else nullcontext():
-        found = _found(run, kind, database, votes)
+        found = found_in(run, kind)
         if replace_personal:
             found = found._replace(rows=found.cleaned)
-        shown = "\n".join(_shown(run, found, replaced=replace_personal))
+        shown = "\n".join(what_was_found(run, found, replaced=replace_personal))
         data = found.told() | {"replaced": replace_personal, "path": str(path) if path else None}
         if not path:
             return Outcome(data, f"{shown}\nnothing was written: --out FILE writes the rows")
         say(shown)
         if not found.rows:
-            raise BadInput(f"{run}: no {kind} to export; nothing was written", hint=_more(run))
+            raise BadInput(f"{run}: no {kind} to export; nothing was written", hint=more_feedback(run))
         write_jsonl(path, found.rows)
     return Outcome(data, "\n".join([f"{path}: {len(found.rows)} rows", *_next(run, kind, path)]))
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """What is exported, its rows with and without personal data, and what there was."""
 
     export: "Export"
@@ -99,12 +95,16 @@ class _Found(NamedTuple):
         }
 
 
-def _found(run: Path, kind: "RowKind", database: Path, votes_file: Path) -> _Found:
+def found_in(run: Path, kind: "RowKind") -> Found:
+    """What people said about a run's answers. Raises BadInput for a run without chats and votes."""
     from phi3flow.app.feedback import exported, without_personal
     from phi3flow.chats.rows import load_chats
     from ui.store.feedback import kept_turns, read_votes
+    from ui.store.records import DATABASE, VOTES
 
-    turns, votes, held_out = kept_turns(database), read_votes(votes_file), test_file(run)
+    if not (run / DATABASE).exists() and not (run / VOTES).exists():
+        raise BadInput(f"{run}: no chats and no votes ({DATABASE}, {VOTES})", hint=more_feedback(run))
+    turns, votes, held_out = kept_turns(run / DATABASE), read_votes(run / VOTES), test_file(run)
     test = load_chats(held_out) if held_out.is_file() else []
     if not test:
         complain(f"{held_out}: no held-out test set, so no test question can be left out")
@@ -120,10 +120,10 @@ def _found(run: Path, kind: "RowKind", database: Path, votes_file: Path) -> _Fou
         "corrected answers": sum(bool(turn.corrected) for turn in turns),
         "votes": len(votes),
     }
-    return _Found(export, export.rows, cleaned, personal, said, len(test))
+    return Found(export, export.rows, cleaned, personal, said, len(test))
 
 
-def _shown(run: Path, found: _Found, *, replaced: bool) -> Iterator[str]:
+def what_was_found(run: Path, found: Found, *, replaced: bool) -> Iterator[str]:
     """What is exported, before it is."""
     yield table(("collected in " + str(run), "number"), [(name, str(n)) for name, n in found.said.items()])
     yield ""
@@ -138,12 +138,15 @@ def _shown(run: Path, found: _Found, *, replaced: bool) -> Iterator[str]:
     yield "Nothing has left this machine."
 
 
-def _more(run: Path) -> str:
+def more_feedback(run: Path) -> str:
+    """To paste, where there is nothing to learn from."""
     return f"chat, vote and correct answers: phi3flow up {shlex.quote(str(run))} --arena"
 
 
 def _next(run: Path, kind: str, path: Path) -> list[str]:
-    """To paste: the chats joined to the run's own, with its test set as it is."""
+    """To paste: the training on preferences; or the chats joined to the run's own, its test set as it is."""
+    if kind != "chats" and (run / TUNED.name / "config.json").is_file():
+        return [f"next: {preference_command(path, run, 'kto' if kind == 'thumbs' else 'dpo')}"]
     if kind != "chats" or not test_file(run).is_file():
         return []
     data = test_file(run).parent

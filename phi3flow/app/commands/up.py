@@ -1,5 +1,6 @@
 """`phi3flow up`: the endpoints, served chat flows and pages of a run, until Ctrl-C."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ from phi3flow.core.errors import BadInput
 from phi3flow.core.files import for_owner_alone, scratch_folder
 from phi3flow.core.flow_folder import resolve_chat_flow, resolve_flow
 from phi3flow.core.folder_lock import writing
+from phi3flow.core.served_model import served_run
 from phi3flow.core.service_stack import LOOPBACK, Service, Stack, require_free_ports
 from phi3flow.core.settings import Settings
 from phi3flow.core.sides import BASE, TUNED, Side
@@ -88,27 +90,47 @@ def up(
     sides = [TUNED, BASE] if arena else [TUNED]
     for side in sides:
         require_model(folder, side.name, "phi3flow demo" if folder == settings.runs / "demo" else "")
+    require_model(served_run(folder), TUNED.name, f"phi3flow promote {shlex.quote(str(folder))} --undo")
     return _up_run(folder, sides, flow, host, settings)
 
 
 def _up_run(folder: Path, sides: Sequence[Side], flow: Path | None, host: str, settings: Settings) -> Outcome:
     """Serve the models of a run, each behind its flow, in a Prompt flow home that ends with them."""
     logs = folder / "up"
-    system = recorded_system_prompt(folder / TUNED.name)
     others = ["--name", flow.resolve().name] if flow else []
-    with writing(logs), scratch_folder(logs / "promptflow") as flows:
-        own = with_own_keys(settings, flows / "home")
-        for side in sides:
-            _resolve(flow, flows / side.name, side.connection, system)
+    log, arena = logs / "page.log", BASE in sides
+    with writing(logs), scratch_folder(logs / "promptflow") as scratch:
+        own = with_own_keys(settings, scratch / "home")
+        page = chat_page(folder, own, log, arena=arena, host=host, others=others)
         enter_home(own)
         for side in sides:
             store_connection(side.connection, endpoint_of(side, own))
-        services = [each for side in sides for each in _services(folder, side, flows, own)]
-        log, arena = logs / "page.log", BASE in sides
-        services.append(chat_page(folder, own, log, arena=arena, host=host, others=others))
-        require_free_ports(services)
         with callers_know(own.flow_key, sides, settings):
-            return _until_interrupted(services, _ready(sides, settings, endpoints=True))
+            while True:
+                _serve_until_promoted(folder, sides, flow, [page], own)
+                say(f"serving {served_run(folder) / TUNED.name} from now on")
+
+
+def _serve_until_promoted(
+    folder: Path, sides: Sequence[Side], flow: Path | None, pages: Sequence[Service], settings: Settings
+) -> None:
+    """Return once another model than now is to be served: `phi3flow promote` says which."""
+    now = served_run(folder)
+    models = {side: (now if side is TUNED else folder) / side.name for side in sides}
+    with scratch_folder(folder / "up" / "promptflow" / "flows") as flows:
+        system = recorded_system_prompt(models[TUNED])
+        for side in sides:
+            _resolve(flow, flows / side.name, side.connection, system)
+        services = [
+            each
+            for side, model in models.items()
+            for each in _services(model, side, folder / "up", flows, settings)
+        ]
+        services += pages
+        require_free_ports(services)
+        with Stack(*services) as stack:
+            say(_ready(sides, settings, endpoints=True))
+            stack.wait_until(lambda: served_run(folder) != now)
 
 
 def _up_stored(chat: StoredChat, host: str, settings: Settings) -> Outcome:
@@ -150,11 +172,10 @@ def _check_host(host: str) -> None:
         raise BadInput(f"--host {host} needs a login: {problem}", hint=HOW_TO)
 
 
-def _services(folder: Path, side: Side, flows: Path, settings: Settings) -> list[Service]:
+def _services(model: Path, side: Side, logs: Path, flows: Path, settings: Settings) -> list[Service]:
     """The endpoint of a model, and its chat flow."""
-    logs = folder / "up"
     return [
-        scoring_endpoint(served_form(folder / side.name), side, settings, logs / f"endpoint-{side.name}.log"),
+        scoring_endpoint(served_form(model), side, settings, logs / f"endpoint-{side.name}.log"),
         served_flow(flows / side.name, side, settings, logs / f"flow-{side.name}.log"),
     ]
 

@@ -51,7 +51,7 @@ def verify(
 
     example: phi3flow verify runs/demo/tuned --endpoint http://127.0.0.1:5001/v1/chat/completions
 
-    The key comes from PHI3FLOW_ENDPOINT_KEY. Exit code 0: all six checks pass; 4: some cannot be made.
+    The key comes from PHI3FLOW_ENDPOINT_KEY. Exit code 0: all checks pass; 4: some cannot be made.
     """
     reference = reference_of(check, at_least)
     if endpoint is None:
