@@ -9,7 +9,7 @@ SCHEMATHESIS := .venv-schemathesis/.installed
 # Processes side by side, a thread each: torch's threads would wait for each other's turn.
 BESIDE_EACH_OTHER := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test agents test-agents test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-peers bench-ui bench-hosts azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-distill bench-gate bench-json bench-dpo
+.PHONY: help install demo up test agents test-agents test-slow test-install azureml-server schemathesis check agreement reference bench-scan bench-demo bench-runner bench-kills bench-coverage bench-serve bench-soak bench-quantised bench-export bench-train bench-train-gpu bench-peers bench-ui bench-hosts azure-demo bench-azure-faults clean clean-runs evidence demo-real bench-banking bench-distill bench-gate bench-json bench-dpo bench-tools
 
 help:            ## list these targets
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench-demo: $(INSTALLED)  ## run the demo with seeds 0, 1 and 2
 
 bench-distill: $(INSTALLED)  ## train on rows that a scripted teacher wrote about documents, 10 minutes; ARGS="--model toy"
 	PYTHONPATH=tests/support $(BIN)/python bench/distill.py $(ARGS)
+
+bench-tools: $(INSTALLED)  ## train on function calls of a public leaderboard, and call functions that were held out: 20 minutes
+	$(BIN)/python bench/tool_calls.py
 
 bench-scan: $(INSTALLED)  ## train and evaluate on SCAN; SCAN=DIR has its train.jsonl and test.jsonl
 	$(BIN)/python bench/scan.py $(SCAN)

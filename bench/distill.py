@@ -14,16 +14,14 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from commands import run
 from scripted_teacher import passage_in, scripted_teacher
 
 from custom_connections.promptflow_home import new_encryption_key
-from phi3flow.core.child_process import module_command
 from training.desk.desk import RELATIONS, TEXT, Product, catalogue, lines
 
 DOCUMENTS, ROWS = 50, 240
@@ -37,11 +35,6 @@ FILLERS = (
 )
 BASES = {"toy": ("toy-base",), "small": ("base", "--pretrained")}
 TOY = "steps = 900\nbatch_size = 16\nlearning_rate = 2e-3\nmax_length = 512\n"
-JUDGED = {
-    0,
-    3,
-    4,
-}  # promote, hold, not enough data: fifty documents leave fewer clusters than a promotion takes
 
 
 def sheet(name, rng):
@@ -86,21 +79,6 @@ def write(system, user):
     return "\n".join(map(json.dumps, items[:4])) or '{"none": "all is asked"}'
 
 
-def run(project, *words):
-    """One command in the project's folder. Returns its JSON."""
-    print("phi3flow", *words, file=sys.stderr, flush=True)
-    ran = subprocess.run(
-        module_command("phi3flow", *words, "--json"),
-        cwd=project,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if ran.returncode not in (JUDGED if words[0] == "compare" else {0}):
-        raise SystemExit(f"phi3flow {words[0]}: exit code {ran.returncode}")
-    return json.loads(ran.stdout)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", choices=BASES, default="small")
@@ -123,18 +101,8 @@ def main():
         run(project, "prepare", *split, "--out", "run/data")
         (project / "toy.toml").write_text(TOY)
         recipe = {"toy": "toy.toml", "small": "small-cpu"}[model]
-        run(
-            project,
-            "train",
-            "--data",
-            "run/data",
-            "--recipe",
-            recipe,
-            "--model",
-            "run/base",
-            "--out",
-            "run/tuned",
-        )
+        start = ("--data", "run/data", "--recipe", recipe, "--model", "run/base")
+        run(project, "train", *start, "--out", "run/tuned")
         report = run(project, "compare", "run", "--packs", "none", "--text-metrics", "none")
     return summary(model, made, report) | {"seconds": round(time.monotonic() - began)}
 

@@ -1,6 +1,5 @@
 """`train --inspect`: chats token by token, with the tokens that count toward the loss, and all lengths."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +36,7 @@ def inspect_preferences(
     run = Run(data, recipe, out, out.name, model or recipe.model, 0)
     material = from_preferences(run)
     shown = [_answer(material, i) for i in range(min(rows, len(material.estimated)))]
-    batches = math.ceil(len(material.train) / recipe.batch_size)
-    steps = recipe.steps or math.ceil(
-        (recipe.epochs or 0) * math.ceil(batches / recipe.gradient_accumulation)
-    )
+    steps = recipe.optimiser_steps(len(material.train))
     plan: dict[str, Any] = {"method": recipe.method, **(material.counts or {}), "steps": steps}
     lines = [[name.replace("_", " "), str(value)] for name, value in plan.items()]
     return "\n\n".join([*shown, _lengths(material.estimated, recipe), table(["a training", ""], lines)]), plan

@@ -62,7 +62,7 @@ def needs_of(improvement: Improvement, new_rows: int) -> Needs:
     machine = this_machine()
     memory = memory_need(recipe, size, Batch(tokens, tokens, recipe.max_length), machine)
     disk = disk_need(recipe, size, improvement.folder)
-    steps = _steps(recipe, rows)
+    steps = recipe.optimiser_steps(rows)
     seconds = _seconds_of_a_step(improvement.model, recipe)
     return Needs(
         improvement.recipe,
@@ -85,12 +85,6 @@ def in_words(seconds: float) -> str:
 def _own_rows(improvement: Improvement) -> int:
     train = test_file(improvement.run).with_name("train.jsonl")
     return sum(1 for line in lines_of(train) if line.strip()) if train.is_file() else 0
-
-
-def _steps(recipe: Recipe, rows: int) -> int:
-    if recipe.steps is not None:
-        return recipe.steps
-    return math.ceil((recipe.epochs or 0) * rows / (recipe.batch_size * recipe.gradient_accumulation))
 
 
 def _seconds_of_a_step(model: Path, recipe: Recipe) -> float | None:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, Phi3Config
 
 from phi3flow.core.errors import BadInput
-from training.estimate.choices import COMPILING_PAYS, batches, settled
+from training.estimate.choices import COMPILING_PAYS, settled
 from training.estimate.footprint import model_size
 from training.estimate.machine import Machine
 from training.recipes.recipe import Lora, load_recipe
@@ -125,8 +125,3 @@ def test_a_torch_whose_kernel_knows_no_grouped_keys_trains_models_that_have_them
 def test_what_the_recipe_says_stays(size):
     asked = replace(LORA, attention="sdpa", compile=True, liger=False, gradient_checkpointing=True)
     assert settled(asked, size, ROWS, LARGE) == (asked, [])
-
-
-def test_batches_are_counted_over_epochs_and_accumulation():
-    assert batches(LORA, 800) == 600
-    assert batches(replace(LORA, epochs=None, steps=5), 800) == 20

@@ -1,6 +1,7 @@
 """Every shipped recipe parses; all problems of a broken one are reported at once."""
 
 import shlex
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -102,3 +103,10 @@ def test_what_preferences_cannot_be_learned_with_is_named(tmp_path):
 def test_the_method_of_a_recipe_can_be_replaced():
     assert (load_recipe("dpo-tiny").method, load_recipe("dpo-tiny", "kto").method) == ("dpo", "kto")
     assert load_recipe("dpo-tiny").long_chats_rule == "refuse"
+
+
+def test_steps_are_counted_as_the_trainer_counts_them():
+    """A pass ends with the batches that are left, however few; both are rounded up."""
+    recipe = replace(load_recipe("dpo-tiny"), epochs=1.5, batch_size=4, gradient_accumulation=2)
+    assert [recipe.optimiser_steps(rows) for rows in (1, 8, 9, 16)] == [2, 2, 3, 3]
+    assert replace(recipe, epochs=None, steps=5).optimiser_steps(800) == 5

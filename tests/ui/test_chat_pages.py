@@ -127,7 +127,7 @@ def test_tokens_grow_until_the_escape_key_and_the_answer_continues(page, flow):
     expect(page.get_by_text("Cut off. Stopped.")).to_be_visible()
     stages = [stage.strip("▌ \n") for stage in page.evaluate("window.stages")]
     stopped = answer(page).inner_text()
-    assert len(stages) > 4 and all(stopped.startswith(stage) for stage in stages)
+    assert len(stages) > 2 and all(stopped.startswith(stage) for stage in stages)
     press(page, "Continue")
     expect(answer(page)).to_contain_text(f"word{stopped.count('word') + 3} ")
     page.get_by_role("button", name="Stop").click()  # while the answer runs

@@ -47,17 +47,11 @@ def settled(recipe: Recipe, model: ModelSize, rows: "Dataset", machine: Machine)
             f"weights, gradients and optimiser split over {world_size()} processes ({recipe.sharding})"
         )
     choose("attention", _attention(recipe, model, machine))
-    choose("compile", _compile(recipe, batches(recipe, len(rows)), machine))
+    batches = recipe.optimiser_steps(len(rows)) * recipe.gradient_accumulation
+    choose("compile", _compile(recipe, batches, machine))
     choose("liger", _liger(recipe, machine))
     choose("gradient_checkpointing", _checkpointing(recipe, model, rows, machine))
     return Settled(recipe, why)
-
-
-def batches(recipe: Recipe, rows: int) -> int:
-    """How many batches the run takes on each device."""
-    if recipe.steps is not None:
-        return recipe.steps * recipe.gradient_accumulation
-    return int((recipe.epochs or 0) * rows / recipe.batch_size)
 
 
 def _attention(recipe: Recipe, model: ModelSize, machine: Machine) -> tuple[str, str]:

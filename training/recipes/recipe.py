@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -140,6 +141,13 @@ class Recipe:
     @property
     def learns_preferences(self) -> bool:
         return self.method != "sft"
+
+    def optimiser_steps(self, rows: int) -> int:
+        """Steps over this many rows on one device, packed ones with packing, as Transformers' Trainer counts."""
+        if self.steps is not None:
+            return self.steps
+        each_pass = ceil(ceil(rows / self.batch_size) / self.gradient_accumulation)
+        return ceil((self.epochs or 0) * each_pass)
 
 
 # Fields that must fit together, with what is wrong if they do not.
