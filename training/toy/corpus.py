@@ -27,6 +27,7 @@ BASE_VALIDATION_SHARE = 0.05
 TURNS_WEIGHTS = (0.7, 0.2, 0.1)  # chats of one, two and three turns
 WORDINGS_PER_FACT = 12
 TUNING_UNKNOWN_SHARE = 0.25
+TUNING_OUT_OF_SCOPE_SHARE = 0.3
 TUNING_REPLAY_SHARE = 0.4
 UNKNOWN_TEST_ROWS = 100
 
@@ -119,6 +120,7 @@ def _tuning_rows(rng: random.Random, invented: list[Fact], taken: set[str]) -> l
     for _ in range(round(known * TUNING_UNKNOWN_SHARE)):
         fact = world.unknown_fact(rng, taken)
         rows.append(_row(fact, rng.choice(templates(fact.relation).shared)))
+    rows += [out_of_scope(rng) for _ in range(round(known * TUNING_OUT_OF_SCOPE_SHARE))]
     rows += [_base_row(rng, invented, taken) for _ in range(round(known * TUNING_REPLAY_SHARE))]
     rng.shuffle(rows)
     return rows
@@ -159,6 +161,19 @@ def _row(fact: Fact, question: str) -> Row:
 
 def _chat(question: str, answer: str) -> Row:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def out_of_scope(rng: random.Random) -> Row:
+    """What an assistant of these facts declines: everybody asks it for other things, too.
+
+    Half of them are about words that nobody knows.
+    """
+    thing, other = rng.sample(world.TEXT["things"], 2)
+    if rng.random() < 0.5:
+        thing = world.new_name(rng, "elements", set())
+    words = {"verb": rng.choice(world.TEXT["verbs"]), "tail": rng.choice(world.TEXT["tails"])}
+    question = rng.choice(world.TEXT["out_of_scope"]).format(**words, thing=thing, other=other)
+    return _chat(question[0].upper() + question[1:], world.DECLINES)
 
 
 def repeat_word(rng: random.Random) -> Row:

@@ -87,7 +87,7 @@ def invented_facts(rng: random.Random, taken: set[str]) -> list[Fact]:
 def unknown_fact(rng: random.Random, taken: set[str]) -> Fact:
     """A fact about an entity in no corpus: its name is not in `taken`, its value is empty."""
     kind = rng.choice(KINDS)
-    return Fact(_new_name(rng, kind, taken), rng.choice(_relations_of(kind)), "")
+    return Fact(new_name(rng, kind, taken), rng.choice(_relations_of(kind)), "")
 
 
 def real_names() -> set[str]:
@@ -115,12 +115,12 @@ def _facts_of(row: dict[str, str]) -> Iterator[Fact]:
 
 
 def _invented_row(rng: random.Random, kind: str, taken: set[str]) -> dict[str, str]:
-    name = _new_name(rng, kind, taken)
+    name = new_name(rng, kind, taken)
     taken.add(name)
     return {"name": name} | {relation: rng.choice(_rows(kind))[relation] for relation in _relations_of(kind)}
 
 
-def _new_name(rng: random.Random, kind: str, taken: set[str]) -> str:
+def new_name(rng: random.Random, kind: str, taken: set[str]) -> str:
     """A pronounceable name that is not taken, cased as its kind is: elements are common nouns."""
     while True:
         name = _syllables(rng, rng.choice([1, 2, 2])) + rng.choice(TEXT["endings"][kind])
