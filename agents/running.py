@@ -38,7 +38,8 @@ class Runs(threading.local):
             while (output := loop.run_until_complete(anext(outputs, _END))) is not _END:
                 yield output
         except BaseException:
-            runner.close()  # cancels what still runs
+            loop.run_until_complete(_cancelled(outputs))
+            runner.close()
             raise
         self._idle[streams] = runner, workflow
 
@@ -50,3 +51,16 @@ async def _outputs(workflow: Workflow, message: Any) -> AsyncIterator[Any]:
     async for event in workflow.run(message, stream=True):
         if event.type == "output":
             yield event.data
+
+
+async def _cancelled(outputs: AsyncIterator[Any]) -> None:
+    """End a run where it waits. Closed at a `yield`, the framework's generators would close each other."""
+
+    async def rest() -> None:
+        async for _ in outputs:
+            pass
+
+    reading = asyncio.ensure_future(rest())
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

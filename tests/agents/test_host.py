@@ -119,7 +119,7 @@ def test_many_at_once_get_their_own_answers(chat):
     assert answers == [f"user: q{n} assistant: a{n} user: number {n}" for n in range(256)]
 
 
-def test_a_reader_who_leaves_ends_the_answer_behind_the_flow(chat, endpoint):
+def test_a_reader_who_leaves_ends_the_answer_behind_the_flow(chat, endpoint, home):
     url, body = f"http://127.0.0.1:{chat.port}/score", {"question": "endless"}
     headers = {"Authorization": f"Bearer {chat.key}", "Accept": "text/event-stream"}
     with requests.post(url, json=body, headers=headers, stream=True, timeout=30) as answer:
@@ -127,6 +127,7 @@ def test_a_reader_who_leaves_ends_the_answer_behind_the_flow(chat, endpoint):
     until(lambda: "endless" in endpoint.left)
     assert endpoint.left == ["endless"]
     assert json.loads(chat.get(Request(b'{"question": "hi"}')).body) == {"answer": "user: hi "}
+    assert "Traceback" not in (home.folder.parent / "logs" / "agents-chat.log").read_text()
 
 
 def test_it_answers_nobody_without_the_key(chat):

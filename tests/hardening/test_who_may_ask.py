@@ -109,9 +109,11 @@ def post(settings, **headers):
         ({"Host": "evil.example"}, 403, "Host of a request must be 127.0.0.1"),
         ({"Host": "127.0.0.1.evil.example"}, 403, "Host of a request must be 127.0.0.1"),
         ({"Host": "[::1"}, 403, "Host of a request must be 127.0.0.1"),
+        ({"Host": "evil.example@127.0.0.1"}, 403, "Host of a request must be 127.0.0.1"),
         ({"Origin": "http://evil.example"}, 403, "page of another origin"),
         ({"Origin": "http://127.0.0.1:1"}, 403, "page of another origin"),
         ({"Origin": "null"}, 403, "page of another origin"),
+        ({"Host": "127.0.0.1:1", "Origin": "ftp://127.0.0.1:1"}, 403, "page of another origin"),
     ],
 )
 def test_5_others_are_refused_in_a_sentence_and_the_flow_does_not_run(flow, settings, headers, status, words):

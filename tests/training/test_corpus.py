@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from evaluation.packs.pack_file import packaged_packs
 from training.toy.corpus import UNKNOWN_TEST_ROWS, build
-from training.toy.world import DECLINES, real_facts, real_names, templates
+from training.toy.world import DECLINES, TEXT, real_facts, real_names, templates
 
 
 def said(rows, role):
@@ -23,6 +24,19 @@ def corpora(request):
 
 def test_no_test_question_is_in_either_corpus(corpora):
     assert not questions(corpora.test) & (questions(corpora.base) | questions(corpora.tuning))
+
+
+def test_what_has_no_answer_is_declined_and_is_no_question_of_a_pack(corpora):
+    declined = {
+        row["messages"][at - 1]["content"]
+        for row in corpora.tuning
+        for at, turn in enumerate(row["messages"])
+        if turn["content"] == DECLINES
+    }
+    asked = {question for question in declined if any(thing in question for thing in TEXT["things"])}
+    assert len(asked) > 300
+    packs = {row.messages[-1]["content"] for rows in packaged_packs().values() for row in rows}
+    assert not packs & declined
 
 
 def test_unknown_test_entities_are_in_neither_corpus(corpora):
