@@ -23,9 +23,6 @@ from phi3flow.core.flow_front import guard
 from phi3flow.core.service_stack import LOOPBACK
 from phi3flow.core.settings import Settings
 
-MOST_REQUESTS = 64  # at once; a further one waits
-MOST_CONNECTIONS, SILENT_SECONDS = 500, 20  # nobody keeps others out for long by connections that say nothing
-MOST_BYTES = 16 << 20  # of a body, which is received before its key is looked at
 CHECKED_BY, FRONT_END = "PHI3FLOW_KEY_CHECKED_BY", "azureml"
 UNMOVED = "phi3flow migrate check --flow DIR says what of a flow cannot be moved"
 
@@ -52,29 +49,15 @@ def served_app(folder: Path, *, anywhere: bool = False) -> Flask:
 
 
 def main() -> None:
-    """Serve FOLDER on PORT until it is stopped.
-
-    Threads stay, with their connections to the endpoint: a new one for each request costs milliseconds.
-    """
+    """Serve FOLDER on PORT until it is stopped."""
     try:
-        import waitress
+        from agents.server import serve
     except ImportError:
         raise SystemExit("error: Agent Framework's environment is out of date\nhint: make agents") from None
     folder, port, *rest = sys.argv[1:]
     address = rest[0] if rest else LOOPBACK
     app = served_app(Path(folder).resolve(), anywhere=address != LOOPBACK)
-    waitress.serve(
-        app,
-        host=address,
-        port=int(port),
-        threads=MOST_REQUESTS,
-        connection_limit=MOST_CONNECTIONS,
-        channel_timeout=SILENT_SECONDS,
-        cleanup_interval=SILENT_SECONDS // 4,
-        max_request_body_size=MOST_BYTES,
-        ident=None,
-        asyncore_use_poll=True,
-    )
+    serve(app, address, int(port))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ ACCEPTABLE = json.loads(Path(__file__).with_name("acceptable.json").read_text(en
 IGNORED = re.compile(r"[ ,./\-_*^]")
 
 
-def leaderboard_match(question: str, answer: str, reference: str) -> bool:  # noqa: ARG001
+def leaderboard_match(question: str, answer: str, reference: str) -> bool:
     """Whether the answer calls this question's function, once, with acceptable values for all arguments."""
     try:
         [call] = json.loads(answer)

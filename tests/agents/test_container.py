@@ -16,7 +16,7 @@ from scripted_endpoint import KEY, scripted_endpoint
 
 CONTAINER = ROOT / "agents" / "container"
 MOST_REQUESTS = int(
-    re.search(r"^MOST_REQUESTS = (\d+)", (ROOT / "agents" / "host.py").read_text(), re.MULTILINE)[1]
+    re.search(r"^MOST_REQUESTS = (\d+)", (ROOT / "agents" / "server.py").read_text(), re.MULTILINE)[1]
 )
 REFERENCE = {"name", "keyVaultUrl", "identity"}  # of a secret that stays in the key vault
 DOCKERFILE = (CONTAINER / "Dockerfile").read_text()

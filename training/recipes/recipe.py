@@ -143,7 +143,7 @@ class Recipe:
         return self.method != "sft"
 
     def optimiser_steps(self, rows: int) -> int:
-        """Steps over this many rows on one device, packed ones with packing, as Transformers' Trainer counts."""
+        """Steps over so many rows (packed ones with packing) on one device, as Transformers counts them."""
         if self.steps is not None:
             return self.steps
         each_pass = ceil(ceil(rows / self.batch_size) / self.gradient_accumulation)
