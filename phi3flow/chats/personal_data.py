@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from phi3flow.chats.chat import Chat
+from phi3flow.chats.chat import Chat, Message, calls_text
 
 
 class Kind(NamedTuple):
@@ -144,8 +144,15 @@ def without_personal_data(texts: Sequence[str]) -> Replaced:
 
 
 def personal_data_in(chat: Chat) -> frozenset[str]:
-    """The names of the kinds that some message of the chat holds."""
-    return frozenset(name for turn in chat.messages for name in _kinds(str(turn["content"])))
+    """The names of the kinds that some message of the chat holds, or some call in it."""
+    texts = (text for turn in chat.messages for text in _texts(turn))
+    return frozenset(name for text in texts for name in _kinds(text))
+
+
+def _texts(turn: Message) -> Iterator[str]:
+    yield str(turn["content"])
+    if "tool_calls" in turn:
+        yield calls_text(turn["tool_calls"])
 
 
 def _kinds(text: str) -> Iterator[str]:

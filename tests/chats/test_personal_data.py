@@ -57,6 +57,13 @@ def test_each_kind_is_found_and_taken_for_one_kind_only(text, kind):
     assert kinds_in("Hello", text) == {kind}
 
 
+def test_the_arguments_of_a_call_are_looked_at():
+    call = {"function": {"name": "mail", "arguments": {"to": "ada@contoso.com"}}}
+    asked = {"role": "user", "content": "Write to Ada."}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert personal_data_in(Chat((asked, answer))) == {"e-mail addresses"}
+
+
 @pytest.mark.parametrize(
     "text",
     [
