@@ -69,6 +69,7 @@ def compare(
     options: Options,
     *,
     models: Mapping[str, Artifact] | None = None,
+    converted: Sequence[Artifact] = (),
     training: Training | None = None,
     runner: str = PROMPT_FLOW,
     flow: ServedFlow | None = None,
@@ -76,8 +77,9 @@ def compare(
 ) -> Report:
     """Compare two connections on `data` and on the packs, and write the report into `out`.
 
-    `models` are the model folders behind the connections, by side, for the lineage; `flow` stands before
-    both endpoints, with the direct runner; `notes` go into the report. The packs are asked under the system
+    `models` are the model folders behind the connections, by side, for the lineage, and `converted` those
+    that they were exported from; `flow` stands before both endpoints, with the direct runner; `notes` go into
+    the report. The packs are asked under the system
     prompt of the training data, as the chat is. Call `enter_home` first. Raises what `require_as_prepared`,
     `ready` and `run_compare` raise.
     """
@@ -117,7 +119,7 @@ def compare(
         out,
         options,
         graders,
-        inputs=[test, *(models or {}).values(), *([flow.source] if flow else [])],
+        inputs=[test, *(models or {}).values(), *converted, *([flow.source] if flow else [])],
         lineage=lineage,
         own=own,
         packs=run_packs(

@@ -19,9 +19,12 @@ def json_valid(question: str, answer: str, reference: str) -> bool:
 def schema_valid(question: str, answer: str, reference: str, schema: Mapping[str, Any]) -> bool:
     """Whether the answer is JSON that follows the schema (draft 2020-12), formats included."""
     from jsonschema import Draft202012Validator
+    from referencing import Registry
 
     value = _parsed(answer)
-    checker = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    formats = Draft202012Validator.FORMAT_CHECKER
+    # An empty registry fetches nothing: a schema of a data file would make us send requests.
+    checker = Draft202012Validator(schema, format_checker=formats, registry=Registry())
     return value is not _NOTHING and checker.is_valid(value)
 
 
@@ -64,12 +67,14 @@ def _call(value: Any) -> str | None:
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         return None
-    arguments = function.get("arguments")
+    if "arguments" not in function:
+        return None
+    arguments = function["arguments"]
     if isinstance(arguments, str):
         arguments = _parsed(arguments)
-    if not isinstance(arguments, dict):
-        return None
-    return json.dumps([function["name"], _plain(arguments)], sort_keys=True)
+    # A call whose arguments were cut off is still a call, and equals no other.
+    told = _plain(arguments) if isinstance(arguments, dict) else None
+    return json.dumps([function["name"], told], sort_keys=True)
 
 
 def _plain(value: Any) -> Any:

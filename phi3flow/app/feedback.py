@@ -46,7 +46,7 @@ class Export:
 def exported(kind: RowKind, turns: Sequence[KeptTurn], votes: Sequence[Vote], test: Sequence[Chat]) -> Export:
     """The rows of one kind, without repetitions and without what `test` asks."""
     makers = {"preferences": lambda: preferences(turns, votes), "thumbs": lambda: thumbs(turns)}
-    export = makers.get(kind, lambda: chats(turns))()
+    export = makers.get(kind, lambda: chats(turns, test))()
     export.keep(_first_of_each(export.rows), REPEATED)
     asked = [list(_asked_in(row)) for row in export.rows]
     export.keep([place is None for place in tested(asked, test)], TEST_QUESTION)
@@ -120,23 +120,29 @@ def thumbs(turns: Sequence[KeptTurn]) -> Export:
     return export
 
 
-def chats(turns: Sequence[KeptTurn]) -> Export:
+def chats(turns: Sequence[KeptTurn], test: Sequence[Chat]) -> Export:
     """A chat for each answer with a thumb up or a correction, with all that came before.
 
     Earlier answers without a thumb up are context that bears no loss. A chat that another one continues is
-    not exported on its own.
+    not exported on its own, unless that one asks what `test` asks, and will be left out.
     """
     export, before = Export(), _Before(turns)
     good = [turn for turn in turns if turn.is_good or turn.corrected]
-    continued = {earlier.id for turn in good for earlier in before.path(turn)}
-    for turn in good:
+    rows = [_chat_up_to(turn, before) for turn in good]
+    places = tested([list(_asked_in(row)) for row in rows], test)
+    kept = [turn for turn, place in zip(good, places, strict=True) if place is None]
+    continued = {earlier.id for turn in kept for earlier in before.path(turn)}
+    for turn, row in zip(good, rows, strict=True):
         if turn.id in continued and not turn.corrected:
             export.made[THUMBS_UP] += 1  # in the row of a later one
-            continue
-        source = "corrected answers" if turn.corrected else THUMBS_UP
-        messages = [*before.prompt(turn), _said(turn.corrected or turn.answer)]
-        export.add(source, {"messages": messages, "prompt_id": turn.id, **_with(turn.comment)})
+        else:
+            export.add("corrected answers" if turn.corrected else THUMBS_UP, row)
     return export
+
+
+def _chat_up_to(turn: KeptTurn, before: "_Before") -> Row:
+    messages = [*before.prompt(turn), _said(turn.corrected or turn.answer)]
+    return {"messages": messages, "prompt_id": turn.id, **_with(turn.comment)}
 
 
 class _Before:

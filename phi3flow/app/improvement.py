@@ -86,7 +86,8 @@ class Improvement:
             yield _step("data", data, "prepare", *self._chats(), "--out", data)
         out = self.folder / TUNED.name
         started = ["--recipe", self.recipe, "--model", self.model, "--out", out]
-        yield _step("training", out, "train", *learned, *started)
+        # With preferences the training also makes base/ and, last, data/.
+        yield _step("training", out if self.kind == "chats" else data, "train", *learned, *started)
         yield _step("comparison", self.folder / "report.json", "compare", self.folder)
 
     def _chats(self) -> list[object]:
@@ -100,13 +101,18 @@ class Improvement:
     @property
     def link(self) -> Path | None:
         """Where the folder's base/ leads; None where the training makes it."""
-        return Path(os.path.relpath(self.model, self.folder)) if self.kind == "chats" else None
+        return Path(self._from_here(self.model)) if self.kind == "chats" else None
+
+    def _from_here(self, path: Path) -> str:
+        """Seen from the improvement's folder, whatever the shell's was."""
+        return os.path.relpath(path, self.folder)
 
     def begin(self) -> None:
         """Make the folder, with what this improvement is."""
-        told = asdict(self) | {"run": str(self.run), "model": str(self.model)}
+        told = asdict(self) | {"run": str(self.run), "model": self._from_here(self.model)}
         steps = [
-            {"name": step.name, "command": step.command, "makes": str(step.makes)} for step in self.steps()
+            {"name": step.name, "command": step.command, "makes": self._from_here(step.makes)}
+            for step in self.steps()
         ]
         write_json(self.folder / SETTINGS, told | {"steps": steps})
         if self.link:
@@ -143,7 +149,8 @@ def latest_improvement(run: Path) -> Improvement | None:
         found = validated(_Settings, read_json(path), str(path))
     except ValueError as error:
         raise BadInput(f"{path}: not JSON: {error}", hint=f"rm -r {shlex.quote(str(path.parent))}") from None
-    return Improvement(run, number, found.kind, found.recipe, found.model, found.replace_personal)
+    model = Path(os.path.normpath(path.parent / found.model))
+    return Improvement(run, number, found.kind, found.recipe, model, found.replace_personal)
 
 
 def remove_untrained(run: Path) -> None:

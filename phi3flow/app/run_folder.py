@@ -128,6 +128,9 @@ def compare_run(
         out or run,
         options,
         models={name: Artifact.of("model", folder) for name, folder in served.items()},
+        converted=[
+            Artifact.of("model", run / name) for name, folder in served.items() if folder != run / name
+        ],
         training=training_of(run / TUNED.name),
         runner=runner,
         flow=flow,

@@ -22,7 +22,7 @@ from phi3flow.chats.field_names import (
 from phi3flow.chats.fields import Columns, Fields, unfolded
 from phi3flow.chats.question_rows import is_messages, question_and_answer, read_turns, squad, system_of
 from phi3flow.chats.repairs import MARKS_INSIDE, Repair, has_marks_inside, repaired
-from phi3flow.chats.tools import declared
+from phi3flow.chats.tools import WRITTEN_CALLS, declared
 from phi3flow.chats.turns import counts_toward_loss, full_text
 from phi3flow.core.errors import BadInput, nearest
 from phi3flow.core.jsonl import RowError, json_name, short
@@ -84,8 +84,18 @@ def read_row(row: Mapping[str, Any], columns: Columns | None = None) -> Read:
     _refuse_what_is_left(fields, shape)
     messages, repairs = repaired(messages)
     chat = Chat(tuple(messages), prompt_id, part, cluster, tools, unanswerable, schema)
+    _refuse_written_calls(chat)
     notes = [MARKS_INSIDE] if has_marks_inside(messages) else []
     return Read(chat, ids + repairs, unused + fields.unused, notes)
+
+
+def _refuse_written_calls(chat: Chat) -> None:
+    """A call that stands in a text would be trained on with its marks broken up, and never be read as one."""
+    for i, turn in enumerate(chat.messages if chat.uses_tools else ()):
+        written = next((mark for mark in WRITTEN_CALLS if mark in turn["content"]), None)
+        if written and turn["role"] == "assistant":
+            what = f"writes a call as text ({written}); give it as tool_calls"
+            raise RowError(f"messages[{i}].content", what)
 
 
 def _chat_field(fields: Fields) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 from phi3flow.chats.chat import Message
 
 Tools = Sequence[Mapping[str, Any]]
+WRITTEN_CALLS = ("<tool_call>", "<|tool_call|>")  # how models write calls, which rows give as `tool_calls`
 TOLD = ("name", "description", "parameters")  # of a function; `strict` is for the server that enforces it
 
 

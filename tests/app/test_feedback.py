@@ -142,8 +142,12 @@ def test_no_test_question_is_exported(run, page, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["left_out"] == {"ask a question of the test set": 2} and told["test_rows"] == 1
     assert [row["prompt_id"] for row in rows_in(run)] == ["fine"]
+    page.opens("Where is the manual?")
+    page.gets("Where is the manual?", "In the drawer.", thumb=1)
+    page.gets(HELD_OUT, "Hold it.", thumb=1)
     assert feedback(run, "--kind", "chats", out="chats.jsonl") == 0
-    assert [row["messages"][-1]["content"] for row in rows_in(run, "chats.jsonl")] == ["The same."]
+    kept = [row["messages"][-1]["content"] for row in rows_in(run, "chats.jsonl")]
+    assert kept == ["The same.", "In the drawer."], "a test question takes no earlier answer with it"
 
 
 def test_personal_data_are_counted_and_replaced_on_request(run, page, capsys):

@@ -1,16 +1,29 @@
 """`phi3flow improve` and `promote`: what a training would take, and which model the chat app serves."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+from both_hosts import new_home
+from scripted_endpoint import KEY, scripted_endpoint
 from tiny import lively_model, new_tokenizer, saved
 
+from custom_connections.store import store_connection
+from evaluation.compare import Options
+from evaluation.verdict.gate import load_gate
 from phi3flow.app.cli import main
+from phi3flow.app.improvement import latest_improvement, next_improvement
+from phi3flow.app.promotion import promote_improvement
+from phi3flow.app.run_folder import compare_run
+from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import write_jsonl
 from phi3flow.core.lineage import Artifact, write_manifest
 from phi3flow.core.served_model import served_run
-from phi3flow.phi3_contract import Sampling
+from phi3flow.core.sides import SIDES
+from phi3flow.phi3_contract import Endpoint, Sampling
 from ui.store.conversations import Conversations
+from ui.store.improvements import latest_shown
 from ui.store.records import COMPLETE, Model
 from ui.store.votes import append_vote
 
@@ -145,7 +158,7 @@ def compared(run):
         (folder / "tuned" / "config.json").write_text(json.dumps({"made": number}))
         (folder / "improvement.json").write_text(
             json.dumps(
-                {"kind": "chats", "recipe": "tiny-cpu", "model": "mine/tuned", "replace_personal": False}
+                {"kind": "chats", "recipe": "tiny-cpu", "model": "../../tuned", "replace_personal": False}
             )
         )
         (folder / "report.json").write_text(
@@ -219,3 +232,39 @@ def test_up_says_how_to_go_back_where_the_promoted_model_is_gone(run, capsys):
     (run / "promoted.json").write_text('[{"improvement": 4, "promoted": "2026-11-28", "verdict": "promote"}]')
     assert main(["up", "mine"]) == 2
     assert "hint: phi3flow promote mine --undo" in capsys.readouterr().err
+
+
+def test_a_comparison_of_exports_is_about_the_models_they_were_made_of(run, tmp_path, compared):
+    """On a CPU a real model is asked in 8 bits: what is compared, and promoted, is the model itself."""
+    folder = compared(1, "promote")
+    shutil.copytree(run / "tuned", folder / "base")
+    write_jsonl(
+        folder / "data" / "test.jsonl", [chat(f"What is {number}?", str(number)) for number in range(3)]
+    )
+    served = {name: shutil.copytree(folder / name, folder / f"{name}-int8") for name in ("base", "tuned")}
+    for path in served.values():
+        (path / "weights.bin").write_text("in 8 bits")
+    options = Options(load_gate(), workers=1)
+    with new_home(tmp_path / "home").entered(), scripted_endpoint() as endpoint:
+        for side in SIDES:
+            store_connection(side.connection, Endpoint(endpoint.url(), KEY, "openai"))
+        compare_run(folder, options, runner="direct", served=served)
+    verdict = json.loads((folder / "report.json").read_text())["verdict"].replace("_", " ")
+    with pytest.raises(BadInput, match=f"the verdict is {verdict}"):
+        promote_improvement(run, 1, "")
+    assert promote_improvement(run, 1, "to try it").because == "to try it"
+
+
+def test_an_improvement_goes_on_from_another_folder(run, monkeypatch):
+    begun = next_improvement(Path("mine"), "preferences", None)
+    begun.begin()
+    training = next(step for step in begun.steps() if step.name == "training")
+    (begun.folder / "tuned").mkdir()
+    assert not training.makes.exists(), "base/ and data/ come after the model, and a comparison needs them"
+    monkeypatch.chdir(run)
+    again = latest_improvement(Path())
+    assert again.model.resolve() == (run / "tuned").resolve()
+    shown = latest_shown(run)
+    assert [step.is_done for step in shown.steps] == [False] * 3
+    (run / "improve" / "1" / "data").mkdir()
+    assert [step.is_done for step in latest_shown(run).steps] == [False, True, False]

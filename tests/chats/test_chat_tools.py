@@ -247,6 +247,11 @@ def called_with(arguments):
         ((ASKED, calling(called_with("{")), SAID), [PRICE], "tool_calls[0].function.arguments: is not JSON"),
         ((ASKED, SAID), [{"type": "function"}], "tools[0].function.name: missing"),
         ((ASKED, SAID), ["price"], "tools: must be a list of objects"),
+        (
+            (ASKED, {"role": "assistant", "content": '<tool_call>\n{"name": "price"}\n</tool_call>'}),
+            [PRICE],
+            "messages[1].content: writes a call as text (<tool_call>); give it as tool_calls",
+        ),
         ((ASKED, result("12"), SAID), [PRICE], "messages[1].role: is tool, but no assistant turn"),
     ],
 )

@@ -1,6 +1,7 @@
 """json_valid, schema_valid and tool_call_match: what they count, through the same commands as others."""
 
 import json
+import socket
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -50,6 +51,16 @@ def test_a_schema_is_followed_with_its_formats(text, valid):
     assert schema_valid("", text, "", SCHEMA) is valid
 
 
+def test_a_schema_of_a_data_file_fetches_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        elsewhere = {"$ref": f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"}
+        with pytest.raises(Exception, match="Unresolvable"):
+            schema_valid("", "{}", "", elsewhere)
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
 @pytest.mark.parametrize(
     ("answer", "reference", "match"),
     [
@@ -66,6 +77,8 @@ def test_a_schema_is_followed_with_its_formats(text, valid):
         (WORDS, "Other words.", True),
         (calls({"a": 1}), WORDS, False),
         ("[]", WORDS, True),
+        ('[{"name": "price", "arguments": "{\\"a\\": 1"}]', WORDS, False),  # cut off by max_tokens
+        ('[{"name": "Ada"}]', WORDS, True),
         ("", calls({"a": 1}), False),
         ('[{"name": "price", "arguments": {"a": ', calls({"a": 1}), False),
     ],

@@ -81,3 +81,9 @@ def test_a_cut_answer_has_what_was_there(form):
         words, found = whichever_pieces(form, text[:end])
         assert "tool_call>" not in words and "Well.".startswith(words.strip()[:5])
         assert '{"part": 7}'.startswith("".join(arguments for _, arguments in found))
+
+
+def test_json_that_begins_like_a_bare_call_is_the_answer_itself():
+    answer = '{"name": "Ada", "age": 36}'
+    assert whichever_pieces(BARE, answer) == (answer, [])
+    assert whichever_pieces(BARE, '{"name": "pri') == ("", []), "a call that was cut off is no answer"

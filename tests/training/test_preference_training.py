@@ -278,6 +278,13 @@ def test_each_thumb_is_measured_by_another_answer_of_its_batch(project):
     assert weights[0] * sum(labels) == pytest.approx(weights[1] * (len(labels) - sum(labels)))
 
 
+def test_no_thumb_is_alone_in_a_batch(project):
+    trainer, material = trainer_of(project, "thumbs.jsonl", replace(RECIPE, method="kto"))
+    nine = material.train.select(range(trainer.args.train_batch_size + 1))
+    assert len(list(trainer._get_train_sampler(nine))) == len(nine) + 1
+    assert len(trainer._get_eval_sampler(nine)) == len(nine) + 1
+
+
 def bad(rows, project, tmp_path, recipe=RECIPE):
     write_jsonl(tmp_path / "bad.jsonl", rows)
     with pytest.raises(BadInput) as caught:
@@ -325,6 +332,10 @@ def test_what_is_too_little_to_learn_from_is_said(project, tmp_path):
     assert "all rows ask the same" in bad(same, project, tmp_path)[0]
     kto = replace(RECIPE, method="kto")
     assert "only thumbs up" in bad([thumb(i, good=True) for i in range(12)], project, tmp_path, kto)[0]
+    long = thumb(99, good=False) | {"completion": "three " * 70}
+    rows = [*(thumb(i, good=True) for i in range(12)), long]
+    told = bad(rows, project, tmp_path, replace(kto, long_chats="drop"))[0]
+    assert "only thumbs up are left to learn from" in told
 
 
 def test_a_training_that_changes_nothing_has_failed(project, command):

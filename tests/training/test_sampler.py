@@ -21,6 +21,13 @@ def test_every_row_comes_once_and_epochs_and_seeds_differ():
     assert order() != order(epoch=1) != order(seed=1)
 
 
+def test_a_last_batch_that_is_too_small_gets_the_first_rows_again():
+    sampler = LengthGroupedSampler(LENGTHS[:9], 8, 0, fewest=2)
+    rows = list(sampler)
+    assert len(sampler) == len(rows) == 10 and rows[9] == rows[0]
+    assert len(list(LengthGroupedSampler(LENGTHS[:10], 8, 0, fewest=2))) == 10
+
+
 def test_batches_have_rows_of_similar_length_and_are_shuffled():
     rows = order()
     batches = [[LENGTHS[row] for row in rows[i : i + 8]] for i in range(0, len(rows), 8)]

@@ -51,6 +51,12 @@ def test_what_is_done_already_is_not_advised(size):
     assert half < now
 
 
+def test_kto_keeps_two_rows_in_a_batch(size):
+    kto = replace(LORA, method="kto", packing=False, gradient_checkpointing=True)
+    assert "batch_size = 2" in told(replace(kto, batch_size=4), size)[0]
+    assert "max_length" in told(replace(kto, batch_size=3), size)[0]
+
+
 def test_where_nothing_else_is_left_rows_get_shorter(size):
     sentence, _ = told(replace(LORA, batch_size=1, gradient_checkpointing=True), size)
     assert sentence == "in the recipe max_length = 1024; now it is about N GB"

@@ -31,8 +31,8 @@ def _changes(recipe: Recipe) -> list[dict[str, Any]]:
     changes: list[dict[str, Any]] = []
     if recipe.gradient_checkpointing is not True:
         changes.append({"gradient_checkpointing": True})
-    if recipe.batch_size > 1:
-        half = recipe.batch_size // 2
+    half = recipe.batch_size // 2
+    if half >= (2 if recipe.method == "kto" else 1):
         accumulation = ceil(recipe.gradient_accumulation * recipe.batch_size / half)
         changes.append({"batch_size": half, "gradient_accumulation": accumulation})
     return changes

@@ -29,6 +29,7 @@ class CheckedTrainer(Trainer):
 
     layers: CompiledLayers | None = None
     answers: Any = None  # of preferences: a row for each answer, as the estimate counts them
+    fewest = 1  # rows of a batch
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,7 +46,8 @@ class CheckedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        sampler = LengthGroupedSampler(self.lengths(rows), self._train_batch_size, self.args.seed)
+        lengths, size = self.lengths(rows), self._train_batch_size
+        sampler = LengthGroupedSampler(lengths, size, self.args.seed, fewest=self.fewest)
         self.add_callback(TellEpoch(sampler))
         return sampler
 

@@ -8,7 +8,7 @@ from phi3flow.chats.system_prompt import recorded_system_prompt, shared_system_p
 from phi3flow.core.errors import BadInput
 from phi3flow.core.jsonl import BadRows
 from training.data.encode_answers import EncodedAnswers, encode_answers
-from training.data.preferences import Compared, Row, as_chat, read_compared_rows, require_no_bad
+from training.data.preferences import MORE, Compared, Row, as_chat, read_compared_rows, require_no_bad
 from training.loop.material import VALIDATION_ROWS, Material, short
 from training.loop.start import Run, starting_tokenizer
 from training.ranks import print0
@@ -49,6 +49,10 @@ def _counts(run: Run, rows: Compared, train: EncodedAnswers, validation: Encoded
     if not (train.origins and validation.origins):
         what = f"{train.dropped + validation.dropped} rows are longer than max_length {run.recipe.max_length}"
         raise BadInput(f"{run.data}: {what}, and nothing is left", hint="raise max_length in the recipe")
+    if run.recipe.method == "kto" and len(set(train.rows["label"])) == 1:
+        kind = "up" if train.rows["label"][0] else "down"
+        what = f"only thumbs {kind} are left to learn from, and kto takes both"
+        raise BadInput(f"{run.data}: {what}; the others are held out or too long", hint=MORE)
     return {
         "train": len(train.origins),
         "held_out": len(validation.origins),

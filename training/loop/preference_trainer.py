@@ -8,6 +8,7 @@ what the rejected one has (DPO, arXiv 2305.18290, section 4; KTO: arXiv 2402.013
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from training.loop.checked import CheckedTrainer
+from training.loop.sampler import with_a_last_batch
 
 Example = dict[str, Any]
 
@@ -50,8 +52,9 @@ class RatingCollator(DataCollatorForUnpairedPreference):
 
 
 class PreferenceTrainer(CheckedTrainer):
-    """What both have in common. `origins` says where each line is."""
+    """What both have in common. `origins` says where each line is, `summed` what `_add` adds up."""
 
+    summed: tuple[str, ...]
     origins: list[str]
     _metrics: dict[str, dict[str, list[float]]]
 
@@ -70,6 +73,7 @@ class PreferenceTrainer(CheckedTrainer):
         """Transformers' loop, with means over rows; its own are means over batches."""
         self._sums: dict[str, float] = defaultdict(float)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        self._sums = self._over_all_ranks(self._sums)
         assert output.metrics is not None  # noqa: S101 - Transformers fills it
         output.metrics[f"{metric_key_prefix}_loss"] = self._sums["loss"] / self._sums["rows"]
         for name, value in self._watched().items():
@@ -84,8 +88,14 @@ class PreferenceTrainer(CheckedTrainer):
         self._add(inputs, rows)
         return loss, *rest
 
+    def _over_all_ranks(self, sums: dict[str, float]) -> dict[str, float]:
+        """Ranks that knew only their own rows would not stop at the same step."""
+        names = ("rows", "loss", *self.summed)
+        own = torch.tensor([sums[name] for name in names], dtype=torch.float64, device=self.args.device)
+        return dict(zip(names, self.accelerator.reduce(own, "sum").tolist(), strict=True))
+
     def _latest(self, name: str) -> float:
-        """TRL's mean of the batch that it has just seen."""
+        """TRL's mean of the batch that it has just seen, over all ranks."""
         return self._metrics["eval"][name][-1]
 
     def _add(self, inputs: Example, rows: int) -> None:
@@ -100,16 +110,27 @@ class PreferenceTrainer(CheckedTrainer):
 class PairTrainer(PreferenceTrainer, DPOTrainer):  # type: ignore[misc]
     """DPO: which of two answers is better."""
 
+    summed = ("margin", "accuracy")
+
     def _add(self, inputs: Example, rows: int) -> None:
         for name, measured in (("margin", "rewards/margins"), ("accuracy", "rewards/accuracies")):
             self._sums[name] += self._latest(measured) * rows
 
     def _watched(self) -> dict[str, float]:
-        return {name: self._sums[name] / self._sums["rows"] for name in ("margin", "accuracy")}
+        return {name: self._sums[name] / self._sums["rows"] for name in self.summed}
 
 
 class RatingTrainer(PreferenceTrainer, KTOTrainer):  # type: ignore[misc]
-    """KTO: good answers and bad ones. The margin is between the means of both."""
+    """KTO: good answers and bad ones. The margin is between the means of both.
+
+    The KL term measures an answer by another one of its batch, so no batch is of one row.
+    """
+
+    summed = ("chosen", "chosen rows", "rejected", "rejected rows")
+    fewest = 2
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sequence[int]:
+        return with_a_last_batch(range(len(eval_dataset)), self.args.eval_batch_size, self.fewest)
 
     def _add(self, inputs: Example, rows: int) -> None:
         good = int(inputs["label"].sum())

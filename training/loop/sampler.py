@@ -18,8 +18,9 @@ class LengthGroupedSampler(Sampler[int]):
     another order, and it leaves the batches of a pool sorted from long to short.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self._lengths = lengths
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, *, fewest: int = 1) -> None:
+        """`fewest`: see `with_a_last_batch`."""
+        self._lengths, self._fewest = lengths, fewest
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = 0
@@ -29,7 +30,7 @@ class LengthGroupedSampler(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(with_a_last_batch(range(len(self._lengths)), self._batch_size, self._fewest))
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed * EPOCHS + self._epoch)
@@ -40,10 +41,17 @@ class LengthGroupedSampler(Sampler[int]):
         # The short batch stays last: elsewhere it would shift all batches that follow.
         short = [batches.pop()] if len(batches[-1]) < self._batch_size else []
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
-        return iter([row for batch in [*(batches[i] for i in shuffled), *short] for row in batch])
+        rows = [row for batch in [*(batches[i] for i in shuffled), *short] for row in batch]
+        return iter(with_a_last_batch(rows, self._batch_size, self._fewest))
 
     def _batches(self, pool: list[int]) -> list[list[int]]:
         return _cut(sorted(pool, key=lambda row: self._lengths[row]), self._batch_size)
+
+
+def with_a_last_batch(rows: Sequence[int], size: int, fewest: int) -> Sequence[int]:
+    """The rows, with the first ones again where the last batch would have fewer than `fewest`."""
+    left = len(rows) % size
+    return [*rows, *rows[: fewest - left]] if 0 < left < fewest else rows
 
 
 class TellEpoch(TrainerCallback):

@@ -1,5 +1,6 @@
 """The improvements of a run as the page shows them: their commands, how far they are, their verdict."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,8 +45,13 @@ def latest_shown(run: Path) -> ShownImprovement | None:
     told = json_in(path) if path else {}
     if not path or not told:
         return None
-    steps = [ShownStep(step["name"], step["command"], Path(step["makes"]).exists()) for step in told["steps"]]
-    return ShownImprovement(int(path.parent.name), path.parent, told["kind"], told["model"], steps)
+    folder = path.parent
+    steps = [
+        ShownStep(step["name"], step["command"], (folder / step["makes"]).exists()) for step in told["steps"]
+    ]
+    return ShownImprovement(
+        int(folder.name), folder, told["kind"], os.path.normpath(folder / told["model"]), steps
+    )
 
 
 class Progress(NamedTuple):

@@ -1,5 +1,6 @@
 """Reads an answer as it grows, and tells its words from its calls."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
@@ -36,6 +37,7 @@ class CallReader:
         self._held = ""
         self._state: Literal["words", "name", "arguments", "after", "over"] = "words"
         self._at_start = True
+        self._called = False
         self._json = _Json()
 
     def add(self, text: str) -> Iterator[Part]:
@@ -55,7 +57,13 @@ class CallReader:
                 break
 
     def rest(self) -> Iterator[Part]:
-        """The words that were held back, at the answer's end; a call that has only begun is none."""
+        """The words that were held back, at the answer's end; a call that has only begun is none.
+
+        JSON that only began like a call is the answer itself.
+        """
+        whole = self._form.head + self._held
+        if self._state == "name" and not self._called and _is_json(whole):
+            yield Words(whole)
         if self._state == "words" and self._held and not self._held.lstrip().startswith(self._form.opening):
             yield Words(self._held)
         self._state = "over"
@@ -82,7 +90,7 @@ class CallReader:
         name, middle, rest = self._held.partition(self._form.middle)
         if not middle:
             return None
-        self._held, self._state, self._json = rest, "arguments", _Json()
+        self._held, self._state, self._json, self._called = rest, "arguments", _Json(), True
         return Began(name)
 
     def _arguments(self) -> Part | None:
@@ -99,6 +107,14 @@ class CallReader:
         elif not between.startswith(self._held):
             self._held, self._state = "", "over"
         return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class _Json:
