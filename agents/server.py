@@ -28,6 +28,9 @@ class _Headed:
 class _Task(WSGITask):
     """waitress sends head and body apart, and each of them wakes the client."""
 
+    channel: Any
+    wrote_header: bool
+
     def write(self, data: bytes) -> None:
         if self.wrote_header or not (data and self.complete and self.has_body):
             super().write(data)
