@@ -16,7 +16,7 @@ from phi3flow.core.settings import PREFIX, Settings
 from training.finetune import training_code
 
 ROOT = Path(__file__).parents[1]
-DEMO_SECONDS = 900
+DEMO_SECONDS = 1800
 SHARED = ("demo", "cloud_of_sums", "emulator")  # fixtures that take long to make
 LONGEST = (*SHARED, "test_flows.py", "test_azure_lifecycle.py")
 
