@@ -15,13 +15,13 @@ import argparse
 import asyncio
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from commands import run as run_command
 
 from deploy.scoring.engine import GenerationRequest
 from deploy.scoring.load import load
@@ -29,7 +29,6 @@ from evaluation.answer_metrics import score_answer
 from phi3flow.chats.alike.same_questions import question_text, text_groups
 from phi3flow.chats.chat_template import encode_example, encode_prompt
 from phi3flow.chats.rows import load_chats
-from phi3flow.core.child_process import module_command
 from phi3flow.core.jsonl import write_jsonl
 from training.models.loading import load_model, load_tokenizer
 
@@ -113,7 +112,7 @@ def trained(run, recipe, pairs, folder, seed):
     started, out = time.monotonic(), folder / "tuned"
     words = ["train", "--method", "dpo", "--data", folder / "preferences.jsonl", "--recipe", recipe]
     words += ["--model", run / "tuned", "--out", out, "--seed", seed]
-    subprocess.run(module_command("phi3flow", *map(str, words)), check=True, stdout=subprocess.DEVNULL)
+    run_command(Path.cwd(), *words)
     return out, round(time.monotonic() - started, 1)
 
 

@@ -41,8 +41,7 @@ def _same(given: object, wanted: object) -> bool:
     if isinstance(wanted, dict):
         return _fits(given, wanted)
     if isinstance(wanted, list):
-        pairs = zip(given, wanted, strict=False) if isinstance(given, list) else ()
-        return isinstance(given, list) and len(given) == len(wanted) and all(_same(*pair) for pair in pairs)
+        return isinstance(given, list) and len(given) == len(wanted) and all(map(_same, given, wanted))
     if isinstance(given, bool) or isinstance(wanted, bool):
         return given is wanted
     if isinstance(given, str) and isinstance(wanted, str):

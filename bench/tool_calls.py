@@ -25,7 +25,7 @@ from pathlib import Path
 from commands import run
 
 from custom_connections.promptflow_home import new_encryption_key
-from phi3flow.core.jsonl import write_jsonl
+from phi3flow.core.jsonl import read_jsonl, write_jsonl
 
 PACKAGE, ROWS = "bfcl-eval==2026.3.23", "BFCL_v4_simple_python.json"
 PASSES = 1  # two cores without bf16 take ten minutes for one
@@ -35,17 +35,13 @@ HELD_OUT = 4  # one function of so many
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": None}
 
 
-def read(folder, name):
-    """The lines of one of the package's files, in their order."""
-    return [json.loads(line) for line in (folder / "bfcl_eval" / "data" / name).open(encoding="utf-8")]
-
-
 def fetched(folder):
     """The leaderboard's rows and, for each, the acceptable arguments of its one call."""
     wanted = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, PACKAGE]
     subprocess.run([*map(str, wanted)], check=True, stdout=sys.stderr)
-    answers = {each["id"]: each["ground_truth"] for each in read(folder, f"possible_answer/{ROWS}")}
-    for row in read(folder, ROWS):
+    data = folder / "bfcl_eval" / "data"
+    answers = {each["id"]: each["ground_truth"] for each in read_jsonl(data / "possible_answer" / ROWS)}
+    for row in read_jsonl(data / ROWS):
         [(name, acceptable)] = answers[row["id"]][0].items()
         yield row, name, acceptable
 
